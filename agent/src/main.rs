@@ -1,1 +1,109 @@
-fn main() {}
+//! The agent: one small static binary that runs in the pods and Jobs of the stack.
+
+mod config;
+mod encode;
+mod install;
+mod migrate;
+mod odoo;
+mod pidbox;
+mod postgres;
+mod probe;
+mod redact;
+mod redis;
+mod report;
+mod run;
+mod schema;
+mod secret;
+mod serve;
+mod signals;
+mod telemetry;
+mod wait;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Env;
+use crate::redact::Redactor;
+use crate::wait::Need;
+
+/// Static helper of the Odoo AI operator, for the pods and Jobs of a stack.
+#[derive(Debug, Parser)]
+#[command(name = "agent", version)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Copy this binary to DIR/agent.
+    Install {
+        /// Target folder, an emptyDir that the pod's other containers mount.
+        dir: PathBuf,
+    },
+    /// Wait for what the process needs, set its credentials and exec it.
+    Run {
+        /// What to wait for.
+        #[arg(long, value_delimiter = ',', default_value = "database,redis,schema")]
+        needs: Vec<Need>,
+        /// The process and its arguments.
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
+    },
+    /// Serve /startup, /status, /metrics and /healthz beside the ai-service.
+    Serve {
+        /// Address to listen on.
+        #[arg(long, default_value = "0.0.0.0:9180")]
+        listen: SocketAddr,
+    },
+    /// Ask whether a process of this pod works.
+    #[command(subcommand)]
+    Probe(Probe),
+    /// Ensure role, database and schema; the command of a Job.
+    Migrate,
+}
+
+#[derive(Debug, Subcommand)]
+enum Probe {
+    /// Ping this pod's Celery worker through Redis.
+    Worker {
+        /// Whole time for the answer, in seconds.
+        #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=600))]
+        timeout_seconds: u64,
+        /// Celery node name; default `celery@<host name>`.
+        #[arg(long)]
+        destination: Option<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let env = Env::from_process();
+    let redactor = Arc::new(Redactor::from_env(&env));
+    telemetry::init(&redactor);
+    match args.command {
+        Command::Install { dir } => install::main(&dir),
+        Command::Run { needs, command } => run::main(&env, &redactor, &needs, &command),
+        Command::Serve { listen } => serve::main(&env, &redactor, listen),
+        Command::Probe(Probe::Worker {
+            timeout_seconds,
+            destination,
+        }) => probe::main(&env, Duration::from_secs(timeout_seconds), destination),
+        Command::Migrate => migrate::main(&env, &redactor),
+    }
+}
+
+/// The runtime of every command: one thread, because a helper beside a small
+/// application has nothing to compute and every thread costs memory.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(2)
+        .thread_stack_size(512 * 1024)
+        .build()
+}

@@ -1,0 +1,179 @@
+//! The application's own Python, run as child processes.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+
+use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::process::Command;
+
+use crate::config::Env;
+use crate::migrate::error::MigrateError;
+use crate::redact::{DetailFilter, Redactor};
+use crate::secret::Secret;
+
+/// Lines kept for a message.
+const TAIL: usize = 12;
+/// Longer lines are cut.
+const LONGEST_LINE: u64 = 16 * 1024;
+/// Begins a line that a child prints for us.
+pub(crate) const MARK: &str = "ODOOAI-RESULT ";
+
+/// How to run the image's Python in the working directory.
+#[derive(Debug)]
+pub(crate) struct Python<'a> {
+    program: &'static str,
+    environment: Vec<(&'static str, String)>,
+    redactor: &'a Redactor,
+}
+
+/// A child that ended.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    /// How it ended.
+    pub(crate) status: ExitStatus,
+    /// Its last lines, redacted.
+    pub(crate) tail: String,
+    /// What followed [`MARK`] on its last such line.
+    pub(crate) result: Option<String>,
+}
+
+impl Finished {
+    /// Exit code or signal, for people.
+    pub(crate) fn status_text(&self) -> String {
+        self.status.to_string()
+    }
+
+    /// # Errors
+    /// When the child did not exit with 0.
+    pub(crate) fn success(self, step: &'static str) -> Result<(), MigrateError> {
+        if self.status.success() {
+            return Ok(());
+        }
+        Err(MigrateError::Child {
+            step,
+            status: self.status_text(),
+            tail: self.tail,
+        })
+    }
+}
+
+impl<'a> Python<'a> {
+    /// `python`, or `python3` where only that exists.
+    pub(crate) fn new(env: &Env, password: Option<&Secret>, redactor: &'a Redactor) -> Self {
+        let path = env.get("PATH").unwrap_or_default();
+        let has = |program: &str| {
+            path.split(':')
+                .any(|folder| Path::new(folder).join(program).is_file())
+        };
+        let program = if !has("python") && has("python3") {
+            "python3"
+        } else {
+            "python"
+        };
+        // A statement that waits for a lock behind the running application
+        // would make everybody else wait behind itself.
+        let options = format!(
+            "{} -c lock_timeout=5s",
+            env.get("PGOPTIONS").unwrap_or_default()
+        );
+        let mut environment = vec![
+            ("PGOPTIONS", options.trim().to_owned()),
+            ("PYTHONUNBUFFERED", "1".to_owned()),
+            ("PYTHONDONTWRITEBYTECODE", "1".to_owned()),
+        ];
+        if let Some(password) = password {
+            environment.push(("PGPASSWORD", password.expose().to_owned()));
+        }
+        Self {
+            program,
+            environment,
+            redactor,
+        }
+    }
+
+    /// Runs Python with these arguments; its redacted output goes to stdout, each
+    /// line after `label`. The child dies with this future.
+    ///
+    /// # Errors
+    /// When it cannot be started or watched; how it ended is no error.
+    pub(crate) async fn run(
+        &self,
+        label: &str,
+        arguments: &[&str],
+    ) -> Result<Finished, MigrateError> {
+        let failed = |source| MigrateError::Spawn {
+            program: self.program.to_owned(),
+            source,
+        };
+        let mut child = Command::new(self.program)
+            .args(arguments)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .env_remove("ODOOAI_DATABASE_ADMIN_PASSWORD_FILE")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(failed)?;
+        let stdout = child.stdout.take().expect("stdout is piped");
+        let stderr = child.stderr.take().expect("stderr is piped");
+        let (out, err) = futures::try_join!(
+            self.follow(label, BufReader::new(stdout)),
+            self.follow(label, BufReader::new(stderr)),
+        )
+        .map_err(failed)?;
+        let status = child.wait().await.map_err(failed)?;
+        // What went wrong is on stderr, so its lines come last.
+        let mut tail: VecDeque<_> = out.tail.into_iter().chain(err.tail).collect();
+        while tail.len() > TAIL {
+            tail.pop_front();
+        }
+        Ok(Finished {
+            status,
+            tail: tail.make_contiguous().join("\n"),
+            result: out.result,
+        })
+    }
+
+    async fn follow(
+        &self,
+        label: &str,
+        mut stream: impl AsyncBufRead + Unpin,
+    ) -> std::io::Result<Followed> {
+        let mut filter = DetailFilter::default();
+        let mut followed = Followed::default();
+        let mut buffer = Vec::new();
+        loop {
+            buffer.clear();
+            let read = (&mut stream)
+                .take(LONGEST_LINE)
+                .read_until(b'\n', &mut buffer)
+                .await?;
+            if read == 0 {
+                return Ok(followed);
+            }
+            let line = String::from_utf8_lossy(&buffer);
+            let line = line.trim_end();
+            if let Some(result) = line.strip_prefix(MARK) {
+                followed.result = Some(result.to_owned());
+                continue;
+            }
+            if line.is_empty() || !filter.keeps(line) {
+                continue;
+            }
+            let line = self.redactor.redact(line);
+            println!("{label}: {line}");
+            followed.tail.push_back(line);
+            if followed.tail.len() > TAIL {
+                followed.tail.pop_front();
+            }
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Followed {
+    tail: VecDeque<String>,
+    result: Option<String>,
+}

@@ -1,0 +1,169 @@
+//! What `agent migrate` does, as a table over what image and database say.
+
+use std::collections::BTreeSet;
+
+/// Revisions of the image.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Image {
+    /// Heads; one in a sane image.
+    pub(crate) heads: Vec<String>,
+    /// All revisions, oldest first.
+    pub(crate) known: Vec<String>,
+}
+
+/// What the database holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Found {
+    /// Tables of the application, without `alembic_version` and those of extensions.
+    pub(crate) tables: i64,
+    /// Rows of `alembic_version`.
+    pub(crate) current: BTreeSet<String>,
+    /// Heads of the image whose bootstrap began and did not end.
+    pub(crate) unfinished: Option<BTreeSet<String>>,
+}
+
+/// The way on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// Nothing to do.
+    AtHead,
+    /// Make the schema. `resumed`: an earlier attempt of ours was killed half-way.
+    Bootstrap {
+        /// Whether tables of that attempt may exist.
+        resumed: bool,
+    },
+    /// Stop; trying again changes nothing.
+    Refuse {
+        /// One word for programs.
+        reason: &'static str,
+        /// One sentence for people.
+        message: String,
+    },
+}
+
+const LATER: &str =
+    "upgrading an existing schema comes with the migrations feature (NotImplemented)";
+
+/// First match wins.
+pub(crate) fn decide(image: &Image, found: &Found) -> Decision {
+    let heads: BTreeSet<String> = image.heads.iter().cloned().collect();
+    let refuse = |reason, message| Decision::Refuse { reason, message };
+    let unknown: Vec<_> = found
+        .current
+        .iter()
+        .filter(|revision| !image.known.contains(revision))
+        .map(String::as_str)
+        .collect();
+
+    if heads.is_empty() {
+        refuse(
+            "ImageInvalid",
+            "the image has no Alembic revision, so there is nothing to stamp".to_owned(),
+        )
+    } else if found.current == heads {
+        Decision::AtHead
+    } else if !unknown.is_empty() {
+        refuse(
+            "SchemaNewerThanImage",
+            format!(
+                "the database is at {}, which this image (head {}) does not know; {LATER}",
+                unknown.join(", "),
+                image.heads.join(", ")
+            ),
+        )
+    } else if heads.len() > 1 {
+        refuse(
+            "MultipleHeads",
+            format!(
+                "the image has {} heads ({}); merge them into one; {LATER}",
+                heads.len(),
+                image.heads.join(", ")
+            ),
+        )
+    } else if !found.current.is_empty() {
+        let current: Vec<_> = found.current.iter().map(String::as_str).collect();
+        refuse(
+            "SchemaBehind",
+            format!(
+                "the database is at {}, the image's head is {}; {LATER}",
+                current.join(", "),
+                image.heads.join(", ")
+            ),
+        )
+    } else if found.unfinished.as_ref() == Some(&heads) {
+        Decision::Bootstrap { resumed: true }
+    } else if found.tables == 0 {
+        Decision::Bootstrap { resumed: false }
+    } else if let Some(other) = &found.unfinished {
+        let other: Vec<_> = other.iter().map(String::as_str).collect();
+        refuse(
+            "SchemaAmbiguous",
+            format!(
+                "an image with head {} began to make the schema and did not end, this image's head is {}: \
+                 finish with that image, or empty the database; {LATER}",
+                other.join(", "),
+                image.heads.join(", ")
+            ),
+        )
+    } else {
+        refuse(
+            "SchemaAmbiguous",
+            format!(
+                "the database has {} tables and no recorded Alembic revision; {LATER}",
+                found.tables
+            ),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    fn set(items: &[&str]) -> BTreeSet<String> {
+        items.iter().map(|&item| item.to_owned()).collect()
+    }
+
+    #[rstest]
+    #[case::empty(&["c"], 0, &[], None, "Bootstrap { resumed: false }")]
+    #[case::killed_before_any_table(&["c"], 0, &[], Some("c"), "Bootstrap { resumed: true }")]
+    #[case::killed_before_stamp(&["c"], 26, &[], Some("c"), "Bootstrap { resumed: true }")]
+    #[case::killed_by_another_image(&["c"], 26, &[], Some("b"), "SchemaAmbiguous")]
+    #[case::another_image_made_nothing(&["c"], 0, &[], Some("b"), "Bootstrap { resumed: false }")]
+    #[case::at_head(&["c"], 26, &["c"], None, "AtHead")]
+    #[case::killed_after_stamp(&["c"], 26, &["c"], Some("c"), "AtHead")]
+    #[case::behind(&["c"], 10, &["a"], None, "SchemaBehind")]
+    #[case::behind_with_a_marker(&["c"], 10, &["a"], Some("a"), "SchemaBehind")]
+    #[case::newer(&["c"], 30, &["z"], None, "SchemaNewerThanImage")]
+    #[case::partly_newer(&["c"], 30, &["a", "z"], None, "SchemaNewerThanImage")]
+    #[case::several_rows(&["c"], 30, &["a", "b"], None, "SchemaBehind")]
+    #[case::tables_only(&["c"], 3, &[], None, "SchemaAmbiguous")]
+    #[case::two_heads(&["b", "c"], 0, &[], None, "MultipleHeads")]
+    #[case::two_heads_and_behind(&["b", "c"], 5, &["a"], None, "MultipleHeads")]
+    #[case::at_both_heads(&["b", "c"], 5, &["c", "b"], None, "AtHead")]
+    #[case::newer_than_two_heads(&["b", "c"], 5, &["z"], None, "SchemaNewerThanImage")]
+    #[case::no_migrations(&[], 0, &[], None, "ImageInvalid")]
+    fn table(
+        #[case] heads: &[&str],
+        #[case] tables: i64,
+        #[case] current: &[&str],
+        #[case] unfinished: Option<&str>,
+        #[case] expected: &str,
+    ) {
+        let image = Image {
+            heads: heads.iter().map(|&head| head.to_owned()).collect(),
+            known: ["a", "b", "c"].map(str::to_owned).to_vec(),
+        };
+        let found = Found {
+            tables,
+            current: set(current),
+            unfinished: unfinished.map(|head| set(&[head])),
+        };
+        let decision = decide(&image, &found);
+        assert!(format!("{decision:?}").contains(expected), "{decision:?}");
+        if let Decision::Refuse { reason, message } = decision {
+            assert!(reason == "ImageInvalid" || message.contains("NotImplemented"));
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! The image's own revisions, asked of its own Alembic.
+
+use serde::Deserialize;
+
+use crate::migrate::child::{MARK, Python};
+use crate::migrate::decide::Image;
+use crate::migrate::error::MigrateError;
+
+/// Reads the scripts' folder only: `env.py`, which needs a database, is not run.
+/// The working directory has a folder `alembic` too, which must not be taken for
+/// the package.
+const READ_REVISIONS: &str = r#"
+import json, os, sys
+here = os.getcwd()
+sys.path[:] = [path for path in sys.path if path not in ("", here)]
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+sys.path.insert(0, here)
+scripts = ScriptDirectory.from_config(Config("alembic.ini"))
+known = [script.revision for script in scripts.walk_revisions()]
+print("ODOOAI-RESULT " + json.dumps({"heads": list(scripts.get_heads()), "known": known[::-1]}), flush=True)
+"#;
+
+#[derive(Debug, Deserialize)]
+struct Revisions {
+    heads: Vec<String>,
+    known: Vec<String>,
+}
+
+/// Heads and known revisions, oldest first.
+///
+/// # Errors
+/// [`MigrateError::Image`] when the image's Alembic says no; a child that was
+/// killed (memory) is [`MigrateError::Child`], since another try may work.
+pub(crate) async fn revisions(python: &Python<'_>) -> Result<Image, MigrateError> {
+    debug_assert!(READ_REVISIONS.contains(MARK), "the script prints the mark");
+    let finished = python
+        .run("read revisions", &["-c", READ_REVISIONS])
+        .await
+        .map_err(|error| match error {
+            MigrateError::Spawn { program, source }
+                if source.kind() == std::io::ErrorKind::NotFound =>
+            {
+                MigrateError::Image(format!("the image has no {program}"))
+            }
+            other => other,
+        })?;
+    if finished.status.code().is_none() {
+        finished.success("read revisions")?;
+        unreachable!("a process without an exit code has not succeeded");
+    }
+    if !finished.status.success() {
+        return Err(MigrateError::Image(finished.tail));
+    }
+    let revisions = finished
+        .result
+        .as_deref()
+        .ok_or_else(|| MigrateError::Image("no result was printed".to_owned()))
+        .and_then(|json| {
+            serde_json::from_str::<Revisions>(json)
+                .map_err(|error| MigrateError::Image(error.to_string()))
+        })?;
+    Ok(Image {
+        heads: revisions.heads,
+        known: revisions.known,
+    })
+}

@@ -1,0 +1,108 @@
+//! What the database itself says, before and after.
+
+use std::time::Duration;
+
+use crate::migrate::decide::Found;
+use crate::migrate::error::{MigrateError, Step};
+use crate::postgres::{self, Session, bounded};
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Tables of people, not of the system, an extension, Alembic or this agent.
+const COUNT_TABLES: &str = "
+    SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p', 'f')
+      AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname NOT IN ('information_schema', 'odooai')
+      AND c.relname <> 'alembic_version'
+      AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
+                      AND d.objid = c.oid AND d.deptype = 'e')";
+
+/// Reads what [`crate::migrate::decide::decide`] needs.
+///
+/// # Errors
+/// What the server said.
+pub(crate) async fn found(session: &Session) -> Result<Found, MigrateError> {
+    bounded(LIMIT, async {
+        let tables = session.query_one(COUNT_TABLES, &[]).await?.get(0);
+        let current = postgres::alembic_versions(session).await?;
+        let unfinished = if postgres::has_table(session, "odooai.bootstrap").await? {
+            session
+                .query_opt("SELECT heads FROM odooai.bootstrap LIMIT 1", &[])
+                .await?
+                .map(|row| row.get::<_, Vec<String>>(0).into_iter().collect())
+        } else {
+            None
+        };
+        Ok(Found {
+            tables,
+            current,
+            unfinished,
+        })
+    })
+    .await
+    .step("read the database's state")
+}
+
+/// Whether the rules table is absent or empty.
+///
+/// # Errors
+/// What the server said.
+pub(crate) async fn rules_empty(session: &Session) -> Result<bool, MigrateError> {
+    bounded(LIMIT, async {
+        if !postgres::has_table(session, "automation_rules").await? {
+            return Ok(true);
+        }
+        let row = session
+            .query_one("SELECT NOT EXISTS (SELECT 1 FROM automation_rules)", &[])
+            .await?;
+        Ok(row.get(0))
+    })
+    .await
+    .step("look for rules")
+}
+
+/// Size of the connected database in bytes.
+///
+/// # Errors
+/// What the server said.
+pub(crate) async fn bytes(session: &Session) -> Result<i64, MigrateError> {
+    let row = bounded(
+        LIMIT,
+        session.query_one("SELECT pg_database_size(current_database())", &[]),
+    )
+    .await
+    .step("measure the database")?;
+    Ok(row.get(0))
+}
+
+/// `<system identifier>/<database oid>`. Some hosted servers take the right to read
+/// the identifier away; it is 0 then, and the incarnation only as good as the oid.
+///
+/// # Errors
+/// When not even the oid can be read.
+pub(crate) async fn incarnation(session: &Session) -> Result<String, MigrateError> {
+    let row = bounded(
+        LIMIT,
+        session.query_one(
+            "SELECT oid::int8 FROM pg_database WHERE datname = current_database()",
+            &[],
+        ),
+    )
+    .await
+    .step("read the database's oid")?;
+    let oid: i64 = row.get(0);
+    let system = bounded(
+        LIMIT,
+        session.query_one("SELECT system_identifier FROM pg_control_system()", &[]),
+    )
+    .await
+    .map(|row| row.get::<_, i64>(0));
+    match system {
+        Ok(system) => Ok(format!("{}/{oid}", system.cast_unsigned())),
+        Err(error) if error.code().is_some() => {
+            tracing::warn!(%error, "the system identifier is not ours to read");
+            Ok(format!("0/{oid}"))
+        }
+        Err(error) => Err(error).step("read the system identifier"),
+    }
+}

@@ -1,0 +1,221 @@
+//! PostgreSQL: one way to log in, errors that say what to do about them.
+
+use std::collections::BTreeSet;
+use std::error::Error as _;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::task::JoinHandle;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Config, NoTls};
+
+use crate::config;
+use crate::secret::Secret;
+
+/// A failed login or statement. Texts come without PostgreSQL's DETAIL, which quotes rows.
+#[derive(Debug, Clone, Error)]
+pub(crate) enum DatabaseError {
+    /// No server, or one that is starting, stopping or full: it may help to wait.
+    #[error("database unreachable: {0}")]
+    Unreachable(String),
+    /// The server refused the role or its password.
+    #[error("database login rejected: {0}")]
+    Rejected(String),
+    /// The server has no such database.
+    #[error("database missing: {0}")]
+    Missing(String),
+    /// No answer in time.
+    #[error("database gave no answer within {} s", .0.as_secs())]
+    TimedOut(Duration),
+    /// The server refused a statement.
+    #[error("database error {code}: {message}")]
+    Statement {
+        /// SQLSTATE, five characters.
+        code: String,
+        /// The primary message.
+        message: String,
+    },
+}
+
+impl DatabaseError {
+    /// Whether the same call may work later without anybody changing anything.
+    pub(crate) fn is_transient(&self) -> bool {
+        matches!(self, Self::Unreachable(_) | Self::TimedOut(_))
+    }
+
+    /// A statement's SQLSTATE.
+    pub(crate) fn code(&self) -> Option<&str> {
+        match self {
+            Self::Statement { code, .. } => Some(code),
+            _ => None,
+        }
+    }
+}
+
+impl From<tokio_postgres::Error> for DatabaseError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        let Some(answer) = error.as_db_error() else {
+            let text = error
+                .source()
+                .map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
+            // The library keeps its kinds private. These two are about passwords:
+            // none given where the server asks for one, or a failed handshake.
+            return if text.starts_with("invalid configuration")
+                || text.starts_with("authentication error")
+            {
+                Self::Rejected(text)
+            } else {
+                Self::Unreachable(text)
+            };
+        };
+        let code = answer.code();
+        let message = answer.message().to_owned();
+        match code {
+            c if *c == SqlState::INVALID_PASSWORD
+                || *c == SqlState::INVALID_AUTHORIZATION_SPECIFICATION =>
+            {
+                Self::Rejected(message)
+            }
+            c if *c == SqlState::INVALID_CATALOG_NAME => Self::Missing(message),
+            // 08 connection, 53 resources, 57P0x shutdown or start.
+            c if ["08", "53", "57P0"]
+                .iter()
+                .any(|class| c.code().starts_with(class)) =>
+            {
+                Self::Unreachable(message)
+            }
+            c => Self::Statement {
+                code: c.code().to_owned(),
+                message,
+            },
+        }
+    }
+}
+
+/// Where and as whom to log in.
+#[derive(Debug, Clone)]
+pub(crate) struct Login {
+    /// Host name or address.
+    pub(crate) host: String,
+    /// TCP port.
+    pub(crate) port: u16,
+    /// Role.
+    pub(crate) user: String,
+    /// Its password; `None` where the server asks for none.
+    pub(crate) password: Option<Secret>,
+    /// Database.
+    pub(crate) database: String,
+}
+
+impl Login {
+    /// The application's role in the application's database.
+    pub(crate) fn application(config: &config::Database, password: Option<Secret>) -> Self {
+        Self {
+            host: config.host.clone(),
+            port: config.port,
+            user: config.user.clone(),
+            password,
+            database: config.name.clone(),
+        }
+    }
+
+    /// The same login to another database.
+    pub(crate) fn to(&self, database: &str) -> Self {
+        Self {
+            database: database.to_owned(),
+            ..self.clone()
+        }
+    }
+}
+
+/// A logged-in connection; closed when dropped.
+#[derive(Debug)]
+pub(crate) struct Session {
+    client: Client,
+    driver: JoinHandle<()>,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+impl std::ops::Deref for Session {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+/// Logs in.
+///
+/// # Errors
+/// See [`DatabaseError`]; [`DatabaseError::TimedOut`] after `limit`.
+pub(crate) async fn connect(login: &Login, limit: Duration) -> Result<Session, DatabaseError> {
+    let mut config = Config::new();
+    config
+        .host(&login.host)
+        .port(login.port)
+        .user(&login.user)
+        .dbname(&login.database)
+        .application_name("odooai-agent")
+        .connect_timeout(limit)
+        .keepalives_idle(Duration::from_secs(15))
+        .keepalives_interval(Duration::from_secs(5))
+        .keepalives_retries(3);
+    if let Some(password) = &login.password {
+        config.password(password.expose());
+    }
+    bounded(limit, async {
+        let (client, connection) = config.connect(NoTls).await?;
+        let driver = tokio::spawn(async move {
+            // Its error reaches whoever uses the client.
+            let _closed = connection.await;
+        });
+        Ok(Session { client, driver })
+    })
+    .await
+}
+
+/// Ends a call after `limit`.
+///
+/// # Errors
+/// The call's own, or [`DatabaseError::TimedOut`].
+pub(crate) async fn bounded<T>(
+    limit: Duration,
+    call: impl Future<Output = Result<T, tokio_postgres::Error>>,
+) -> Result<T, DatabaseError> {
+    match tokio::time::timeout(limit, call).await {
+        Ok(result) => Ok(result?),
+        Err(_elapsed) => Err(DatabaseError::TimedOut(limit)),
+    }
+}
+
+/// The rows of `alembic_version`; none where the table doesn't exist.
+///
+/// # Errors
+/// What the server said.
+pub(crate) async fn alembic_versions(
+    client: &Client,
+) -> Result<BTreeSet<String>, tokio_postgres::Error> {
+    if !has_table(client, "alembic_version").await? {
+        return Ok(BTreeSet::new());
+    }
+    let rows = client
+        .query("SELECT version_num::text FROM alembic_version", &[])
+        .await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// Whether the role's search path has this table.
+///
+/// # Errors
+/// What the server said.
+pub(crate) async fn has_table(client: &Client, name: &str) -> Result<bool, tokio_postgres::Error> {
+    let row = client
+        .query_one("SELECT to_regclass($1) IS NOT NULL", &[&name])
+        .await?;
+    Ok(row.get(0))
+}

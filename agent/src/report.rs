@@ -1,0 +1,234 @@
+//! What a Job hands to the operator: one JSON object as termination message.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::config::Env;
+use crate::redact::Redactor;
+
+/// The kubelet cuts a longer termination message, which leaves no JSON.
+pub(crate) const LARGEST: usize = 4096;
+
+/// A message cut to fewer characters says too little; lists go instead.
+const READABLE: usize = 300;
+
+/// Where the kubelet reads it; tests write elsewhere.
+const TERMINATION_LOG: &str = "/dev/termination-log";
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) enum Outcome {
+    /// Done, or nothing to do.
+    Succeeded,
+    /// A decision: trying again changes nothing.
+    Refused,
+    /// Infrastructure: trying again may help.
+    Failed,
+}
+
+impl Outcome {
+    /// The exit code that the Job's `podFailurePolicy` knows.
+    pub(crate) fn exit_code(self) -> u8 {
+        match self {
+            Self::Succeeded => 0,
+            Self::Refused => 10,
+            Self::Failed => 1,
+        }
+    }
+}
+
+/// Revisions of image and database.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub(crate) struct SchemaReport {
+    /// Heads of the image.
+    pub(crate) heads: Vec<String>,
+    /// All revisions of the image, oldest first. Empty together with
+    /// [`Report::truncated`] when they don't fit.
+    pub(crate) known: Vec<String>,
+    /// What the database is at when the command ends.
+    pub(crate) current: Vec<String>,
+}
+
+/// The report. Fields that the command could not learn are left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Report {
+    /// Of this format.
+    pub(crate) version: u32,
+    /// Name of the command.
+    pub(crate) command: &'static str,
+    /// How it ended.
+    pub(crate) result: Outcome,
+    /// One word for programs.
+    pub(crate) reason: &'static str,
+    /// One sentence for people.
+    pub(crate) message: String,
+    /// Revisions, once the image could be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) schema: Option<SchemaReport>,
+    /// `<system identifier>/<database oid>`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) incarnation: Option<String>,
+    /// Size of the database in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) database_bytes: Option<i64>,
+    /// Whether no person can have made a rule: table absent or empty when the agent came.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) rules_empty: Option<bool>,
+    /// Set when lists were left out to fit; the Job's log has them.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) truncated: bool,
+}
+
+impl Report {
+    /// A report without facts about the database.
+    pub(crate) fn new(
+        command: &'static str,
+        result: Outcome,
+        reason: &'static str,
+        message: impl Into<String>,
+    ) -> Self {
+        Self {
+            version: 1,
+            command,
+            result,
+            reason,
+            message: message.into(),
+            schema: None,
+            incarnation: None,
+            database_bytes: None,
+            rules_empty: None,
+            truncated: false,
+        }
+    }
+
+    /// JSON of at most [`LARGEST`] bytes: first the message is cut, then the known
+    /// revisions go, all of them: half a list would be a wrong one.
+    fn fitted(mut self) -> String {
+        let json = self.json();
+        if json.len() <= LARGEST {
+            return json;
+        }
+        self.truncated = true;
+        if self.with_message(READABLE).len() > LARGEST
+            && let Some(schema) = &mut self.schema
+        {
+            schema.known.clear();
+        }
+        let length = self.message.chars().count();
+        // How much JSON a character takes differs, so the longest cut that fits is searched for.
+        let (mut fits, mut too_long) = (0, length + 1);
+        while too_long - fits > 1 {
+            let middle = usize::midpoint(fits, too_long);
+            if self.with_message(middle).len() <= LARGEST {
+                fits = middle;
+            } else {
+                too_long = middle;
+            }
+        }
+        if fits == 0 {
+            // Nothing that people name is this long, but the promise is a size.
+            self.schema = None;
+        }
+        self.with_message(fits)
+    }
+
+    /// JSON with the message cut to so many characters.
+    fn with_message(&self, characters: usize) -> String {
+        if self.message.chars().count() <= characters {
+            return self.json();
+        }
+        let mut message: String = self.message.chars().take(characters).collect();
+        message.push('…');
+        Self {
+            message,
+            ..self.clone()
+        }
+        .json()
+    }
+
+    fn json(&self) -> String {
+        serde_json::to_string(self).expect("strings and numbers always serialize")
+    }
+
+    /// Writes the whole report to the log (stdout) and what fits of it to the
+    /// termination log. A failure to write is logged, since the exit code counts too.
+    pub(crate) fn publish(mut self, env: &Env, redactor: &Redactor) {
+        self.message = redactor.redact(&self.message);
+        println!("{}", self.json());
+        let path = PathBuf::from(env.get("ODOOAI_TERMINATION_LOG").unwrap_or(TERMINATION_LOG));
+        let text = self.fitted();
+        // It is a mount, so no rename: one write of the whole is the nearest to atomic.
+        let written = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&path)
+            .and_then(|mut file| file.write_all(text.as_bytes()));
+        if let Err(error) = written {
+            tracing::error!(path = %path.display(), %error, "termination message not written");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(message: &str, revisions: usize) -> Report {
+        let mut report = Report::new("migrate", Outcome::Refused, "SchemaBehind", message);
+        report.schema = Some(SchemaReport {
+            heads: vec!["head".to_owned()],
+            known: (0..revisions).map(|n| format!("{n:03}_revision")).collect(),
+            current: vec![],
+        });
+        report
+    }
+
+    fn parse(json: &str) -> serde_json::Value {
+        serde_json::from_str(json).expect("JSON")
+    }
+
+    #[test]
+    fn a_short_report_is_whole_and_has_the_contracts_names() {
+        let mut report = report("m", 2);
+        report.rules_empty = Some(true);
+        report.database_bytes = Some(5);
+        let value = parse(&report.fitted());
+        assert_eq!(value["version"], 1);
+        assert_eq!(value["result"], "Refused");
+        assert_eq!(value["rulesEmpty"], true);
+        assert_eq!(value["databaseBytes"], 5);
+        assert!(value.get("truncated").is_none() && value.get("incarnation").is_none());
+    }
+
+    #[test]
+    fn a_long_message_is_cut_and_the_lists_stay() {
+        for message in [
+            "x".repeat(20_000),
+            "ü\"\n".repeat(5_000),
+            "\u{1}".repeat(9_000),
+        ] {
+            let text = report(&message, 20).fitted();
+            assert!(text.len() <= LARGEST, "{}", text.len());
+            let value = parse(&text);
+            assert_eq!(value["truncated"], true);
+            assert_eq!(value["schema"]["known"].as_array().map(Vec::len), Some(20));
+            assert!(value["message"].as_str().is_some_and(|m| m.len() > 100));
+        }
+    }
+
+    #[test]
+    fn too_many_revisions_are_left_out_as_a_whole() {
+        let text = report("short", 1000).fitted();
+        assert!(text.len() <= LARGEST);
+        let value = parse(&text);
+        assert_eq!(value["schema"]["known"], serde_json::json!([]));
+        assert_eq!(value["schema"]["heads"], serde_json::json!(["head"]));
+        assert_eq!(value["message"], "short");
+        assert_eq!(value["truncated"], true);
+    }
+}

@@ -1,0 +1,211 @@
+//! What `serve` knows of the pod's surroundings, never older than a second when asked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::Client;
+use tokio::sync::watch;
+
+use crate::config;
+use crate::odoo;
+use crate::redact::Redactor;
+use crate::serve::broker::{self, Broker};
+use crate::serve::database::{self, Database};
+use crate::serve::fresh::Fresh;
+
+/// Answers are shared for this long.
+const LIFETIME: Duration = Duration::from_secs(1);
+/// Time for the application to answer.
+const APPLICATION: Duration = Duration::from_secs(3);
+/// Time between two questions to Odoo, before jitter.
+const ODOO_EVERY: Duration = Duration::from_mins(1);
+
+/// Does it answer? `Err` is one redacted line for a person.
+pub(crate) type Reached = Result<(), String>;
+
+/// The three things without which the application is of no use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Basics {
+    /// Login and `SELECT 1`.
+    pub(crate) database: Reached,
+    /// Login and `PING`.
+    pub(crate) redis: Reached,
+    /// `GET /openapi.json` of this pod.
+    pub(crate) application: Reached,
+}
+
+impl Basics {
+    /// Whether all of them answer.
+    pub(crate) fn all(&self) -> bool {
+        self.database.is_ok() && self.redis.is_ok() && self.application.is_ok()
+    }
+
+    /// What is missing, in one line.
+    pub(crate) fn message(&self) -> String {
+        [&self.database, &self.redis, &self.application]
+            .into_iter()
+            .filter_map(|reached| reached.as_ref().err())
+            .cloned()
+            .collect::<Vec<_>>()
+            .join("; ")
+    }
+}
+
+/// Everything that status and metrics show.
+#[derive(Debug, Clone)]
+pub(crate) struct Observation {
+    /// What answers.
+    pub(crate) basics: Basics,
+    /// What the database holds.
+    pub(crate) database: database::Content,
+    /// What Redis holds.
+    pub(crate) redis: broker::Content,
+    /// Odoo's last answer.
+    pub(crate) odoo: odoo::Answer,
+}
+
+/// Asks, at most as often as it may.
+#[derive(Debug)]
+pub(crate) struct Observer {
+    database: Database,
+    broker: Broker,
+    client: Client,
+    app_url: String,
+    redactor: Arc<Redactor>,
+    basics: Fresh<Option<Basics>>,
+    details: Fresh<Option<(database::Content, broker::Content)>>,
+    odoo: watch::Receiver<odoo::Answer>,
+}
+
+impl Observer {
+    /// Starts to ask Odoo, if there is one; everything else is asked on demand.
+    pub(crate) fn start(
+        config: config::Serve,
+        client: Client,
+        redactor: &Arc<Redactor>,
+    ) -> Arc<Self> {
+        let (sender, receiver) = watch::channel(odoo::Answer::default());
+        if let Some(odoo) = config.odoo {
+            tokio::spawn(ask_odoo(client.clone(), odoo, Arc::clone(redactor), sender));
+        }
+        Arc::new(Self {
+            database: Database::new(config.database, Arc::clone(redactor)),
+            broker: Broker::new(config.redis, config.queues),
+            client,
+            app_url: config.app_url,
+            redactor: Arc::clone(redactor),
+            basics: Fresh::new(LIFETIME),
+            details: Fresh::new(LIFETIME),
+            odoo: receiver,
+        })
+    }
+
+    /// Database, Redis and application, asked at the same time.
+    pub(crate) async fn basics(&self) -> Basics {
+        let basics = self
+            .basics
+            .get(|before| async move {
+                let (database, redis, application) = futures::join!(
+                    self.database.check(),
+                    self.broker.check(),
+                    self.application()
+                );
+                let now = Basics {
+                    database: self.redacted(database),
+                    redis: self.redacted(redis),
+                    application: self.redacted(application),
+                };
+                log_change(before.flatten().as_ref(), &now);
+                Some(now)
+            })
+            .await;
+        basics.expect("the computation always gives one")
+    }
+
+    /// The whole picture. A part that does not answer is not asked for its content.
+    pub(crate) async fn everything(&self) -> Observation {
+        let basics = self.basics().await;
+        let (reached_database, reached_redis) = (basics.database.is_ok(), basics.redis.is_ok());
+        let details = self
+            .details
+            .get(|_| async move {
+                let database = async {
+                    if reached_database {
+                        self.database.content().await
+                    } else {
+                        database::Content::default()
+                    }
+                };
+                let redis = async {
+                    if reached_redis {
+                        self.broker.content().await
+                    } else {
+                        broker::Content::default()
+                    }
+                };
+                Some(futures::join!(database, redis))
+            })
+            .await;
+        let (database, redis) = details.expect("the computation always gives one");
+        Observation {
+            basics,
+            database,
+            redis,
+            odoo: self.odoo.borrow().clone(),
+        }
+    }
+
+    async fn application(&self) -> Reached {
+        let request = self
+            .client
+            .get(format!("{}/openapi.json", self.app_url))
+            .timeout(APPLICATION);
+        match request.send().await {
+            Ok(response) if response.status().is_success() => Ok(()),
+            Ok(response) => Err(format!("application answered {}", response.status())),
+            Err(error) if error.is_timeout() => Err(format!(
+                "application gave no answer within {} s",
+                APPLICATION.as_secs()
+            )),
+            Err(error) if error.is_connect() => Err("application not listening".to_owned()),
+            Err(_) => Err("application broke the connection off".to_owned()),
+        }
+    }
+
+    fn redacted(&self, reached: Reached) -> Reached {
+        reached.map_err(|message| self.redactor.redact(&message))
+    }
+}
+
+fn log_change(before: Option<&Basics>, now: &Basics) {
+    let states = |basics: &Basics| {
+        (
+            basics.database.is_ok(),
+            basics.redis.is_ok(),
+            basics.application.is_ok(),
+        )
+    };
+    if before.map(states) == Some(states(now)) {
+        return;
+    }
+    let (database, redis, application) = states(now);
+    tracing::info!(database, redis, application, message = now.message());
+}
+
+async fn ask_odoo(
+    client: Client,
+    config: config::Odoo,
+    redactor: Arc<Redactor>,
+    answers: watch::Sender<odoo::Answer>,
+) {
+    redactor.learn_secret(&config.secret);
+    loop {
+        let mut answer = odoo::authenticate(&client, &config).await;
+        answer.message = redactor.redact(&answer.message);
+        if answer.state != answers.borrow().state {
+            tracing::info!(odoo = answer.state.as_str(), message = answer.message);
+        }
+        answers.send_replace(answer);
+        tokio::time::sleep(ODOO_EVERY.mul_f64(1.0 + 0.1 * fastrand::f64())).await;
+    }
+}

@@ -1,0 +1,10 @@
+//! The agent's commands against real servers: PostgreSQL and Redis of this machine,
+//! private ones on 127.0.0.1. What a machine doesn't have is skipped, and says so.
+
+mod agent;
+mod install;
+mod migrate;
+mod probe;
+mod run;
+mod serve;
+mod servers;

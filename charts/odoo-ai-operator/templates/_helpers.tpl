@@ -1,0 +1,118 @@
+{{/* Name of the chart's objects. */}}
+{{- define "operator.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride -}}
+{{- else -}}
+{{- $name := default .Chart.Name .Values.nameOverride -}}
+{{- if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What selects the operator's pod. */}}
+{{- define "operator.selector" -}}
+app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{/* Labels of all objects. */}}
+{{- define "operator.labels" -}}
+{{ include "operator.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/component: operator
+app.kubernetes.io/part-of: odoo-ai-platform
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{- define "operator.serviceAccount" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "operator.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The image reference: of the operator, and of the agents that it puts into the stacks' pods. */}}
+{{- define "operator.image" -}}
+{{- $tagged := printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) -}}
+{{- if .Values.image.digest -}}
+{{- printf "%s@%s" $tagged .Values.image.digest -}}
+{{- else -}}
+{{- $tagged -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The watched namespaces, as a JSON list; empty with clusterWide. */}}
+{{- define "operator.namespaces" -}}
+{{- if .Values.clusterWide -}}
+[]
+{{- else -}}
+{{- default (list .Release.Namespace) .Values.watchNamespaces | uniq | toJson -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What the operator may do where stacks are. Each rule says why. */}}
+{{- define "operator.rules" -}}
+# The user's intent: read and watched, never written.
+- apiGroups: [odoo-ai.atmatasolutions.com]
+  resources: [odooaistacks, backups, restores, featureflags]
+  verbs: [get, list, watch]
+# What the operator saw and did is reported in the status.
+- apiGroups: [odoo-ai.atmatasolutions.com]
+  resources: [odooaistacks/status, backups/status, restores/status, featureflags/status]
+  verbs: [get, patch, update]
+# Children block the stack's foreground deletion; clusters that check owner references ask for this.
+- apiGroups: [odoo-ai.atmatasolutions.com]
+  resources: [odooaistacks/finalizers]
+  verbs: [update]
+# Credentials are read, generated once and copied for each revision. Never deleted by the operator: generated ones
+# outlive the stack, copies go with their ControllerRevision.
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get, list, watch, create, patch]
+# Configuration is read and copied for each revision; Services lead to the components. Those that are no longer
+# wanted are pruned.
+- apiGroups: [""]
+  resources: [configmaps, services]
+  verbs: [get, list, watch, create, patch, delete]
+# The pods' own identity, without rights, that carries the pull secrets.
+- apiGroups: [""]
+  resources: [serviceaccounts]
+  verbs: [get, list, watch, create, patch]
+# The database's and beat's volumes. Never deleted: data outlives the stack unless its owner reference says otherwise.
+- apiGroups: [""]
+  resources: [persistentvolumeclaims]
+  verbs: [get, list, watch, create, patch]
+# The gates look at pods: readiness, restarts, the cause of a failure.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch]
+# The reports that Jobs leave in their log.
+- apiGroups: [""]
+  resources: [pods/log]
+  verbs: [get]
+# The components themselves.
+- apiGroups: [apps]
+  resources: [deployments, statefulsets]
+  verbs: [get, list, watch, create, patch, delete]
+# Stored revisions, and the end of those beyond the history's limit.
+- apiGroups: [apps]
+  resources: [controllerrevisions]
+  verbs: [get, list, watch, create, patch, delete]
+# Migrations and checks.
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [get, list, watch, create, patch, delete]
+# Who may talk to the database, to Redis and to the application.
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [get, list, watch, create, patch, delete]
+# One Event for each transition, repeated ones are counted up.
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+{{- end -}}

@@ -1,0 +1,163 @@
+//! What is in the catalogue, and how the runs went.
+
+use crate::common::{display_as_name, is_unset};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Why a backup was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum BackupReason {
+    /// Its time had come.
+    #[default]
+    Scheduled,
+    /// Somebody asked for it.
+    Requested,
+    /// A migration was about to start.
+    PreMigration,
+    /// A restore in place was about to start.
+    PreRestore,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum RunResult {
+    /// It is running.
+    #[default]
+    Running,
+    /// It left a manifest.
+    Succeeded,
+    /// It didn't.
+    Failed,
+}
+
+display_as_name!(BackupReason, RunResult);
+
+/// What is in the catalogue, and how the runs went. It can be rebuilt from the catalogue completely.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupStatus {
+    /// The generation of the spec that this status is about; -1: none yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Ready, LastBackupSucceeded, Fresh, Verified, OffsiteCopied (absent without s3), Stalled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+    /// The last run, well or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_attempt: Option<Attempt>,
+    /// The last good backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_success: Option<ArtifactStatus>,
+    /// The last verification that restored a backup completely.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_verified: Option<VerificationStatus>,
+    /// When the next backup starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_schedule_time: Option<Time>,
+    /// Failed runs in a row.
+    #[serde(default, skip_serializing_if = "is_unset")]
+    pub consecutive_failures: i32,
+    /// Scheduled runs that were skipped, since the last good one.
+    #[serde(default, skip_serializing_if = "is_unset")]
+    pub missed_runs: i32,
+    /// Good backups, the newest first. At most 50; the catalogue may hold more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["id".into()]))]
+    pub artifacts: Vec<ArtifactStatus>,
+    /// The requests (annotations) that were handled, so that none is handled twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_handled: Option<BackupLastHandled>,
+}
+
+/// One run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Attempt {
+    /// Name of its Job.
+    #[schemars(length(max = 253))]
+    pub job: String,
+    /// Why it was started.
+    pub reason: BackupReason,
+    /// The request that it answers, where there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub request_id: Option<String>,
+    /// How it ended.
+    pub result: RunResult,
+    /// Why it failed, in one sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub message: Option<String>,
+    /// When it started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Time>,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed_at: Option<Time>,
+}
+
+/// A good backup: one with a manifest.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ArtifactStatus {
+    /// Id of the artifact; a Restore names it.
+    #[schemars(length(max = 63))]
+    pub id: String,
+    /// The request that it answers, where there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub request_id: Option<String>,
+    /// Why it was made.
+    pub reason: BackupReason,
+    /// When it was completed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed_at: Option<Time>,
+    /// Which database it is of: `<system identifier>/<database OID>`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub incarnation: Option<String>,
+    /// Alembic revision of the data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub alembic_revision: Option<String>,
+    /// Size of the dump in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<i64>,
+    /// Whether a verification restored it completely.
+    #[serde(default, skip_serializing_if = "is_unset")]
+    pub verified: bool,
+}
+
+/// A verification that restored a backup completely.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VerificationStatus {
+    /// Id of the artifact.
+    #[schemars(length(max = 63))]
+    pub id: String,
+    /// When it was completed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed_at: Option<Time>,
+    /// Seconds that the restore took: the measured time to recover.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore_seconds: Option<i32>,
+}
+
+/// The requests (annotations) that were handled.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupLastHandled {
+    /// The backup that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub backup_requested_at: Option<String>,
+    /// The verification that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub verify_requested_at: Option<String>,
+}

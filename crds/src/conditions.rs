@@ -1,0 +1,214 @@
+//! Names that users, alerts and other tools rely on: condition types, reasons, labels, annotations.
+//!
+//! A reason is never renamed within v1alpha1; the troubleshooting page has one entry for each.
+
+/// Types of conditions.
+pub mod types {
+    /// This spec runs and passed its watch.
+    pub const READY: &str = "Ready";
+    /// Something healthy serves, whatever its revision.
+    pub const AVAILABLE: &str = "Available";
+    /// The controller is working on the spec (kstatus: in progress).
+    pub const RECONCILING: &str = "Reconciling";
+    /// The controller can't go on without a person (kstatus: failed).
+    pub const STALLED: &str = "Stalled";
+    /// The database accepts the application's login.
+    pub const DATABASE_READY: &str = "DatabaseReady";
+    /// Redis accepts the application's login.
+    pub const REDIS_READY: &str = "RedisReady";
+    /// Odoo answers and accepts the credentials.
+    pub const ODOO_REACHABLE: &str = "OdooReachable";
+    /// The database is at the image's Alembic revision.
+    pub const MIGRATED: &str = "Migrated";
+    /// The routes answer.
+    pub const ROUTES_READY: &str = "RoutesReady";
+    /// A new revision waits for a person.
+    pub const AWAITING_APPROVAL: &str = "AwaitingApproval";
+    /// The generated keys were saved outside the cluster.
+    pub const KEYS_EXPORTED: &str = "KeysExported";
+    /// Fields of the spec that this version of the operator doesn't act on yet.
+    pub const NOT_IMPLEMENTED: &str = "NotImplemented";
+    /// Backup: the last run left a manifest.
+    pub const LAST_BACKUP_SUCCEEDED: &str = "LastBackupSucceeded";
+    /// Backup: the last good backup is not too old.
+    pub const FRESH: &str = "Fresh";
+    /// Backup: a verification restored a backup completely, not too long ago.
+    pub const VERIFIED: &str = "Verified";
+    /// Backup: the last good backup is in the object store too.
+    pub const OFFSITE_COPIED: &str = "OffsiteCopied";
+    /// Restore: it ended, well or not.
+    pub const COMPLETE: &str = "Complete";
+}
+
+/// Reasons of conditions and events.
+pub mod reasons {
+    /// All is as the spec wants it.
+    pub const SETTLED: &str = "Settled";
+    /// The first install is under way.
+    pub const INSTALLING: &str = "Installing";
+    /// A new revision is rolled out.
+    pub const ROLLING_OUT: &str = "RollingOut";
+    /// The new revision is watched.
+    pub const WATCHING: &str = "Watching";
+    /// A part is being started or changed.
+    pub const PROGRESSING: &str = "Progressing";
+    /// `spec.suspend` is true.
+    pub const SUSPENDED: &str = "Suspended";
+    /// A person must approve the revision.
+    pub const AWAITING_APPROVAL: &str = "AwaitingApproval";
+    /// The object is being deleted.
+    pub const DELETING: &str = "Deleting";
+    /// The controller hasn't looked yet.
+    pub const NOT_OBSERVED: &str = "NotObserved";
+    /// The spec uses what this version of the operator doesn't do yet.
+    pub const NOT_IMPLEMENTED: &str = "NotImplemented";
+
+    /// The spec contradicts itself in a way that the schema can't see.
+    pub const INVALID_SPEC: &str = "InvalidSpec";
+    /// A guarded field was changed; data must be moved to a new stack.
+    pub const REQUIRES_MIGRATION: &str = "RequiresMigration";
+    /// A referenced Secret doesn't exist.
+    pub const SECRET_MISSING: &str = "SecretMissing";
+    /// A referenced Secret lacks the key, or the key is empty.
+    pub const SECRET_KEY_MISSING: &str = "SecretKeyMissing";
+    /// A Secret holds a known placeholder.
+    pub const PLACEHOLDER_SECRET: &str = "PlaceholderSecret";
+    /// A referenced `ConfigMap` or its key doesn't exist.
+    pub const CONFIG_MAP_MISSING: &str = "ConfigMapMissing";
+    /// A generated Secret is gone while its data exists.
+    pub const CREDENTIALS_LOST: &str = "CredentialsLost";
+    /// A login with the new credentials failed; nothing was restarted.
+    pub const CREDENTIALS_REJECTED: &str = "CredentialsRejected";
+    /// An object of the name that is needed belongs to somebody else.
+    pub const NAME_CONFLICT: &str = "NameConflict";
+
+    /// The API server, or a part that the operator asks, didn't answer.
+    pub const UNREACHABLE: &str = "Unreachable";
+    /// It answers.
+    pub const REACHABLE: &str = "Reachable";
+    /// Odoo refuses the credentials.
+    pub const ACCESS_DENIED: &str = "AccessDenied";
+    /// Nothing is known.
+    pub const UNKNOWN: &str = "Unknown";
+    /// It serves.
+    pub const SERVING: &str = "Serving";
+    /// Nothing serves.
+    pub const NOT_SERVING: &str = "NotServing";
+
+    /// A volume isn't bound.
+    pub const VOLUME_PENDING: &str = "VolumePending";
+    /// The `StorageClass` doesn't exist.
+    pub const STORAGE_CLASS_MISSING: &str = "StorageClassMissing";
+    /// A pod can't be placed.
+    pub const UNSCHEDULABLE: &str = "Unschedulable";
+    /// An image can't be pulled.
+    pub const IMAGE_PULL_FAILED: &str = "ImagePullFailed";
+    /// The node can't create a container, for example for want of a Secret's key.
+    pub const CONTAINER_NOT_CREATED: &str = "ContainerNotCreated";
+    /// A container ends again and again.
+    pub const CRASH_LOOP: &str = "CrashLoop";
+    /// A container used more memory than its limit.
+    pub const OUT_OF_MEMORY: &str = "OutOfMemory";
+    /// A pod isn't ready yet.
+    pub const POD_NOT_READY: &str = "PodNotReady";
+    /// A quota or an admission policy refused an object.
+    pub const FORBIDDEN: &str = "Forbidden";
+
+    /// Redis may drop queued tasks silently.
+    pub const EVICTION_POLICY_UNFIT: &str = "EvictionPolicyUnfit";
+    /// A queue grows and nobody consumes it.
+    pub const QUEUE_NOT_CONSUMED: &str = "QueueNotConsumed";
+
+    /// A migration is running.
+    pub const MIGRATING: &str = "Migrating";
+    /// The database is at the image's revision.
+    pub const AT_HEAD: &str = "AtHead";
+    /// A migration failed.
+    pub const MIGRATION_FAILED: &str = "MigrationFailed";
+    /// Migrations are pending and the policy is Manual.
+    pub const MIGRATION_PENDING: &str = "MigrationPending";
+    /// The database has tables that fit no revision completely.
+    pub const SCHEMA_AMBIGUOUS: &str = "SchemaAmbiguous";
+    /// The database is at a revision that the image doesn't know.
+    pub const SCHEMA_NEWER_THAN_IMAGE: &str = "SchemaNewerThanImage";
+    /// A backup is required and no `backupRef` is given.
+    pub const BACKUP_NOT_CONFIGURED: &str = "BackupNotConfigured";
+    /// The backup before the migration failed.
+    pub const BACKUP_FAILED: &str = "BackupFailed";
+
+    /// A step took longer than its deadline.
+    pub const PROGRESS_DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
+    /// A check failed.
+    pub const CHECK_FAILED: &str = "CheckFailed";
+    /// The watch saw too many bad samples.
+    pub const HEALTH_CHECK_FAILED: &str = "HealthCheckFailed";
+    /// The watch could not take its samples.
+    pub const WATCH_INCONCLUSIVE: &str = "WatchInconclusive";
+    /// The new revision failed and the one before was put back.
+    pub const ROLLED_BACK: &str = "RolledBack";
+    /// The revision failed and rollbacks are Manual.
+    pub const ROLLOUT_FAILED: &str = "RolloutFailed";
+    /// The rollback failed too.
+    pub const ROLLBACK_FAILED: &str = "RollbackFailed";
+    /// The database's schema doesn't let the older image work.
+    pub const ROLLBACK_BLOCKED_BY_SCHEMA: &str = "RollbackBlockedBySchema";
+
+    /// The stack that is referred to doesn't exist.
+    pub const STACK_NOT_FOUND: &str = "StackNotFound";
+    /// Another object has the better claim.
+    pub const CONFLICT: &str = "Conflict";
+    /// Another route has the host.
+    pub const HOST_CONFLICT: &str = "HostConflict";
+}
+
+/// Labels of the objects that the operator makes.
+pub mod labels {
+    /// Name of the stack.
+    pub const STACK: &str = "odoo-ai.atmatasolutions.com/stack";
+    /// Part of the stack: `ai-service`, `worker`, `beat`, `dashboard`, `postgres`, `redis`, `migrate`, …
+    pub const COMPONENT: &str = "app.kubernetes.io/component";
+    /// `odoo-ai-operator`.
+    pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+    /// `odoo-ai-platform`.
+    pub const PART_OF: &str = "app.kubernetes.io/part-of";
+    /// Name of the stack, for tools that know the common labels.
+    pub const INSTANCE: &str = "app.kubernetes.io/instance";
+    /// Name of the application.
+    pub const NAME: &str = "app.kubernetes.io/name";
+    /// Revision that an object belongs to.
+    pub const REVISION: &str = "odoo-ai.atmatasolutions.com/revision";
+    /// Why a Job runs.
+    pub const PURPOSE: &str = "odoo-ai.atmatasolutions.com/purpose";
+    /// Name of the Backup.
+    pub const BACKUP: &str = "odoo-ai.atmatasolutions.com/backup";
+}
+
+/// Annotations: requests by users, and the operator's own notes.
+pub mod annotations {
+    /// Request: the revision that a person approves. Counted once.
+    pub const APPROVED_REVISION: &str = "odoo-ai.atmatasolutions.com/approved-revision";
+    /// Who approved; the chart's admission policy binds it to the user of the request.
+    pub const APPROVED_BY: &str = "odoo-ai.atmatasolutions.com/approved-by";
+    /// Request: try the failed revision again. Any new value, for example a time.
+    pub const RETRY_REQUESTED_AT: &str = "odoo-ai.atmatasolutions.com/retry-requested-at";
+    /// Request: roll back to the revision named by `rollback-to`. Any new value.
+    pub const ROLLBACK_REQUESTED_AT: &str = "odoo-ai.atmatasolutions.com/rollback-requested-at";
+    /// The revision that a requested rollback goes to.
+    pub const ROLLBACK_TO: &str = "odoo-ai.atmatasolutions.com/rollback-to";
+    /// Request on a Backup: run now. Any new value.
+    pub const BACKUP_REQUESTED_AT: &str = "odoo-ai.atmatasolutions.com/backup-requested-at";
+    /// Request on a Backup: verify now. Any new value.
+    pub const VERIFY_REQUESTED_AT: &str = "odoo-ai.atmatasolutions.com/verify-requested-at";
+
+    /// Hash of the intent that was applied last.
+    pub const APPLIED_HASH: &str = "odoo-ai.atmatasolutions.com/applied-hash";
+    /// Revision of a pod template.
+    pub const REVISION: &str = "odoo-ai.atmatasolutions.com/revision";
+    /// Generation of the credentials that a pod was started with.
+    pub const CREDENTIALS_GENERATION: &str = "odoo-ai.atmatasolutions.com/credentials-generation";
+}
+
+/// Value of [`labels::MANAGED_BY`].
+pub const MANAGED_BY: &str = "odoo-ai-operator";
+/// Value of [`labels::PART_OF`].
+pub const PART_OF: &str = "odoo-ai-platform";

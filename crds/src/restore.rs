@@ -1,0 +1,155 @@
+//! `Restore`: bring a backup back, once.
+
+use crate::common::{LocalRef, display_as_name};
+use crate::rules;
+use crate::{schema, source::ArtifactSource};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Where a backup is restored to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum RestoreTarget {
+    /// A new database beside the live one; nothing else changes.
+    #[default]
+    NewDatabase,
+    /// The stack's own database, which is kept under another name.
+    InPlace,
+}
+
+/// A step of a restore, in order.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+pub enum RestoreStep {
+    /// The live database is backed up.
+    PreRestoreBackup,
+    /// The artifact is loaded into a new database.
+    Load,
+    /// The new database is compared with the manifest.
+    Verify,
+    /// The new database is migrated to the image's revision.
+    Migrate,
+    /// Beat and worker finish, ai-service goes to 0.
+    Drain,
+    /// The two databases change names.
+    Swap,
+    /// The application comes up again.
+    Start,
+}
+
+display_as_name!(RestoreTarget, RestoreStep);
+
+/// One restore. It runs once; its result stays in the status.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "odoo-ai.atmatasolutions.com",
+    version = "v1alpha1",
+    kind = "Restore",
+    plural = "restores",
+    shortname = "airestore",
+    category = "odooai",
+    namespaced,
+    status = "RestoreStatus",
+    derive = "PartialEq",
+    cel,
+    doc = "Brings a backup back into an OdooAiStack's database server, once: beside the live database or in its place.",
+    validation = (
+        "self.metadata.name.size() <= 40",
+        "the name of a Restore must have at most 40 characters: the names of its Jobs are made from it"
+    ),
+    printcolumn(name = "Stack", type_ = "string", json_path = ".spec.stackRef.name", description = "The stack that is restored"),
+    printcolumn(name = "Target", type_ = "string", json_path = ".spec.target", description = "Where to; empty is NewDatabase"),
+    printcolumn(name = "Complete", type_ = "string", json_path = r#".status.conditions[?(@.type=="Complete")].status"#, description = "It ended well"),
+    printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Complete")].reason"#, description = "Why it did, or didn't"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Artifact", type_ = "string", json_path = ".status.artifactId", description = "What was restored", priority = 1),
+    printcolumn(name = "Step", type_ = "string", json_path = ".status.step", description = "Where it is", priority = 1),
+    printcolumn(name = "Message", type_ = "string", json_path = r#".status.conditions[?(@.type=="Complete")].message"#, description = "What is going on", priority = 1)
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = (
+        "!has(self.confirm) || (has(self.target) && self.target == 'InPlace')",
+        "confirm must be given only with target InPlace: a new database replaces nothing"
+    ),
+    validation = (
+        "!has(self.tables) || (has(self.target) && self.target == 'InPlace')",
+        "tables must be given only with target InPlace: a new database gets all tables"
+    ),
+    validation = (
+        "!has(self.replacedDatabaseRetentionSeconds) || (has(self.target) && self.target == 'InPlace')",
+        "replacedDatabaseRetentionSeconds must be given only with target InPlace: a new database replaces nothing"
+    ),
+    validation = Rule::new(format!(
+            "self.stackRef == oldSelf.stackRef && self.source == oldSelf.source && {} && has(self.tables) == has(oldSelf.tables) && (!has(self.tables) || self.tables == oldSelf.tables)",
+            rules::unchanged(&["target"], "'NewDatabase'")
+        ))
+        .message("stackRef, source, target and tables of a Restore must not change: a Restore runs once, so make another one"),
+)]
+pub struct RestoreSpec {
+    /// The OdooAiStack whose database server is used. Immutable.
+    pub stack_ref: LocalRef,
+    /// What is restored. Immutable.
+    pub source: ArtifactSource,
+    /// NewDatabase: beside the live one, which stays as it is. InPlace: the live database is replaced, and kept under
+    /// another name. Immutable. Default: NewDatabase.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<RestoreTarget>,
+    /// Restore only these tables of the live database, in one transaction; only with InPlace. Immutable. At most 64.
+    /// Default: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::tables")]
+    pub tables: Vec<String>,
+    /// `<stack>/<artifact id>/<incarnation>`: a restore in place waits for it, so that one left in Git does not run
+    /// again on a rebuilt cluster. The condition shows the value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::confirmation")]
+    pub confirm: Option<String>,
+    /// Seconds that the replaced database is kept, 0 to 31536000; only with InPlace. Default: for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 31_536_000))]
+    pub replaced_database_retention_seconds: Option<i32>,
+}
+
+/// How the restore goes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RestoreStatus {
+    /// The generation of the spec that this status is about; -1: none yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Complete, Reconciling, Stalled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+    /// The artifact that the source stands for; it doesn't change once chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub artifact_id: Option<String>,
+    /// The step that it is at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<RestoreStep>,
+    /// The database that was restored into.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub database: Option<String>,
+    /// The name under which the replaced database is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub replaced_database: Option<String>,
+    /// When it started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Time>,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed_at: Option<Time>,
+    /// Seconds that the API was unavailable, the application's own stop and start included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub downtime_seconds: Option<i32>,
+    /// Seconds of that which the swap itself took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swap_seconds: Option<i32>,
+}

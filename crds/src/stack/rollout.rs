@@ -1,0 +1,136 @@
+//! Migrations and rollouts.
+
+use crate::common::{EnvVar, LocalRef, display_as_name, is_unset};
+use crate::schema;
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Whether something goes on by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Mode {
+    /// By itself.
+    Automatic,
+    /// When a person asks for it.
+    Manual,
+}
+
+/// Whether a backup is made before a migration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum MigrationBackup {
+    /// A good backup, made after the request, must exist before the migration starts.
+    Required,
+    /// None is made.
+    Never,
+}
+
+display_as_name!(Mode, MigrationBackup);
+
+/// How the database's schema is brought up to date.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Migrations {
+    /// Automatic: pending migrations are run as a step of the rollout. Manual: the rollout waits until the database is
+    /// at the image's revision. Default: Automatic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Mode>,
+    /// Whether a backup is made first. Default: Required in Production, else Never. An empty database needs none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<MigrationBackup>,
+    /// The Backup whose storage and template are used; needed when `backup` is Required.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup_ref: Option<LocalRef>,
+    /// Alembic revisions that older images are known to work with although the plan doesn't recognise them as
+    /// additive; they don't block a rollback. At most 200.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::alembic_revisions")]
+    pub backward_compatible: Vec<String>,
+    /// Seconds that a migration may take, 30 to 86400. Default: 1800.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 30, max = 86_400))]
+    pub timeout_seconds: Option<i32>,
+}
+
+/// How a new revision is brought in, watched and taken back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Rollout {
+    /// Manual: a new revision waits for the annotation `odoo-ai.atmatasolutions.com/approved-revision`. Not asked for
+    /// on a first install, a rollback or a retry. Default: Automatic in Local, else Manual.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Mode>,
+    /// Automatic: a revision that fails is replaced by the one before. Manual: it is left and reported. Default: Automatic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback: Option<Mode>,
+    /// Seconds that one step may take, 30 to 86400; waiting for a lock, an approval or the watch doesn't count.
+    /// Default: 600.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 30, max = 86_400))]
+    pub progress_deadline_seconds: Option<i32>,
+    /// The watch after the last step.
+    #[serde(default, skip_serializing_if = "is_unset")]
+    pub health_check: HealthCheck,
+    /// Smoke and end-to-end tests that run as Jobs after the last component. At most 10.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub checks: Vec<Check>,
+    /// Old revisions that are kept, 1 to 50. Default: 10. The current, the new, the failed one and those that a pod
+    /// still runs are kept in any case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 50))]
+    pub revision_history_limit: Option<i32>,
+}
+
+/// The watch after the last step of a rollout.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = (
+        "!(has(self.durationSeconds) && has(self.periodSeconds)) || self.periodSeconds <= self.durationSeconds",
+        "rollout.healthCheck.periodSeconds must not be greater than durationSeconds"
+    )
+)]
+pub struct HealthCheck {
+    /// Seconds of samples that must be good, 1 to 86400. Default: 10 in Local, else 120.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 86_400))]
+    pub duration_seconds: Option<i32>,
+    /// Seconds between two samples, 1 to 300. Default: 5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 300))]
+    pub period_seconds: Option<i32>,
+    /// Bad samples in a row that count as a failure, 1 to 100. Default: 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
+    pub failure_threshold: Option<i32>,
+}
+
+/// A test that runs as a Job after the last component. It gets no volumes, no service account and no privileges.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Check {
+    /// Name of the check, unique in the list, at most 40 characters.
+    #[schemars(schema_with = "schema::label_name")]
+    pub name: String,
+    /// Image to run. The tag latest is refused outside Local.
+    #[schemars(schema_with = "schema::image")]
+    pub image: String,
+    /// Command and arguments. Default: the image's own. At most 32.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::command")]
+    pub command: Vec<String>,
+    /// Environment of the check; the operator adds ODOOAI_API_URL and ODOOAI_DASHBOARD_URL. At most 32.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(
+        merge_strategy = ListMerge::Map(vec!["name".into()]),
+        validation = Rule::new("self.all(e, !e.name.upperAscii().startsWith('ODOOAI_'))")
+            .message("env of a check must not set a name that begins with ODOOAI_: the operator sets those itself")
+    )]
+    pub env: Vec<EnvVar>,
+    /// Seconds after which the check has failed, 1 to 86400. Default: 300.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 86_400))]
+    pub timeout_seconds: Option<i32>,
+}

@@ -1,0 +1,339 @@
+//! What the operator saw and did.
+
+use super::{Environment, LogLevel, MigrationBackup, Mode, RevisionHistory, UnmanagedRules};
+use crate::common::{display_as_name, is_unset};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A step of a rollout, in order.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+pub enum Step {
+    /// PostgreSQL is brought up, or asked for.
+    Database,
+    /// Redis is brought up, or asked for.
+    Redis,
+    /// What the migration would do is found out.
+    Plan,
+    /// A person must approve.
+    Approval,
+    /// A backup is made before the migration.
+    Backup,
+    /// The schema is migrated.
+    Migration,
+    /// ai-service is rolled out.
+    AiService,
+    /// Seeded rules that no FeatureFlag enables are disabled.
+    RulesGate,
+    /// The worker is rolled out.
+    Worker,
+    /// Beat is rolled out.
+    Beat,
+    /// The dashboard is rolled out.
+    Dashboard,
+    /// The routes are made.
+    Routes,
+    /// The checks run.
+    Checks,
+    /// The new revision is watched.
+    Watch,
+}
+
+/// A part of the stack.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
+pub enum Component {
+    /// PostgreSQL.
+    Database,
+    /// Redis.
+    Redis,
+    /// The API.
+    #[default]
+    AiService,
+    /// The Celery worker.
+    Worker,
+    /// The Celery scheduler.
+    Beat,
+    /// The web interface.
+    Dashboard,
+}
+
+/// Where the application's secrets come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum AppSecrets {
+    /// The operator generated them.
+    Generated,
+    /// `spec.appSecretsRef` names them.
+    Referenced,
+}
+
+display_as_name!(Step, Component, AppSecrets);
+
+/// What the operator saw and did.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OdooAiStackStatus {
+    /// The generation of the spec that this status is about; -1: none yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// What holds and why: Ready, Available, Reconciling, Stalled and the conditions of the parts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+    /// The revision that passed its watch; a rollback goes back to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub current_revision: Option<String>,
+    /// The revision of the spec; it differs from `currentRevision` while it is rolled out, waits or has failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub update_revision: Option<String>,
+    /// The revision that failed last. It isn't tried again until the spec changes or a retry is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub failed_revision: Option<String>,
+    /// The settings that hold, with their defaults filled in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effective: Option<EffectiveSettings>,
+    /// The parts of the stack.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub components: Vec<ComponentStatus>,
+    /// The application's database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<DatabaseStatus>,
+    /// The rollout that is running, or the last one that stopped before its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutStatus>,
+    /// Past revisions, the newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["revision".into()]))]
+    pub history: Vec<RevisionHistory>,
+    /// The application's automation rules.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rules: Option<RulesStatus>,
+    /// The last good backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_backup: Option<LastBackup>,
+    /// Where the stack can be reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub urls: Option<Urls>,
+    /// The requests (annotations) that were handled, so that none is handled twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_handled: Option<LastHandled>,
+}
+
+/// The settings that hold, with the environment's and the schema's defaults filled in.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EffectiveSettings {
+    /// The environment that chose the defaults.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<Environment>,
+    /// Whether a new revision waits for an approval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Mode>,
+    /// Whether a failed revision is taken back by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback: Option<Mode>,
+    /// Seconds that one step may take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress_deadline_seconds: Option<i32>,
+    /// Seconds of the watch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_check_duration_seconds: Option<i32>,
+    /// Seconds between two samples of the watch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_check_period_seconds: Option<i32>,
+    /// Bad samples in a row that count as a failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_check_failure_threshold: Option<i32>,
+    /// Old revisions that are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision_history_limit: Option<i32>,
+    /// Whether pending migrations run by themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migration_policy: Option<Mode>,
+    /// Whether a backup is made before a migration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migration_backup: Option<MigrationBackup>,
+    /// Seconds that a migration may take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migration_timeout_seconds: Option<i32>,
+    /// Where AI_SECRET_KEY and WEBHOOK_SECRET come from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app_secrets: Option<AppSecrets>,
+    /// The application's log level.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_level: Option<LogLevel>,
+    /// Queues that the worker consumes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 64)))]
+    pub queues: Vec<String>,
+    /// Image of PostgreSQL, where it is Managed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub database_image: Option<String>,
+    /// Size of PostgreSQL's volume, where it is Managed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub database_storage_size: Option<String>,
+    /// Image of Redis, where it is Managed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub redis_image: Option<String>,
+    /// What happens to rules that no FeatureFlag declares.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unmanaged_rules: Option<UnmanagedRules>,
+}
+
+/// A part of the stack as it was seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ComponentStatus {
+    /// Which part.
+    pub name: Component,
+    /// Pods that are ready.
+    pub ready: i32,
+    /// Pods that should be.
+    pub desired: i32,
+    /// Image of its main container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub image: Option<String>,
+    /// The digest that the node reports for that image.
+    #[serde(rename = "imageID", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub image_id: Option<String>,
+    /// Revision that its pods run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub revision: Option<String>,
+}
+
+/// The application's database as it was seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DatabaseStatus {
+    /// Alembic revision of the database; several heads are joined by commas.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub schema_revision: Option<String>,
+    /// Which database this is: `<system identifier>/<database OID>`. Another value means another database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub incarnation: Option<String>,
+    /// Size of the database in bytes, as last reported by a Job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size_bytes: Option<i64>,
+    /// Counts the changes of the database's and Redis's passwords; pods carry the number they were started with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials_generation: Option<i64>,
+}
+
+/// A rollout that is running, or that stopped before its end.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutStatus {
+    /// The revision that is brought in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub revision: Option<String>,
+    /// When it started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Time>,
+    /// The step that it is at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<Step>,
+    /// When that step will have failed; absent where waiting doesn't count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Time>,
+    /// Samples that the watch has taken.
+    #[serde(default, skip_serializing_if = "is_unset")]
+    pub samples: i32,
+    /// Bad samples in a row.
+    #[serde(default, skip_serializing_if = "is_unset")]
+    pub failed_samples: i32,
+}
+
+/// The application's automation rules.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RulesStatus {
+    /// Rules that a FeatureFlag declares.
+    #[serde(default, skip_serializing_if = "is_unset")]
+    pub declared: i32,
+    /// Rules that none declares.
+    #[serde(default, skip_serializing_if = "is_unset")]
+    pub undeclared: i32,
+    /// Whether the seeded rules of a new database were disabled (or found to need nothing): it happens once.
+    #[serde(default, skip_serializing_if = "is_unset")]
+    pub seeded_disabled: bool,
+}
+
+/// The last good backup.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastBackup {
+    /// Id of the artifact.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub id: Option<String>,
+    /// The Backup that made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub backup: Option<String>,
+    /// When it was completed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed_at: Option<Time>,
+}
+
+/// Where the stack can be reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Urls {
+    /// The API: its route, or its Service inside the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub api: Option<String>,
+    /// The dashboard: its route, or its Service inside the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub dashboard: Option<String>,
+}
+
+/// The requests (annotations) that were handled.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastHandled {
+    /// The revision whose approval was counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub approved_revision: Option<String>,
+    /// The retry that was handled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub retry_requested_at: Option<String>,
+    /// The rollback that was handled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub rollback_requested_at: Option<String>,
+}

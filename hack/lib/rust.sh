@@ -1,0 +1,16 @@
+# shellcheck shell=bash
+# Where Rust builds go, and the release binaries.
+
+rust_host() { rustc -vV | sed -n 's/^host: //p'; }
+
+# By compiler only: Cargo itself notices a changed Cargo.lock, and most dependencies stay built.
+rust_target_dir() { echo "$ODOOAI_CACHE/target-$(rustc -vV | sha256sum | cut -c1-12)"; }
+
+release_dir() { echo "$(rust_target_dir)/$(rust_host)/release"; }
+
+build_release() {
+  [[ "$(rust_host)" == *-linux-gnu ]] || die "the images hold Linux binaries: please build on Linux"
+  CARGO_TARGET_DIR="$(rust_target_dir)" RUSTFLAGS="-C target-feature=+crt-static" \
+    cargo build --manifest-path "$ROOT/Cargo.toml" --locked --release --target "$(rust_host)" \
+    -p odoo-ai-operator -p odoo-ai-agent
+}

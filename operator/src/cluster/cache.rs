@@ -1,0 +1,226 @@
+//! Watches and the stores they feed. One watch per kind serves both the trigger and the reads.
+//!
+//! Workloads, Jobs and Pods are kept whole (gates read their status); of everything else only the
+//! metadata is kept. Managed fields are dropped.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment, StatefulSet};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::core::{NamespaceResourceScope, PartialObjectMeta};
+use kube::runtime::reflector::{self, Lookup, Store};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+
+use super::intent::Key;
+use crate::labels;
+
+/// Events of one watch, each already in the store when it is seen.
+pub type Events<K> = futures::stream::BoxStream<'static, Result<K, watcher::Error>>;
+
+/// Where an operator looks: one namespace or the whole cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// One namespace.
+    Namespace(String),
+    /// All namespaces.
+    Cluster,
+}
+
+impl Scope {
+    /// The API of a kind in this scope.
+    #[must_use]
+    pub fn api<K>(&self, client: &Client) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        match self {
+            Self::Namespace(namespace) => Api::namespaced(client.clone(), namespace),
+            Self::Cluster => Api::all(client.clone()),
+        }
+    }
+}
+
+/// The stores that a reconcile reads.
+#[derive(Clone)]
+pub struct Caches {
+    deployments: Store<Deployment>,
+    stateful_sets: Store<StatefulSet>,
+    jobs: Store<Job>,
+    pods: Store<Pod>,
+    config_maps: Store<PartialObjectMeta<ConfigMap>>,
+    secrets: Store<PartialObjectMeta<Secret>>,
+    services: Store<PartialObjectMeta<Service>>,
+    claims: Store<PartialObjectMeta<PersistentVolumeClaim>>,
+    revisions: Store<PartialObjectMeta<ControllerRevision>>,
+}
+
+/// The event streams that belong to [`Caches`]; a controller must poll them.
+#[expect(missing_docs, reason = "one stream per kind, named after it")]
+pub struct Streams {
+    pub deployments: Events<Deployment>,
+    pub stateful_sets: Events<StatefulSet>,
+    pub jobs: Events<Job>,
+    pub pods: Events<Pod>,
+    pub config_maps: Events<PartialObjectMeta<ConfigMap>>,
+    pub secrets: Events<PartialObjectMeta<Secret>>,
+    pub services: Events<PartialObjectMeta<Service>>,
+    pub claims: Events<PartialObjectMeta<PersistentVolumeClaim>>,
+    pub revisions: Events<PartialObjectMeta<ControllerRevision>>,
+}
+
+impl Caches {
+    /// Starts nothing by itself: the returned streams fill the stores while they are polled.
+    #[must_use]
+    pub fn new(client: &Client, scope: &Scope) -> (Self, Streams) {
+        let ours = watcher::Config::default().labels(labels::STACK);
+        // The user's own Secrets and ConfigMaps have no label of ours.
+        let all = watcher::Config::default();
+        let (deployments, deployment_events) = watch(scope.api(client), ours.clone());
+        let (stateful_sets, stateful_set_events) = watch(scope.api(client), ours.clone());
+        let (jobs, job_events) = watch(scope.api(client), ours.clone());
+        let (pods, pod_events) = watch(scope.api(client), ours.clone());
+        let (config_maps, config_map_events) = watch(scope.api(client), all.clone());
+        let (secrets, secret_events) = watch(scope.api(client), all);
+        let (services, service_events) = watch(scope.api(client), ours.clone());
+        let (claims, claim_events) = watch(scope.api(client), ours.clone());
+        let (revisions, revision_events) = watch(scope.api(client), ours);
+        let caches = Self { deployments, stateful_sets, jobs, pods, config_maps, secrets, services, claims, revisions };
+        let streams = Streams {
+            deployments: deployment_events,
+            stateful_sets: stateful_set_events,
+            jobs: job_events,
+            pods: pod_events,
+            config_maps: config_map_events,
+            secrets: secret_events,
+            services: service_events,
+            claims: claim_events,
+            revisions: revision_events,
+        };
+        (caches, streams)
+    }
+
+    /// Resolves when every store has had its first full list.
+    pub async fn ready(&self) {
+        // A dropped writer means that the process is going down; reads then see what there was.
+        let _ = tokio::join!(
+            self.deployments.wait_until_ready(),
+            self.stateful_sets.wait_until_ready(),
+            self.jobs.wait_until_ready(),
+            self.pods.wait_until_ready(),
+            self.config_maps.wait_until_ready(),
+            self.secrets.wait_until_ready(),
+            self.services.wait_until_ready(),
+            self.claims.wait_until_ready(),
+            self.revisions.wait_until_ready(),
+        );
+    }
+
+    /// Everything that belongs to one stack, as the caches have it now.
+    #[must_use]
+    pub fn children(&self, namespace: &str, stack: &str) -> Children {
+        let mut metadata = HashMap::new();
+        metadata.extend(metas("ConfigMap", &self.config_maps, namespace, stack));
+        metadata.extend(metas("Secret", &self.secrets, namespace, stack));
+        metadata.extend(metas("Service", &self.services, namespace, stack));
+        metadata.extend(metas("PersistentVolumeClaim", &self.claims, namespace, stack));
+        metadata.extend(metas("ControllerRevision", &self.revisions, namespace, stack));
+        Children {
+            deployments: by_name(&self.deployments, namespace, stack),
+            stateful_sets: by_name(&self.stateful_sets, namespace, stack),
+            jobs: by_name(&self.jobs, namespace, stack),
+            pods: by_name(&self.pods, namespace, stack),
+            metadata,
+        }
+    }
+}
+
+/// The children of one stack at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Children {
+    /// Deployments by name.
+    pub deployments: BTreeMap<String, Arc<Deployment>>,
+    /// `StatefulSet`s by name.
+    pub stateful_sets: BTreeMap<String, Arc<StatefulSet>>,
+    /// Jobs by name.
+    pub jobs: BTreeMap<String, Arc<Job>>,
+    /// Pods by name.
+    pub pods: BTreeMap<String, Arc<Pod>>,
+    /// Metadata of the other kinds.
+    pub metadata: HashMap<Key, ObjectMeta>,
+}
+
+impl Children {
+    /// Metadata of a child of any kind.
+    #[must_use]
+    pub fn meta(&self, key: &Key) -> Option<&ObjectMeta> {
+        match key.kind.as_str() {
+            "Deployment" => self.deployments.get(&key.name).map(|child| &child.metadata),
+            "StatefulSet" => self.stateful_sets.get(&key.name).map(|child| &child.metadata),
+            "Job" => self.jobs.get(&key.name).map(|child| &child.metadata),
+            _ => self.metadata.get(key),
+        }
+    }
+
+    /// Pods of one component.
+    pub fn pods_of<'a>(&'a self, component: &'a str) -> impl Iterator<Item = &'a Pod> {
+        self.pods.values().map(AsRef::as_ref).filter(move |pod| {
+            pod.metadata.labels.as_ref().and_then(|labels| labels.get(labels::COMPONENT)).map(String::as_str)
+                == Some(component)
+        })
+    }
+}
+
+/// A store and the events that fill it; for a `PartialObjectMeta` only metadata are asked for.
+fn watch<K>(api: Api<K>, config: watcher::Config) -> (Store<K>, Events<K>)
+where
+    K: Resource<DynamicType = ()> + Lookup<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    let (reader, writer) = reflector::store();
+    let stream = watcher(api, config)
+        .default_backoff()
+        .modify(|object: &mut K| object.meta_mut().managed_fields = None)
+        .reflect(writer)
+        .touched_objects()
+        .boxed();
+    (reader, stream)
+}
+
+fn belongs(meta: &ObjectMeta, namespace: &str, stack: &str) -> bool {
+    meta.namespace.as_deref() == Some(namespace)
+        && meta.labels.as_ref().and_then(|labels| labels.get(labels::STACK)).map(String::as_str) == Some(stack)
+}
+
+fn by_name<K>(store: &Store<K>, namespace: &str, stack: &str) -> BTreeMap<String, Arc<K>>
+where
+    K: Resource + Lookup + Clone + 'static,
+    <K as Lookup>::DynamicType: Clone + Eq + Hash,
+{
+    store
+        .state_filter(|object| belongs(object.meta(), namespace, stack))
+        .into_iter()
+        .map(|object| (object.meta().name.clone().unwrap_or_default(), object))
+        .collect()
+}
+
+fn metas<'a, K>(
+    kind: &'a str,
+    store: &'a Store<PartialObjectMeta<K>>,
+    namespace: &'a str,
+    stack: &'a str,
+) -> impl Iterator<Item = (Key, ObjectMeta)> + 'a
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    by_name(store, namespace, stack).into_iter().map(move |(name, object)| {
+        let key = Key { kind: kind.to_owned(), namespace: namespace.to_owned(), name };
+        (key, object.metadata.clone())
+    })
+}

@@ -1,0 +1,12 @@
+//! The thin layer that talks to the API server: one apply function, one status writer, the caches,
+//! events. Nothing here decides.
+
+pub mod apply;
+pub mod cache;
+pub mod covers;
+pub mod events;
+pub mod intent;
+pub mod status;
+
+/// Field manager of everything this controller applies.
+pub const FIELD_MANAGER: &str = "odoo-ai-operator";

@@ -1,0 +1,68 @@
+//! What every reconcile shares. No decision lives here: all of it can be lost at any time.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use kube::Client;
+
+use crate::backoff::Backoff;
+use crate::cluster::apply::Applier;
+use crate::cluster::cache::Caches;
+use crate::cluster::events::Events;
+use crate::metrics::Metrics;
+use crate::rollout::revision::Library;
+
+/// Namespace and name of a custom resource.
+pub type Name = (String, String);
+
+/// The shared parts.
+pub struct Context {
+    /// Client of the API server.
+    pub client: Client,
+    /// Client for agents and the rules API.
+    pub http: reqwest::Client,
+    /// Caches of the watched scope.
+    pub caches: Caches,
+    /// Writes children.
+    pub applier: Applier,
+    /// Stored revisions that were read.
+    pub revisions: Library,
+    /// Events.
+    pub events: Events,
+    /// Failures in a row by object.
+    pub backoff: Backoff<Name>,
+    /// When the last sample of a watch was taken.
+    pub pacer: Pacer,
+    /// The operator's own image.
+    pub operator_image: String,
+    /// Counters.
+    pub metrics: Metrics,
+}
+
+/// Keeps samples of a watch apart: reconciles come more often than samples are due.
+#[derive(Debug, Default)]
+pub struct Pacer {
+    last: Mutex<HashMap<Name, Instant>>,
+}
+
+impl Pacer {
+    /// True when a sample is due, at most once every `period`. After a restart the first one is
+    /// due only a full period later: time without a leader doesn't count.
+    pub fn due(&self, name: &Name, period: Duration) -> bool {
+        let mut last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let now = Instant::now();
+        let since = last.entry(name.clone()).or_insert(now);
+        // Timers fire a little early or late; half a second is nothing to a watch.
+        let due = since.elapsed() + Duration::from_millis(500) >= period;
+        if due {
+            *since = now;
+        }
+        due
+    }
+
+    /// No watch is running.
+    pub fn reset(&self, name: &Name) {
+        self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(name);
+    }
+}

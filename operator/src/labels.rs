@@ -1,0 +1,33 @@
+//! Labels of the children. The names are the API crate's; the sets are ours.
+
+use std::collections::BTreeMap;
+
+pub use odoo_ai_crds::conditions::annotations::{APPLIED_HASH, CREDENTIALS_GENERATION};
+pub use odoo_ai_crds::conditions::labels::{COMPONENT, INSTANCE, MANAGED_BY, NAME, PART_OF, REVISION, STACK};
+pub use odoo_ai_crds::conditions::{MANAGED_BY as OPERATOR, PART_OF as PLATFORM};
+
+/// Kinds that may own a child of a stack.
+pub const OWNER_KINDS: [&str; 2] = ["OdooAiStack", "ControllerRevision"];
+
+/// Labels that select the pods of one component; they never change, selectors are immutable.
+#[must_use]
+pub fn selector(stack: &str, component: &str) -> BTreeMap<String, String> {
+    to_map([(STACK, stack), (COMPONENT, component)])
+}
+
+/// All labels of a child.
+#[must_use]
+pub fn child(stack: &str, component: &str) -> BTreeMap<String, String> {
+    to_map([
+        (STACK, stack),
+        (COMPONENT, component),
+        (INSTANCE, stack),
+        (NAME, PLATFORM),
+        (PART_OF, PLATFORM),
+        (MANAGED_BY, OPERATOR),
+    ])
+}
+
+fn to_map<const N: usize>(pairs: [(&str, &str); N]) -> BTreeMap<String, String> {
+    pairs.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}

@@ -1,0 +1,16 @@
+//! The operator: everything but arguments and process set-up, so that tests can reach it.
+
+pub mod args;
+pub mod backoff;
+pub mod cluster;
+pub mod component;
+pub mod context;
+pub mod labels;
+pub mod leader;
+pub mod metrics;
+pub mod rollout;
+pub mod rules;
+pub mod run;
+pub mod server;
+pub mod stack;
+pub mod unimplemented;

@@ -1,0 +1,73 @@
+//! Metrics of the operator, in the OpenMetrics text format.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+/// Labels of a reconcile: bounded, one kind and one outcome.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Reconciled {
+    /// Kind of the custom resource.
+    pub kind: &'static str,
+    /// `success` or `error`.
+    pub result: &'static str,
+}
+
+/// Labels of a custom resource.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Object {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// The metrics.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// Reconciles by kind and result.
+    pub reconciles: Family<Reconciled, Counter>,
+    /// Seconds of each reconcile by kind.
+    pub duration: Family<Reconciled, Histogram, fn() -> Histogram>,
+    /// Writes to children.
+    pub writes: Counter<u64, AtomicU64>,
+    /// Status writes.
+    pub status_writes: Counter<u64, AtomicU64>,
+    /// 1 while a stack is Ready.
+    pub ready: Family<Object, Gauge>,
+    /// 1 while this process holds the Lease.
+    pub leader: Gauge,
+}
+
+impl Metrics {
+    /// Registers everything under the prefix `odooai_operator`.
+    #[must_use]
+    pub fn registered() -> (Self, Registry) {
+        let metrics = Self {
+            reconciles: Family::default(),
+            duration: Family::new_with_constructor(|| Histogram::new([0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0])),
+            writes: Counter::default(),
+            status_writes: Counter::default(),
+            ready: Family::default(),
+            leader: Gauge::default(),
+        };
+        let mut registry = Registry::with_prefix("odooai_operator");
+        registry.register("reconciles", "Reconciles by kind and result", metrics.reconciles.clone());
+        registry.register_with_unit(
+            "reconcile_duration",
+            "Time of a reconcile",
+            Unit::Seconds,
+            metrics.duration.clone(),
+        );
+        registry.register("child_writes", "Objects written to the API server", metrics.writes.clone());
+        registry.register("status_writes", "Statuses written to the API server", metrics.status_writes.clone());
+        registry.register("stack_ready", "1 while the stack is Ready", metrics.ready.clone());
+        registry.register("leader", "1 while this process holds the Lease", metrics.leader.clone());
+        (metrics, registry)
+    }
+}

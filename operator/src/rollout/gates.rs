@@ -1,0 +1,275 @@
+//! Gates: has a step reached its end? Pure functions of what was observed.
+
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::jiff::Timestamp;
+use odoo_ai_crds::conditions::{annotations, reasons};
+use odoo_ai_crds::stack::{Mode, OdooAiStackStatus, RevisionHistory, UnmanagedRules};
+
+use super::migration::{self, Progress};
+use super::pods::{self, Trouble};
+use super::revision;
+use crate::cluster::cache::Children;
+use crate::component::{Component, ComponentExt};
+use crate::stack::agents::Agents;
+use crate::stack::model::Stack;
+
+/// What a gate says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// The step is done.
+    Open,
+    /// Not yet; nothing is wrong as far as anyone can see.
+    Wait {
+        /// Condition reason.
+        reason: String,
+        /// What is waited for.
+        message: String,
+    },
+    /// Not without a person, or at least not soon.
+    Blocked {
+        /// Condition reason.
+        reason: String,
+        /// What is wrong, where, and what to do.
+        message: String,
+    },
+}
+
+impl Gate {
+    /// A gate that waits.
+    pub fn wait(reason: &str, message: impl Into<String>) -> Self {
+        Self::Wait { reason: reason.to_owned(), message: message.into() }
+    }
+}
+
+/// Everything that a gate may look at.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// The accepted spec.
+    pub stack: &'a Stack,
+    /// The status as it was read.
+    pub status: &'a OdooAiStackStatus,
+    /// Annotation `approved-revision` of the custom resource.
+    pub approved: Option<&'a str>,
+    /// The children.
+    pub children: &'a Children,
+    /// What the agents said.
+    pub agents: &'a Agents,
+    /// The revision that the spec asks for.
+    pub target: &'a str,
+    /// Now.
+    pub now: Timestamp,
+}
+
+impl View<'_> {
+    /// The target's history entry.
+    #[must_use]
+    pub fn entry(&self) -> Option<&RevisionHistory> {
+        self.status.history.iter().find(|entry| entry.revision == self.target)
+    }
+}
+
+/// The server of `component` runs.
+#[must_use]
+pub fn server(view: &View<'_>, component: Component) -> Gate {
+    workload(view, component, None)
+}
+
+/// `component` runs the target revision, and nothing else of it is left but pods that terminate.
+#[must_use]
+pub fn application(view: &View<'_>, component: Component) -> Gate {
+    workload(view, component, Some(view.target))
+}
+
+fn workload(view: &View<'_>, component: Component, target: Option<&str>) -> Gate {
+    let name = view.stack.child(component.name());
+    let (meta, counts) = if component.stateful() {
+        let set = view.children.stateful_sets.get(&name);
+        (set.map(|set| &set.metadata), set.map(|set| counts_of_set(set)))
+    } else {
+        let deployment = view.children.deployments.get(&name);
+        (
+            deployment.map(|deployment| &deployment.metadata),
+            deployment.map(|deployment| counts_of_deployment(deployment)),
+        )
+    };
+    let (Some(meta), Some(counts)) = (meta, counts) else {
+        return Gate::wait(reasons::PROGRESSING, format!("{component} is created", component = component.name()));
+    };
+    if target.is_some() && revision::label(meta) != target {
+        return Gate::wait(reasons::PROGRESSING, format!("{} is updated", component.name()));
+    }
+    if counts.settled() {
+        return Gate::Open;
+    }
+    if let Some(Trouble { reason, message }) = pods::trouble(view.children.pods_of(component.name()), target) {
+        return Gate::Wait { reason: reason.to_owned(), message };
+    }
+    let waiting_for = view.agents.explain(component).map(|why| format!(": {why}")).unwrap_or_default();
+    let Counts { available, wanted, .. } = counts;
+    Gate::wait(
+        reasons::POD_NOT_READY,
+        format!("{} has {available} of {wanted} pods ready{waiting_for}", component.name()),
+    )
+}
+
+/// Pods of a workload.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// The controller has seen the newest template.
+    pub observed: bool,
+    /// Wanted pods.
+    pub wanted: i32,
+    /// Pods of the newest template.
+    pub updated: i32,
+    /// Pods that serve long enough, of any template.
+    pub available: i32,
+    /// Pods that don't terminate, of any template.
+    pub total: i32,
+}
+
+impl Counts {
+    /// All pods are of the newest template and serve; none of an older one is left.
+    #[must_use]
+    pub fn settled(&self) -> bool {
+        self.observed && self.updated >= self.wanted && self.available >= self.wanted && self.total == self.updated
+    }
+}
+
+/// Pods of a Deployment.
+#[must_use]
+pub fn counts_of_deployment(deployment: &Deployment) -> Counts {
+    let status = deployment.status.clone().unwrap_or_default();
+    Counts {
+        observed: status.observed_generation >= deployment.metadata.generation,
+        wanted: deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1),
+        updated: status.updated_replicas.unwrap_or(0),
+        available: status.available_replicas.unwrap_or(0),
+        total: status.replicas.unwrap_or(0),
+    }
+}
+
+/// Pods of a `StatefulSet`.
+#[must_use]
+pub fn counts_of_set(set: &StatefulSet) -> Counts {
+    let status = set.status.clone().unwrap_or_default();
+    Counts {
+        observed: status.observed_generation >= set.metadata.generation,
+        wanted: set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1),
+        // Without an update in progress both revisions are equal and updatedReplicas is not kept.
+        updated: if status.current_revision == status.update_revision {
+            status.replicas
+        } else {
+            status.updated_replicas.unwrap_or(0)
+        },
+        available: status.available_replicas.unwrap_or(0),
+        total: status.replicas,
+    }
+}
+
+/// A person has approved the target, or none needs to.
+#[must_use]
+pub fn approval(view: &View<'_>) -> Gate {
+    let first = view.status.current_revision.is_none();
+    let current = view.status.current_revision.as_deref() == Some(view.target);
+    let handled = view.status.last_handled.as_ref().and_then(|handled| handled.approved_revision.as_deref());
+    let approved = view.approved == Some(view.target) || handled == Some(view.target);
+    if first || current || approved || view.stack.rollout.approval == Mode::Automatic {
+        return Gate::Open;
+    }
+    Gate::wait(
+        reasons::AWAITING_APPROVAL,
+        format!(
+            "revision {target} waits for an approval: kubectl annotate odooaistack {name} {annotation}={target} --overwrite",
+            target = view.target,
+            name = view.stack.name,
+            annotation = annotations::APPROVED_REVISION,
+        ),
+    )
+}
+
+/// The schema is what the target's image needs, as its Job found or made it.
+#[must_use]
+pub fn migration(view: &View<'_>) -> Gate {
+    if view.entry().is_some_and(|entry| !entry.schema_heads.is_empty()) {
+        return Gate::Open;
+    }
+    match migration::progress(view.stack, view.children, view.target, view.now) {
+        Progress::Succeeded(_) => Gate::wait(reasons::MIGRATING, "the result of the migration is recorded"),
+        Progress::Start { failure: None, .. } => Gate::wait(reasons::MIGRATING, "the migration is started"),
+        Progress::Running { message } => {
+            let trouble = pods::trouble(view.children.pods_of(migration::COMPONENT), Some(view.target));
+            match trouble {
+                Some(Trouble { reason, message }) => Gate::Wait { reason: reason.to_owned(), message },
+                None => Gate::wait(reasons::MIGRATING, message),
+            }
+        }
+        Progress::Start { failure: Some(message), .. } | Progress::Pause { failure: message, .. } => {
+            Gate::wait(reasons::MIGRATION_FAILED, message)
+        }
+        Progress::Refused { reason, message } => Gate::Blocked { reason, message },
+    }
+}
+
+/// The rules that a new database was seeded with are off before anything acts on them.
+#[must_use]
+pub fn rules(view: &View<'_>) -> Gate {
+    let done = view.status.rules.as_ref().is_some_and(|rules| rules.seeded_disabled);
+    let seeded_by_us = view.status.history.iter().any(|entry| entry.rules_empty == Some(true));
+    if done || !seeded_by_us || view.stack.unmanaged_rules == UnmanagedRules::Ignore {
+        return Gate::Open;
+    }
+    Gate::wait(reasons::PROGRESSING, "the automation rules that the application seeded are disabled")
+}
+
+/// The revision was watched for long enough.
+#[must_use]
+pub fn watch(view: &View<'_>) -> Gate {
+    if view.status.current_revision.as_deref() == Some(view.target) {
+        return Gate::Open;
+    }
+    let rollout = view.stack.rollout;
+    let samples = view.status.rollout.as_ref().map_or(0, |rollout| rollout.samples);
+    let wanted = samples_wanted(rollout.watch_duration, rollout.watch_period);
+    if samples >= wanted {
+        return Gate::Open;
+    }
+    Gate::wait(reasons::WATCHING, format!("all components run; {wanted} good samples in a row end the watch"))
+}
+
+fn samples_wanted(duration: i32, period: i32) -> i32 {
+    (duration + period - 1) / period
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    fn counts(wanted: i32, updated: i32, available: i32, total: i32) -> Counts {
+        Counts { observed: true, wanted, updated, available, total }
+    }
+
+    #[rstest]
+    #[case::all_there(counts(1, 1, 1, 1), true)]
+    #[case::old_pod_serves(counts(1, 0, 1, 1), false)]
+    #[case::old_pod_left(counts(1, 1, 1, 2), false)]
+    #[case::new_pod_starts(counts(1, 1, 0, 1), false)]
+    #[case::scaled_to_zero(counts(0, 0, 0, 0), true)]
+    #[case::scaling_down(counts(1, 2, 2, 2), true)]
+    fn settled(#[case] counts: Counts, #[case] expected: bool) {
+        assert_eq!(counts.settled(), expected);
+    }
+
+    #[test]
+    fn a_template_that_was_not_observed_opens_nothing() {
+        assert!(!Counts { observed: false, ..counts(1, 1, 1, 1) }.settled());
+    }
+
+    #[rstest]
+    #[case(10, 5, 2)]
+    #[case(11, 5, 3)]
+    #[case(1, 1, 1)]
+    fn the_watch_counts_samples(#[case] duration: i32, #[case] period: i32, #[case] samples: i32) {
+        assert_eq!(samples_wanted(duration, period), samples);
+    }
+}

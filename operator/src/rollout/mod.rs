@@ -1,0 +1,9 @@
+//! Revisions and the order in which they roll: what a revision is made of, the step table with its
+//! gates, what is stored of a revision, its history.
+
+pub mod gates;
+pub mod inputs;
+pub mod migration;
+pub mod pods;
+pub mod revision;
+pub mod steps;

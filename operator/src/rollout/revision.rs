@@ -1,0 +1,159 @@
+//! What is stored of a revision: its pod templates, in a `ControllerRevision`. Applied as they were
+//! stored, so that a rollback is byte for byte the same set, also after an operator upgrade.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+
+use k8s_openapi::api::apps::v1::ControllerRevision;
+use k8s_openapi::api::core::v1::PodTemplateSpec;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
+use kube::core::ObjectMeta;
+use kube::{Api, Client};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::cluster::cache::Children;
+use crate::cluster::intent::{Intent, Key, hash};
+use crate::labels;
+use crate::stack::build::meta;
+use crate::stack::model::Stack;
+
+/// Version of the stored format; readers accept every older one.
+const FORMAT: u32 = 1;
+/// Characters of the hash in the name of a server's stored template.
+const HASH_LENGTH: usize = 10;
+
+/// Stored pod templates by component name, and what they were made of.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stored {
+    /// Version of this format.
+    pub format_version: u32,
+    /// The inputs, secret values excluded.
+    pub inputs: Value,
+    /// Pod templates.
+    pub templates: BTreeMap<String, PodTemplateSpec>,
+}
+
+impl Stored {
+    /// Templates made now.
+    #[must_use]
+    pub fn new(inputs: Value, templates: BTreeMap<String, PodTemplateSpec>) -> Self {
+        Self { format_version: FORMAT, inputs, templates }
+    }
+}
+
+/// Name of the `ControllerRevision` of an application revision.
+#[must_use]
+pub fn name(stack: &str, revision: &str) -> String {
+    format!("{stack}-{revision}")
+}
+
+/// Name suffix of the stored template of a data server, by the hash of its inputs.
+#[must_use]
+pub fn server_suffix(component: &str, inputs: &Value) -> String {
+    let mut hash = hash(inputs);
+    hash.truncate(HASH_LENGTH);
+    format!("{component}-{hash}")
+}
+
+/// The intent to keep `stored` under `<stack>-<suffix>`.
+#[must_use]
+pub fn intent(stack: &Stack, component: &str, suffix: &str, number: i64, stored: &Stored) -> Intent {
+    let mut metadata = meta::owned(stack, component, suffix);
+    if component == APPLICATION {
+        metadata.labels.get_or_insert_default().insert(labels::REVISION.to_owned(), suffix.to_owned());
+    }
+    let data = serde_json::to_value(stored).expect("templates serialise to JSON");
+    Intent::create_only(&ControllerRevision { metadata, revision: number, data: Some(RawExtension(data)) })
+}
+
+/// Component label of an application revision.
+pub const APPLICATION: &str = "application";
+
+/// Owner reference to a stored revision that exists.
+#[must_use]
+pub fn owner(children: &Children, namespace: &str, name: &str) -> Option<OwnerReference> {
+    let meta = children.meta(&key(namespace, name))?;
+    Some(OwnerReference {
+        api_version: "apps/v1".to_owned(),
+        kind: "ControllerRevision".to_owned(),
+        name: name.to_owned(),
+        uid: meta.uid.clone()?,
+        controller: Some(true),
+        block_owner_deletion: Some(true),
+    })
+}
+
+fn key(namespace: &str, name: &str) -> Key {
+    Key { kind: "ControllerRevision".to_owned(), namespace: namespace.to_owned(), name: name.to_owned() }
+}
+
+/// Reads stored revisions; they are immutable, so each is read once.
+#[derive(Debug, Default)]
+pub struct Library {
+    read: Mutex<HashMap<String, Arc<Stored>>>,
+}
+
+impl Library {
+    /// All stored revisions of the stack whose children are given, by name.
+    ///
+    /// # Errors
+    /// The client's error; what can't be understood is logged and left out.
+    pub async fn load(
+        &self,
+        client: &Client,
+        namespace: &str,
+        children: &Children,
+    ) -> kube::Result<BTreeMap<String, Arc<Stored>>> {
+        let api: Api<ControllerRevision> = Api::namespaced(client.clone(), namespace);
+        let mut found = BTreeMap::new();
+        for (key, meta) in children.metadata.iter().filter(|(key, _)| key.kind == "ControllerRevision") {
+            let Some(uid) = meta.uid.clone() else { continue };
+            let known = self.lock().get(&uid).cloned();
+            let stored = match known {
+                Some(stored) => Some(stored),
+                None => api.get_opt(&key.name).await?.and_then(|object| self.understand(uid, object)),
+            };
+            found.extend(stored.map(|stored| (key.name.clone(), stored)));
+        }
+        Ok(found)
+    }
+
+    fn understand(&self, uid: String, object: ControllerRevision) -> Option<Arc<Stored>> {
+        let name = object.metadata.name.unwrap_or_default();
+        let stored: Result<Stored, _> = serde_json::from_value(object.data?.0);
+        match stored {
+            Ok(stored) if stored.format_version <= FORMAT => {
+                let stored = Arc::new(stored);
+                self.lock().insert(uid, Arc::clone(&stored));
+                Some(stored)
+            }
+            Ok(stored) => {
+                tracing::warn!(name, version = stored.format_version, "stored revision of a newer operator left out");
+                None
+            }
+            Err(error) => {
+                tracing::warn!(name, %error, "stored revision can't be read");
+                None
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Stored>>> {
+        self.read.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// The next `revision` number: one above the highest that the stack has.
+#[must_use]
+pub fn next_number(stored: usize) -> i64 {
+    i64::try_from(stored).unwrap_or(i64::MAX - 1) + 1
+}
+
+/// Revision label of a child.
+#[must_use]
+pub fn label(meta: &ObjectMeta) -> Option<&str> {
+    meta.labels.as_ref()?.get(labels::REVISION).map(String::as_str)
+}

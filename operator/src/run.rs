@@ -1,0 +1,161 @@
+//! Start and end of the process: Lease, CRDs, controllers, graceful shutdown.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::join_all;
+use kube::api::ListParams;
+use kube::core::NamespaceResourceScope;
+use kube::{Api, Client, Resource};
+use odoo_ai_crds::backup::Backup;
+use odoo_ai_crds::flag::FeatureFlag;
+use odoo_ai_crds::restore::Restore;
+use odoo_ai_crds::stack::OdooAiStack;
+use serde::de::DeserializeOwned;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::args::Args;
+use crate::backoff::Backoff;
+use crate::cluster::apply::Applier;
+use crate::cluster::cache::{Caches, Scope};
+use crate::cluster::events::Events;
+use crate::context::{Context, Pacer};
+use crate::leader::Leader;
+use crate::metrics::Metrics;
+use crate::rollout::revision::Library;
+use crate::server::{self, Ready};
+use crate::{stack, unimplemented};
+
+/// Why the operator ends.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No configuration for the API server, or it can't be reached.
+    #[error("API server: {0}")]
+    Client(#[from] kube::Error),
+    /// Neither in a pod nor with a kubeconfig.
+    #[error("configuration: {0}")]
+    Config(#[from] kube::config::InferConfigError),
+    /// The Lease can't be had.
+    #[error("lease: {0}")]
+    Lease(#[from] kube_lease_manager::LeaseManagerError),
+    /// Somebody else holds the Lease now.
+    #[error("the lease was lost; another operator acts")]
+    LeaseLost,
+    /// The health endpoints can't be served.
+    #[error("health endpoints: {0}")]
+    Serve(#[from] std::io::Error),
+    /// The HTTP client can't be built.
+    #[error("HTTP client: {0}")]
+    Http(#[from] reqwest::Error),
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// An [`Error`] when the process should be started again.
+pub async fn run(args: Args) -> Result<(), Error> {
+    let mut config = kube::Config::infer().await?;
+    // The client retries by itself; a call that hangs is worse than one that fails.
+    config.read_timeout = Some(Duration::from_secs(295));
+    config.connect_timeout = Some(Duration::from_secs(10));
+    let client = Client::try_from(config)?;
+    let (metrics, registry) = Metrics::registered();
+    let ready = Ready::default();
+    let shutdown = signals()?.shared();
+    let endpoints = tokio::spawn(server::serve(args.listen, registry, ready.clone(), shutdown.clone()));
+
+    let work = act(&args, client, metrics, ready, shutdown.clone());
+    tokio::select! {
+        result = work => result?,
+        result = endpoints => result.map_err(std::io::Error::other)??,
+    }
+    tracing::info!("operator ends as asked");
+    Ok(())
+}
+
+/// Waits for CRDs and Lease, then runs the controllers until `shutdown`.
+async fn act(
+    args: &Args,
+    client: Client,
+    metrics: Metrics,
+    ready: Ready,
+    shutdown: impl Future<Output = ()> + Clone + Send + Sync + 'static,
+) -> Result<(), Error> {
+    let scopes = args.scopes();
+    for scope in &scopes {
+        let crds = async {
+            crd::<OdooAiStack>(&client, scope).await;
+            crd::<Backup>(&client, scope).await;
+            crd::<Restore>(&client, scope).await;
+            crd::<FeatureFlag>(&client, scope).await;
+        };
+        tokio::select! {
+            () = crds => {}
+            () = shutdown.clone() => return Ok(()),
+        }
+    }
+    ready.set(true);
+    let leader = Leader::new(client.clone(), &args.operator_namespace, &args.pod_name).await?;
+    tokio::select! {
+        held = leader.acquire() => held?,
+        () = shutdown.clone() => return Ok(()),
+    }
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), ?scopes, "lease held, controllers start");
+    metrics.leader.set(1);
+    let http = reqwest::Client::builder().connect_timeout(Duration::from_secs(2)).no_proxy().build()?;
+    let controllers = scopes.iter().map(|scope| {
+        let (caches, streams) = Caches::new(&client, scope);
+        let ctx = Arc::new(Context {
+            client: client.clone(),
+            http: http.clone(),
+            caches,
+            applier: Applier::new(client.clone()),
+            revisions: Library::default(),
+            events: Events::new(client.clone(), &args.pod_name),
+            backoff: Backoff::default(),
+            pacer: Pacer::default(),
+            operator_image: args.operator_image.clone(),
+            metrics: metrics.clone(),
+        });
+        let stacks = stack::run::run(Arc::clone(&ctx), scope, streams, shutdown.clone());
+        let others = unimplemented::run(client.clone(), scope.clone(), shutdown.clone());
+        futures::future::join(stacks, others)
+    });
+    tokio::select! {
+        _ = join_all(controllers) => {
+            leader.release().await;
+            Ok(())
+        }
+        error = leader.lost() => {
+            // Acting without the Lease would be two hands on one stack: end at once, start again as a stand-by.
+            metrics.leader.set(0);
+            Err(error.map_or(Error::LeaseLost, Error::Lease))
+        }
+    }
+}
+
+/// Waits until a kind is served and may be listed, saying so instead of ending again and again.
+async fn crd<K>(client: &Client, scope: &Scope)
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+{
+    let api: Api<K> = scope.api(client);
+    while let Err(error) = api.list_metadata(&ListParams::default().limit(1)).await {
+        tracing::warn!(kind = %K::kind(&()), ?scope, %error, "waiting for the CRD: install the chart odoo-ai-crds, and check the operator's RBAC");
+        tokio::time::sleep(Duration::from_secs(5)).await;
+    }
+}
+
+/// Resolves at the first SIGTERM or SIGINT.
+fn signals() -> std::io::Result<futures::future::BoxFuture<'static, ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    }
+    .boxed())
+}

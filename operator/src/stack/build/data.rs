@@ -1,0 +1,155 @@
+//! Secrets, Services and volumes. Volumes, keys and generated Secrets have no owner: they outlive
+//! the stack unless its owner said otherwise.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::{
+    PersistentVolumeClaim, PersistentVolumeClaimSpec, Secret, Service, ServicePort, ServiceSpec,
+    VolumeResourceRequirements,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::application::{Rendering, copy_name};
+use super::{API_PORT, DASHBOARD_PORT, meta};
+use crate::cluster::intent::Intent;
+use crate::component::{Component, ComponentExt};
+use crate::labels;
+use crate::stack::model::{AppSecrets, Stack};
+
+/// A Secret that is generated once; never overwritten, never deleted by the operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Generated {
+    /// Suffix of its name.
+    pub suffix: &'static str,
+    /// Component label.
+    pub component: &'static str,
+    /// Keys that get random text.
+    pub keys: &'static [&'static str],
+}
+
+/// Key of the HMAC that names revisions.
+pub const REVISION_KEY: Generated = Generated { suffix: "revision-key", component: "stack", keys: &["key"] };
+/// Password of the PostgreSQL superuser.
+pub const DATABASE_ADMIN: Generated =
+    Generated { suffix: "database-admin-credentials", component: "postgresql", keys: &["password"] };
+/// Password of the application's role.
+pub const DATABASE: Generated =
+    Generated { suffix: "database-credentials", component: "postgresql", keys: &["password"] };
+/// Password of Redis.
+pub const REDIS: Generated = Generated { suffix: "redis-credentials", component: "redis", keys: &["password"] };
+/// The application's own secrets, Local only.
+pub const APPLICATION: Generated =
+    Generated { suffix: "app-secrets", component: "ai-service", keys: &["AI_SECRET_KEY", "WEBHOOK_SECRET"] };
+
+/// The Secrets that a stack needs the operator to generate.
+#[must_use]
+pub fn generated(stack: &Stack) -> Vec<Generated> {
+    let mut all = vec![REVISION_KEY, DATABASE_ADMIN, DATABASE, REDIS];
+    if matches!(stack.app_secrets, AppSecrets::Generated(_)) {
+        all.push(APPLICATION);
+    }
+    all
+}
+
+/// A generated Secret with one of `random`'s texts for each key.
+#[must_use]
+pub fn generated_secret(stack: &Stack, which: Generated, mut random: impl FnMut() -> String) -> Intent {
+    let mut data: BTreeMap<String, ByteString> =
+        which.keys.iter().map(|key| ((*key).to_owned(), ByteString(random().into_bytes()))).collect();
+    if which == REDIS {
+        let password = String::from_utf8_lossy(&data["password"].0).into_owned();
+        data.insert("redis.conf".to_owned(), ByteString(format!("requirepass {password}\n").into_bytes()));
+    }
+    Intent::create_only(&Secret {
+        metadata: meta::ownerless(stack, which.component, which.suffix),
+        data: Some(data),
+        type_: Some("Opaque".to_owned()),
+        ..Secret::default()
+    })
+}
+
+/// The immutable Secret with everything secret that a revision's pods consume.
+#[must_use]
+pub fn copies(rendering: &Rendering<'_>, owner: Option<OwnerReference>) -> Intent {
+    let stack = rendering.stack;
+    let suffix = copy_name("", rendering.revision).trim_start_matches('-').to_owned();
+    let owner = owner.unwrap_or_else(|| stack.owner.clone());
+    let mut metadata = meta::owned_by(stack, "application", &suffix, owner);
+    metadata.labels.get_or_insert_default().insert(labels::REVISION.to_owned(), rendering.revision.to_owned());
+    let data = rendering.inputs.copies().into_iter().map(|(key, value)| (key, ByteString(value.into_bytes())));
+    Intent::apply(&Secret {
+        metadata,
+        immutable: Some(true),
+        data: Some(data.collect()),
+        type_: Some("Opaque".to_owned()),
+        ..Secret::default()
+    })
+}
+
+/// The Services: the two that people and routes reach, and those of the data stores.
+#[must_use]
+pub fn services(stack: &Stack) -> Vec<Intent> {
+    [
+        (Component::Database, "postgresql", 5432),
+        (Component::Redis, "redis", 6379),
+        (Component::AiService, "http", API_PORT),
+        (Component::Dashboard, "http", DASHBOARD_PORT),
+    ]
+    .into_iter()
+    .map(|(component, port_name, port)| service(stack, component, port_name, port))
+    .collect()
+}
+
+fn service(stack: &Stack, component: Component, port_name: &str, port: i32) -> Intent {
+    Intent::apply(&Service {
+        metadata: meta::owned(stack, component.name(), component.name()),
+        spec: Some(ServiceSpec {
+            selector: Some(labels::selector(&stack.name, component.name())),
+            ports: Some(vec![ServicePort {
+                name: Some(port_name.to_owned()),
+                port,
+                protocol: Some("TCP".to_owned()),
+                target_port: Some(IntOrString::Int(port)),
+                ..ServicePort::default()
+            }]),
+            type_: Some("ClusterIP".to_owned()),
+            ..ServiceSpec::default()
+        }),
+        status: None,
+    })
+}
+
+/// The volumes: PostgreSQL's data and beat's schedule.
+#[must_use]
+pub fn claims(stack: &Stack) -> Vec<Intent> {
+    let database = &stack.database;
+    let class = database.storage_class.clone();
+    vec![
+        claim(stack, Component::Database, &database.storage_size, class.clone(), database.delete_with_stack),
+        claim(stack, Component::Beat, "64Mi", class, database.delete_with_stack),
+    ]
+}
+
+fn claim(stack: &Stack, component: Component, size: &str, class: Option<String>, owned: bool) -> Intent {
+    let metadata = if owned {
+        meta::owned(stack, component.name(), component.name())
+    } else {
+        meta::ownerless(stack, component.name(), component.name())
+    };
+    Intent::apply(&PersistentVolumeClaim {
+        metadata,
+        spec: Some(PersistentVolumeClaimSpec {
+            access_modes: Some(vec!["ReadWriteOnce".to_owned()]),
+            resources: Some(VolumeResourceRequirements {
+                requests: Some([("storage".to_owned(), Quantity(size.to_owned()))].into()),
+                limits: None,
+            }),
+            storage_class_name: class,
+            ..PersistentVolumeClaimSpec::default()
+        }),
+        status: None,
+    })
+}

@@ -1,0 +1,104 @@
+//! The Job that prepares the schema, in the ai-service image of the revision it belongs to.
+
+use k8s_openapi::api::batch::v1::{
+    Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyRule,
+};
+use k8s_openapi::api::core::v1::{Container, PodSpec, PodTemplateSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::application::{Rendering, connection, credentials, database_url, settings_of};
+use super::{AGENT, CREDENTIALS, DATABASE_ADMIN, meta, pod};
+use crate::cluster::intent::Intent;
+use crate::component::Component;
+use crate::labels;
+
+/// Component label of the Job and its pods.
+pub const COMPONENT: &str = "migrate";
+/// Exit code of the agent for a decision that another try would not change.
+const REFUSED: i32 = 10;
+/// Tries of one Job against a failing infrastructure.
+const TRIES: i32 = 3;
+/// A finished Job is kept for seven days, for its log; its result is in the status by then.
+const KEEP_SECONDS: i32 = 7 * 24 * 3600;
+
+/// Name suffix of the Job of one attempt.
+#[must_use]
+pub fn suffix(revision: &str, attempt: u32) -> String {
+    format!("migrate-{revision}-{attempt}")
+}
+
+/// The migrate Job of a revision.
+#[must_use]
+pub fn migrate(rendering: &Rendering<'_>, attempt: u32) -> Intent {
+    let stack = rendering.stack;
+    let suffix = suffix(rendering.revision, attempt);
+    let labels = meta::pod_labels(stack, COMPONENT, Some(rendering.revision));
+    let mut metadata = meta::owned(stack, COMPONENT, &suffix);
+    metadata.labels.get_or_insert_default().insert(labels::REVISION.to_owned(), rendering.revision.to_owned());
+    let rule = PodFailurePolicyRule {
+        action: "FailJob".to_owned(),
+        on_exit_codes: Some(PodFailurePolicyOnExitCodesRequirement {
+            container_name: Some(COMPONENT.to_owned()),
+            operator: "In".to_owned(),
+            values: vec![REFUSED],
+        }),
+        on_pod_conditions: None,
+    };
+    Intent::create_only(&Job {
+        metadata,
+        spec: Some(JobSpec {
+            backoff_limit: Some(TRIES - 1),
+            pod_failure_policy: Some(PodFailurePolicy { rules: vec![rule] }),
+            ttl_seconds_after_finished: Some(KEEP_SECONDS),
+            template: PodTemplateSpec {
+                metadata: Some(ObjectMeta { labels: Some(labels), ..ObjectMeta::default() }),
+                spec: Some(pod_spec(rendering)),
+            },
+            ..JobSpec::default()
+        }),
+        status: None,
+    })
+}
+
+fn pod_spec(rendering: &Rendering<'_>) -> PodSpec {
+    let stack = rendering.stack;
+    let settings = &stack.components.ai_service;
+    let (install, agent_volume, agent_mount) = pod::agent(&stack.operator_image, stack.images.pull_policy.as_deref());
+    let (admin_volume, admin_mount) =
+        pod::credential("database-admin", &stack.child("database-admin-credentials"), &["password"]);
+    let (credential_volumes, credential_mounts) = credentials(stack);
+    let mut env = connection(stack);
+    env.extend([
+        pod::env("ODOOAI_DATABASE_ADMIN_USER", DATABASE_ADMIN),
+        pod::env("ODOOAI_DATABASE_ADMIN_PASSWORD_FILE", format!("{CREDENTIALS}/database-admin/password")),
+        pod::env("ODOOAI_LOCK_DATABASE", "postgres"),
+        database_url(stack),
+    ]);
+    env.extend(settings_of(stack));
+    env.extend(rendering.inputs.environment(Component::AiService, &rendering.copy()));
+    let container = Container {
+        name: COMPONENT.to_owned(),
+        image: Some(stack.images.ai_service.clone()),
+        image_pull_policy: stack.images.pull_policy.clone(),
+        command: Some(vec![AGENT.to_owned(), "migrate".to_owned()]),
+        env: Some(env),
+        resources: Some(settings.resources.clone()),
+        security_context: pod::locked_down(),
+        volume_mounts: Some(
+            [agent_mount, pod::mount("tmp", "/tmp", false), admin_mount].into_iter().chain(credential_mounts).collect(),
+        ),
+        ..Container::default()
+    };
+    PodSpec {
+        init_containers: Some(vec![install]),
+        containers: vec![container],
+        restart_policy: Some("Never".to_owned()),
+        image_pull_secrets: pod::pull_secrets(&stack.images.pull_secrets),
+        node_selector: (!settings.node_selector.is_empty()).then(|| settings.node_selector.clone()),
+        tolerations: (!settings.tolerations.is_empty()).then(|| settings.tolerations.clone()),
+        volumes: Some(
+            [agent_volume, pod::scratch("tmp", "1Gi"), admin_volume].into_iter().chain(credential_volumes).collect(),
+        ),
+        ..pod::spec(settings.user_id, settings.group_id)
+    }
+}

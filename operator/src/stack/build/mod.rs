@@ -1,0 +1,28 @@
+//! Pure builders: parsed stack in, Kubernetes objects out. They cannot fail and hold no client.
+
+pub mod application;
+pub mod assemble;
+pub mod data;
+pub mod job;
+pub mod meta;
+pub mod pod;
+pub mod postgresql;
+pub mod redis;
+pub mod workloads;
+
+/// Name of the application's database and of its role.
+pub const DATABASE_NAME: &str = "odoo_ai";
+/// Role that owns the application's database.
+pub const DATABASE_USER: &str = "odoo_ai";
+/// Superuser of a Managed server.
+pub const DATABASE_ADMIN: &str = "postgres";
+/// Folder with one subfolder for each credential.
+pub const CREDENTIALS: &str = "/var/run/odooai/credentials";
+/// Where the agent lives in an application container.
+pub const AGENT: &str = "/odooai/bin/agent";
+/// Port of the API.
+pub const API_PORT: i32 = 8000;
+/// Port of `agent serve`.
+pub const AGENT_PORT: i32 = 9180;
+/// Port of the dashboard.
+pub const DASHBOARD_PORT: i32 = 3000;

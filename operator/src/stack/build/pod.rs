@@ -1,0 +1,194 @@
+//! The pieces that every pod shares: restricted security, the agent, credential volumes, probes.
+
+use k8s_openapi::api::core::v1::{
+    Capabilities, Container, EmptyDirVolumeSource, EnvVar, EnvVarSource, ExecAction, HTTPGetAction, KeyToPath,
+    Lifecycle, LifecycleHandler, LocalObjectReference, PodSecurityContext, PodSpec, Probe, ResourceRequirements,
+    SeccompProfile, SecretKeySelector, SecretVolumeSource, SecurityContext, SleepAction, TCPSocketAction, Volume,
+    VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::{AGENT_PORT, CREDENTIALS};
+
+/// Name of the volume that holds the agent.
+const AGENT_VOLUME: &str = "agent";
+/// Folder of the agent.
+const AGENT_DIRECTORY: &str = "/odooai/bin";
+
+/// A pod spec under the restricted Pod Security Standard, with numeric users.
+#[must_use]
+pub fn spec(user: i64, group: i64) -> PodSpec {
+    PodSpec {
+        automount_service_account_token: Some(false),
+        // A Service named `ai-service` would inject AI_SERVICE_PORT=tcp://…, which kills the application.
+        enable_service_links: Some(false),
+        security_context: Some(PodSecurityContext {
+            run_as_non_root: Some(true),
+            run_as_user: Some(user),
+            run_as_group: Some(user),
+            fs_group: Some(group),
+            fs_group_change_policy: Some("OnRootMismatch".to_owned()),
+            seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), ..SeccompProfile::default() }),
+            ..PodSecurityContext::default()
+        }),
+        ..PodSpec::default()
+    }
+}
+
+/// Pull secrets as references.
+#[must_use]
+pub fn pull_secrets(names: &[String]) -> Option<Vec<LocalObjectReference>> {
+    let references: Vec<_> = names.iter().map(|name| LocalObjectReference { name: name.clone() }).collect();
+    (!references.is_empty()).then_some(references)
+}
+
+/// Container security: nothing but what a process without privileges needs.
+#[must_use]
+pub fn locked_down() -> Option<SecurityContext> {
+    Some(SecurityContext {
+        allow_privilege_escalation: Some(false),
+        capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), ..Capabilities::default() }),
+        read_only_root_filesystem: Some(true),
+        ..SecurityContext::default()
+    })
+}
+
+/// A variable with a literal value.
+#[must_use]
+pub fn env(name: &str, value: impl Into<String>) -> EnvVar {
+    EnvVar { name: name.to_owned(), value: Some(value.into()), value_from: None }
+}
+
+/// A variable from a key of a Secret.
+#[must_use]
+pub fn env_from_secret(name: &str, secret: &str, key: &str) -> EnvVar {
+    EnvVar {
+        name: name.to_owned(),
+        value: None,
+        value_from: Some(EnvVarSource {
+            secret_key_ref: Some(SecretKeySelector { name: secret.to_owned(), key: key.to_owned(), optional: None }),
+            ..EnvVarSource::default()
+        }),
+    }
+}
+
+/// A mount.
+#[must_use]
+pub fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
+    VolumeMount {
+        name: name.to_owned(),
+        mount_path: path.to_owned(),
+        read_only: read_only.then_some(true),
+        ..VolumeMount::default()
+    }
+}
+
+/// A scratch volume on disk, limited to `size`.
+#[must_use]
+pub fn scratch(name: &str, size: &str) -> Volume {
+    Volume {
+        name: name.to_owned(),
+        empty_dir: Some(EmptyDirVolumeSource { size_limit: Some(Quantity(size.to_owned())), medium: None }),
+        ..Volume::default()
+    }
+}
+
+/// The live credential `name` of a Secret: mounted, so that a change needs no new template.
+#[must_use]
+pub fn credential(name: &str, secret: &str, keys: &[&str]) -> (Volume, VolumeMount) {
+    let volume = format!("{name}-credentials");
+    let items = keys.iter().map(|key| KeyToPath { key: (*key).to_owned(), path: (*key).to_owned(), mode: None });
+    let source = SecretVolumeSource {
+        secret_name: Some(secret.to_owned()),
+        default_mode: Some(0o440),
+        items: Some(items.collect()),
+        optional: None,
+    };
+    let mount = mount(&volume, &format!("{CREDENTIALS}/{name}"), true);
+    (Volume { name: volume, secret: Some(source), ..Volume::default() }, mount)
+}
+
+/// The init container that copies the agent into the pod, its volume, and the mount for the others.
+#[must_use]
+pub fn agent(operator_image: &str, pull_policy: Option<&str>) -> (Container, Volume, VolumeMount) {
+    let install = Container {
+        name: "agent-install".to_owned(),
+        image: Some(operator_image.to_owned()),
+        image_pull_policy: pull_policy.map(str::to_owned),
+        command: Some(vec!["/agent".to_owned(), "install".to_owned(), AGENT_DIRECTORY.to_owned()]),
+        resources: Some(resources("5m", "16Mi", "64Mi")),
+        security_context: locked_down(),
+        volume_mounts: Some(vec![mount(AGENT_VOLUME, AGENT_DIRECTORY, false)]),
+        ..Container::default()
+    };
+    (install, scratch(AGENT_VOLUME, "64Mi"), mount(AGENT_VOLUME, AGENT_DIRECTORY, true))
+}
+
+/// Requests for CPU and memory and a limit for memory; a CPU limit only throttles.
+#[must_use]
+pub fn resources(cpu: &str, memory: &str, memory_limit: &str) -> ResourceRequirements {
+    let quantity = |text: &str| Quantity(text.to_owned());
+    ResourceRequirements {
+        requests: Some([("cpu".to_owned(), quantity(cpu)), ("memory".to_owned(), quantity(memory))].into()),
+        limits: Some([("memory".to_owned(), quantity(memory_limit))].into()),
+        claims: None,
+    }
+}
+
+/// Times of a probe, seconds, and failures in a row.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Seconds between two tries.
+    pub period: i32,
+    /// Seconds that one try may take.
+    pub timeout: i32,
+    /// Failures in a row that count.
+    pub failures: i32,
+}
+
+/// A probe by HTTP GET.
+#[must_use]
+pub fn http_probe(path: &str, port: i32, pace: Pace) -> Probe {
+    let action =
+        HTTPGetAction { path: Some(path.to_owned()), port: IntOrString::Int(port), ..HTTPGetAction::default() };
+    Probe { http_get: Some(action), ..paced(pace) }
+}
+
+/// A probe by opening a connection.
+#[must_use]
+pub fn tcp_probe(port: i32, pace: Pace) -> Probe {
+    Probe { tcp_socket: Some(TCPSocketAction { host: None, port: IntOrString::Int(port) }), ..paced(pace) }
+}
+
+/// A probe by running a command in the container.
+#[must_use]
+pub fn exec_probe(command: &[&str], pace: Pace) -> Probe {
+    let command = command.iter().map(|word| (*word).to_owned()).collect();
+    Probe { exec: Some(ExecAction { command: Some(command) }), ..paced(pace) }
+}
+
+fn paced(pace: Pace) -> Probe {
+    Probe {
+        period_seconds: Some(pace.period),
+        timeout_seconds: Some(pace.timeout),
+        failure_threshold: Some(pace.failures),
+        ..Probe::default()
+    }
+}
+
+/// The startup probe that asks the agent beside the application. It allows 24 hours: a hung start
+/// is ended by the rollout's deadline, not by restarts with a growing back-off.
+#[must_use]
+pub fn agent_startup_probe() -> Probe {
+    http_probe("/startup", AGENT_PORT, Pace { period: 2, timeout: 5, failures: 43_200 })
+}
+
+/// Waits before SIGTERM until the endpoints are gone: the application refuses connections at once.
+#[must_use]
+pub fn drain(seconds: i64) -> Lifecycle {
+    Lifecycle {
+        pre_stop: Some(LifecycleHandler { sleep: Some(SleepAction { seconds }), ..LifecycleHandler::default() }),
+        ..Lifecycle::default()
+    }
+}

@@ -1,0 +1,179 @@
+//! The conditions of a stack: one function per condition, all of them plain.
+
+use odoo_ai_crds::conditions::{reasons, types};
+use odoo_ai_crds::stack::Step;
+
+use super::decide::{Decision, Roll};
+use super::error::Error;
+use super::observe::Observed;
+use super::validate;
+use crate::cluster::status::{Tri, Verdict};
+use crate::component::{Component, ComponentExt};
+use crate::rollout::gates::{Counts, Gate, counts_of_deployment, counts_of_set};
+use crate::rollout::steps::ordinal;
+
+/// A condition's type and what it says; `None` removes it.
+pub type Condition = (&'static str, Option<Verdict>);
+
+/// All conditions of a stack.
+#[must_use]
+pub fn of(seen: &Observed, decision: &Decision, failure: Option<&Error>) -> Vec<Condition> {
+    let (ready, reconciling, stalled) = summary(decision, failure);
+    let mut all = vec![
+        (types::READY, Some(ready)),
+        (types::RECONCILING, Some(reconciling)),
+        (types::STALLED, Some(stalled)),
+        (types::AVAILABLE, Some(available(seen))),
+        (types::DATABASE_READY, Some(server(seen, Component::Database))),
+        (types::REDIS_READY, Some(server(seen, Component::Redis))),
+        (types::ODOO_REACHABLE, Some(odoo(seen))),
+        (types::NOT_IMPLEMENTED, not_implemented(seen)),
+        (types::ROUTES_READY, routes(seen)),
+    ];
+    if let Decision::Roll(roll) = decision {
+        all.push((types::MIGRATED, Some(migrated(roll))));
+        all.push((types::AWAITING_APPROVAL, Some(awaiting_approval(roll))));
+    }
+    all
+}
+
+/// `Ready`, `Reconciling` and `Stalled`, as kstatus reads them.
+fn summary(decision: &Decision, failure: Option<&Error>) -> (Verdict, Verdict, Verdict) {
+    let working = |reason: &str, message: String| {
+        (
+            Verdict::new(false, reason, message.clone()),
+            Verdict::new(true, reason, message),
+            Verdict::new(false, reasons::PROGRESSING, ""),
+        )
+    };
+    let stuck = |reason: &str, message: String| {
+        (
+            Verdict::new(false, reason, message.clone()),
+            Verdict::new(false, reason, ""),
+            Verdict::new(true, reason, message),
+        )
+    };
+    let resting = |ready: Verdict| {
+        let reason = ready.reason.clone();
+        (ready, Verdict::new(false, &reason, ""), Verdict::new(false, &reason, ""))
+    };
+    if let Some(error) = failure {
+        let message = error.to_string();
+        return if error.is_stalled() { stuck(error.reason(), message) } else { working(error.reason(), message) };
+    }
+    match decision {
+        Decision::Suspended => resting(Verdict::new(
+            Tri::Unknown,
+            reasons::SUSPENDED,
+            "spec.suspend is true: nothing is changed, what runs keeps running",
+        )),
+        Decision::Problem(problem) if problem.stalled => stuck(problem.reason, problem.message.clone()),
+        Decision::Problem(problem) => working(problem.reason, problem.message.clone()),
+        Decision::Generate(..) => working(reasons::INSTALLING, "keys and passwords are generated".to_owned()),
+        Decision::Roll(roll) => match (&roll.position.gate, roll.position.step) {
+            (Gate::Open, _) | (_, None) => resting(Verdict::new(
+                true,
+                reasons::SETTLED,
+                format!("revision {} runs and passed its watch", roll.target),
+            )),
+            (Gate::Wait { message, .. }, Some(Step::Approval)) => {
+                resting(Verdict::new(Tri::Unknown, reasons::AWAITING_APPROVAL, message.clone()))
+            }
+            (Gate::Wait { reason, message }, Some(step)) => working(reason, at(step, message)),
+            (Gate::Blocked { reason, message }, Some(step)) if roll.first_install() => {
+                working(reason, at(step, message))
+            }
+            (Gate::Blocked { reason, message }, Some(step)) => stuck(reason, at(step, message)),
+        },
+    }
+}
+
+fn at(step: Step, message: &str) -> String {
+    format!("step {} ({step}): {message}", ordinal(step))
+}
+
+fn available(seen: &Observed) -> Verdict {
+    let name = format!("{}-{}", seen.object.metadata.name.as_deref().unwrap_or_default(), Component::AiService.name());
+    let pods = seen.children.deployments.get(&name).map_or(0, |deployment| counts_of_deployment(deployment).available);
+    if pods > 0 {
+        Verdict::new(true, reasons::SERVING, "ai-service serves")
+    } else {
+        Verdict::new(false, reasons::NOT_SERVING, "no pod of ai-service is ready")
+    }
+}
+
+fn server(seen: &Observed, component: Component) -> Verdict {
+    let name = format!("{}-{}", seen.object.metadata.name.as_deref().unwrap_or_default(), component.name());
+    let counts = seen.children.stateful_sets.get(&name).map(|set| counts_of_set(set)).unwrap_or_default();
+    if let Counts { available: 1.., .. } = counts {
+        return Verdict::new(true, reasons::SERVING, format!("{} accepts connections", component.name()));
+    }
+    match crate::rollout::pods::trouble(seen.children.pods_of(component.name()), None) {
+        Some(trouble) => Verdict::new(false, trouble.reason, trouble.message),
+        None => Verdict::new(false, reasons::POD_NOT_READY, format!("no pod of {} is ready", component.name())),
+    }
+}
+
+fn odoo(seen: &Observed) -> Verdict {
+    let url = &seen.object.spec.odoo.url;
+    match seen.agents.odoo() {
+        Some(odoo) if odoo.state == "Reachable" => {
+            Verdict::new(true, reasons::REACHABLE, format!("Odoo at {url} accepts the credentials"))
+        }
+        Some(odoo) if odoo.state == "AccessDenied" => Verdict::new(
+            false,
+            reasons::ACCESS_DENIED,
+            format!(
+                "Odoo at {url} refuses user {} in database {}: check odoo.username, odoo.database and the Secret",
+                seen.object.spec.odoo.username, seen.object.spec.odoo.database
+            ),
+        ),
+        Some(odoo) => Verdict::new(false, reasons::UNREACHABLE, format!("Odoo at {url}: {}", odoo.message)),
+        None => Verdict::new(Tri::Unknown, reasons::UNKNOWN, "no running agent has asked Odoo yet"),
+    }
+}
+
+fn not_implemented(seen: &Observed) -> Option<Verdict> {
+    let fields = validate::ignored(&seen.object.spec);
+    (!fields.is_empty()).then(|| {
+        Verdict::new(
+            true,
+            reasons::NOT_IMPLEMENTED,
+            format!("this version of the operator doesn't act on {} yet", fields.join(", ")),
+        )
+    })
+}
+
+fn routes(seen: &Observed) -> Option<Verdict> {
+    seen.object.spec.ingress.as_ref().map(|_| {
+        Verdict::new(
+            false,
+            reasons::NOT_IMPLEMENTED,
+            "this version of the operator makes no routes yet; the Services can be reached inside the cluster",
+        )
+    })
+}
+
+fn migrated(roll: &Roll) -> Verdict {
+    if let Some(schema) = &roll.schema {
+        let heads = schema.heads.join(",");
+        return Verdict::new(true, reasons::AT_HEAD, format!("the database is at {heads}, which the image needs"));
+    }
+    match &roll.position.gate {
+        Gate::Wait { reason, message } | Gate::Blocked { reason, message }
+            if roll.position.step == Some(Step::Migration) =>
+        {
+            Verdict::new(false, reason, message.clone())
+        }
+        _ => Verdict::new(false, reasons::PROGRESSING, "the migration has not started yet"),
+    }
+}
+
+fn awaiting_approval(roll: &Roll) -> Verdict {
+    match &roll.position.gate {
+        Gate::Wait { reason, message } if roll.position.step == Some(Step::Approval) => {
+            Verdict::new(true, reason, message.clone())
+        }
+        _ => Verdict::new(false, reasons::SETTLED, ""),
+    }
+}

@@ -1,0 +1,158 @@
+//! The parsed stack: what `validate` makes of the custom resource, once. Builders take only this
+//! and cannot fail.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{ResourceRequirements, Toleration};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use odoo_ai_crds::stack::{Environment, Mode, UnmanagedRules};
+
+/// A stack whose spec was accepted, with every default resolved.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stack {
+    /// Name of the custom resource.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Owner reference to put on children.
+    pub owner: OwnerReference,
+    /// Which environment chose the defaults.
+    pub environment: Environment,
+    /// Images of the application.
+    pub images: Images,
+    /// The Managed database.
+    pub database: Database,
+    /// The Managed Redis.
+    pub redis: Redis,
+    /// The four processes of the application.
+    pub components: Components,
+    /// The application's settings that follow from the spec, name → value; none of them secret.
+    pub settings: BTreeMap<String, String>,
+    /// Secret with `AI_SECRET_KEY` and `WEBHOOK_SECRET`; `generated` where the operator makes it.
+    pub app_secrets: AppSecrets,
+    /// Times of the rollout.
+    pub rollout: Rollout,
+    /// What happens to seeded rules on a first install.
+    pub unmanaged_rules: UnmanagedRules,
+    /// The operator's own image: init containers and the sidecar run it.
+    pub operator_image: String,
+}
+
+/// Images of the application and how they are pulled.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Images {
+    /// ai-service, worker and beat.
+    pub ai_service: String,
+    /// The dashboard.
+    pub dashboard: String,
+    /// `imagePullPolicy`, `None` for the kubelet's own default.
+    pub pull_policy: Option<String>,
+    /// Names of pull Secrets.
+    pub pull_secrets: Vec<String>,
+}
+
+/// The Managed PostgreSQL server and the application's database in it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Database {
+    /// Image of the server.
+    pub image: String,
+    /// Size of the data volume, a quantity.
+    pub storage_size: String,
+    /// Storage class, `None` for the cluster's default.
+    pub storage_class: Option<String>,
+    /// Compute resources.
+    pub resources: ResourceRequirements,
+    /// Server parameters, name → value.
+    pub parameters: BTreeMap<String, String>,
+    /// Numeric user of the image.
+    pub user_id: i64,
+    /// The stack owns the volume: deleting the stack deletes the data.
+    pub delete_with_stack: bool,
+}
+
+/// The Managed Redis server.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Redis {
+    /// Image of the server.
+    pub image: String,
+    /// `maxmemory`, mebibytes.
+    pub max_memory_mib: i32,
+    /// `maxmemory-policy` in Redis' own spelling.
+    pub eviction_policy: String,
+    /// Compute resources.
+    pub resources: ResourceRequirements,
+    /// Numeric user of the image.
+    pub user_id: i64,
+}
+
+/// The processes of the application.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Components {
+    /// The API.
+    pub ai_service: Component,
+    /// The Celery worker.
+    pub worker: Component,
+    /// The Celery scheduler.
+    pub beat: Component,
+    /// The dashboard.
+    pub dashboard: Component,
+    /// Child processes of one worker.
+    pub concurrency: i32,
+    /// Queues that the worker consumes.
+    pub queues: Vec<String>,
+    /// Seconds that a running task has to finish.
+    pub worker_grace_seconds: i64,
+    /// `--log-level` of the three Python processes, lower case.
+    pub log_level: String,
+}
+
+/// What the processes have in common.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Component {
+    /// Wanted pods; not part of a revision.
+    pub replicas: i32,
+    /// Compute resources.
+    pub resources: ResourceRequirements,
+    /// Node labels that a pod needs.
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints that a pod tolerates.
+    pub tolerations: Vec<Toleration>,
+    /// Numeric user.
+    pub user_id: i64,
+    /// Group of the volumes.
+    pub group_id: i64,
+}
+
+/// Where the application's own secrets come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AppSecrets {
+    /// A Secret of the user.
+    Referenced(String),
+    /// Generated once by the operator (Local only), with this name.
+    Generated(String),
+}
+
+/// How a rollout goes; times in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rollout {
+    /// Whether a new revision waits for a person.
+    pub approval: Mode,
+    /// Longest time for one step.
+    pub progress_deadline: i32,
+    /// Length of the watch after the last step.
+    pub watch_duration: i32,
+    /// Time between two samples.
+    pub watch_period: i32,
+    /// Failed samples in a row that end the watch.
+    pub failure_threshold: i32,
+    /// Revisions kept for a rollback.
+    pub history_limit: i32,
+}
+
+impl Stack {
+    /// Name of a child: `<stack>-<suffix>`.
+    #[must_use]
+    pub fn child(&self, suffix: &str) -> String {
+        format!("{}-{suffix}", self.name)
+    }
+}

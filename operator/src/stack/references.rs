@@ -1,0 +1,70 @@
+//! The user's Secrets and `ConfigMap`s that a stack consumes: which they are, and reading them.
+
+use std::collections::BTreeMap;
+
+use futures::future::try_join_all;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::{Api, Client};
+use odoo_ai_crds::stack::OdooAiStackSpec;
+
+/// A Secret or `ConfigMap` of the stack's namespace.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reference {
+    /// A Secret.
+    Secret(String),
+    /// A `ConfigMap`.
+    ConfigMap(String),
+}
+
+/// Data by reference; `None` where the object doesn't exist. Values that are not UTF-8 are left out.
+pub type Data = BTreeMap<Reference, Option<BTreeMap<String, String>>>;
+
+/// Every object whose data a pod of the application consumes. `generated` is the name of the
+/// application's own Secret where the spec names none.
+#[must_use]
+pub fn of(spec: &OdooAiStackSpec, generated: &str) -> Vec<Reference> {
+    let application = spec.app_secrets_ref.as_ref().map_or(generated, |reference| reference.name.as_str());
+    let mut all = vec![
+        Reference::Secret(spec.odoo.credentials_secret_ref.name.clone()),
+        Reference::Secret(spec.ai.api_key_secret_ref.name.clone()),
+        Reference::Secret(application.to_owned()),
+    ];
+    let components = [&spec.ai_service.pod, &spec.worker.pod, &spec.beat.pod, &spec.dashboard.pod];
+    let entries = spec.env.iter().chain(components.into_iter().flat_map(|pod| &pod.env));
+    for source in entries.filter_map(|entry| entry.value_from.as_ref()) {
+        all.extend(source.secret_key_ref.as_ref().map(|key| Reference::Secret(key.name.clone())));
+        all.extend(source.config_map_key_ref.as_ref().map(|key| Reference::ConfigMap(key.name.clone())));
+    }
+    for source in &spec.env_from {
+        all.extend(source.secret_ref.as_ref().map(|reference| Reference::Secret(reference.name.clone())));
+        all.extend(source.config_map_ref.as_ref().map(|reference| Reference::ConfigMap(reference.name.clone())));
+    }
+    all.sort();
+    all.dedup();
+    all
+}
+
+/// Reads all references at once.
+///
+/// # Errors
+/// The client's error; an object that doesn't exist is none.
+pub async fn read(client: &Client, namespace: &str, references: Vec<Reference>) -> kube::Result<Data> {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let config_maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+    let reads = references.into_iter().map(|reference| {
+        let (secrets, config_maps) = (&secrets, &config_maps);
+        async move {
+            let data = match &reference {
+                Reference::Secret(name) => secrets.get_opt(name).await?.map(text_of),
+                Reference::ConfigMap(name) => config_maps.get_opt(name).await?.map(|map| map.data.unwrap_or_default()),
+            };
+            Ok::<_, kube::Error>((reference, data))
+        }
+    });
+    Ok(try_join_all(reads).await?.into_iter().collect())
+}
+
+fn text_of(secret: Secret) -> BTreeMap<String, String> {
+    let data = secret.data.unwrap_or_default();
+    data.into_iter().filter_map(|(key, value)| Some((key, String::from_utf8(value.0).ok()?))).collect()
+}

@@ -1,0 +1,98 @@
+//! Wires the controller: which events wake which stack.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use kube::runtime::controller::Config;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::{Controller, Predicate, PredicateConfig, WatchStreamExt, predicates, reflector, watcher};
+use kube::{Api, Resource, ResourceExt};
+use odoo_ai_crds::stack::OdooAiStack;
+
+use super::model::AppSecrets;
+use super::references::{self, Reference};
+use super::{KIND, failed, reconcile, validate};
+use crate::cluster::cache::{Scope, Streams};
+use crate::context::Context;
+use crate::labels;
+use crate::metrics::Reconciled;
+
+/// Stacks that are reconciled at the same time.
+const CONCURRENCY: u16 = 4;
+/// Events of one stack within this time are one reconcile.
+const DEBOUNCE: Duration = Duration::from_millis(300);
+
+/// Runs until `shutdown` resolves and the reconciles under way have ended.
+pub async fn run(
+    ctx: Arc<Context>,
+    scope: &Scope,
+    streams: Streams,
+    shutdown: impl Future<Output = ()> + Send + Sync + 'static,
+) {
+    let api: Api<OdooAiStack> = scope.api(&ctx.client);
+    let (stacks, writer) = reflector::store();
+    // A status write is no reason to look again; a request by annotation is.
+    let wanted = predicates::generation.combine(predicates::annotations);
+    let trigger = watcher(api, watcher::Config::default())
+        .default_backoff()
+        .reflect(writer)
+        .touched_objects()
+        .predicate_filter(wanted, PredicateConfig::default());
+    Controller::for_stream(trigger, stacks.clone())
+        .with_config(Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE))
+        .watches_stream(streams.deployments, |child| owner(&child))
+        .watches_stream(streams.stateful_sets, |child| owner(&child))
+        .watches_stream(streams.jobs, |child| owner(&child))
+        .watches_stream(streams.pods, |child| owner(&child))
+        .watches_stream(streams.services, |child| owner(&child))
+        .watches_stream(streams.claims, |child| owner(&child))
+        .watches_stream(streams.revisions, |child| owner(&child))
+        .watches_stream(streams.secrets, referring(stacks.clone(), Reference::Secret))
+        .watches_stream(streams.config_maps, referring(stacks, Reference::ConfigMap))
+        .graceful_shutdown_on(shutdown)
+        .run(measured, failed, ctx)
+        .for_each(|_| std::future::ready(()))
+        .await;
+}
+
+async fn measured(
+    object: Arc<OdooAiStack>,
+    ctx: Arc<Context>,
+) -> Result<kube::runtime::controller::Action, super::Error> {
+    // The streams fill the stores only while the controller polls them.
+    if tokio::time::timeout(Duration::from_secs(30), ctx.caches.ready()).await.is_err() {
+        return Err(super::Error::NotReady);
+    }
+    let start = std::time::Instant::now();
+    let result = Box::pin(reconcile(object, Arc::clone(&ctx))).await;
+    let labels = Reconciled { kind: KIND, result: if result.is_ok() { "success" } else { "error" } };
+    ctx.metrics.duration.get_or_create(&labels).observe(start.elapsed().as_secs_f64());
+    if result.is_ok() {
+        ctx.metrics.reconciles.get_or_create(&labels).inc();
+    }
+    result
+}
+
+/// The stack that a child belongs to, by its label.
+fn owner<K: Resource>(child: &K) -> Option<ObjectRef<OdooAiStack>> {
+    let name = child.labels().get(labels::STACK)?;
+    Some(ObjectRef::new(name).within(&child.namespace()?))
+}
+
+/// The stacks that a Secret or `ConfigMap` belongs to or is referred to by.
+fn referring<K: Resource>(
+    stacks: Store<OdooAiStack>,
+    reference: impl Fn(String) -> Reference,
+) -> impl Fn(K) -> Vec<ObjectRef<OdooAiStack>> {
+    move |object| {
+        let wanted = reference(object.name_any());
+        let refers = |stack: &OdooAiStack| {
+            let (AppSecrets::Referenced(app) | AppSecrets::Generated(app)) =
+                validate::app_secrets(&stack.spec, &stack.name_any());
+            stack.namespace() == object.namespace() && references::of(&stack.spec, &app).contains(&wanted)
+        };
+        let referring = stacks.state_filter(refers).into_iter().map(|stack| ObjectRef::from_obj(&*stack));
+        owner(&object).into_iter().chain(referring).collect()
+    }
+}

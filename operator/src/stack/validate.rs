@@ -1,0 +1,241 @@
+//! Parses the custom resource once, defaults included. What the schema can't see is refused here.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::ResourceRequirements;
+use kube::{Resource, ResourceExt};
+use odoo_ai_crds::common::Resources;
+use odoo_ai_crds::conditions::reasons;
+use odoo_ai_crds::stack::{
+    DatabaseType, DeletionPolicy, Environment, LogLevel, Mode, OdooAiStack, OdooAiStackSpec, PodSettings, RedisType,
+    UnmanagedRules,
+};
+
+use super::build::pod;
+use super::model::{AppSecrets, Component, Components, Database, Images, Redis, Rollout, Stack};
+
+/// Longest name of a stack: `<name>-migrate-<revision>-<attempt>` must be a label value.
+const NAME_LIMIT: usize = 40;
+
+/// Why a stack can't be brought in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Condition reason.
+    pub reason: &'static str,
+    /// What is wrong, where, and what to do.
+    pub message: String,
+    /// True when only a person can change it; false when it may still come, like a Secret.
+    pub stalled: bool,
+}
+
+impl Problem {
+    /// A problem of the spec itself.
+    pub fn refused(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), stalled: true }
+    }
+
+    /// Something that is missing so far.
+    pub fn missing(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), stalled: false }
+    }
+}
+
+/// The parsed stack.
+///
+/// # Errors
+/// A [`Problem`] with the sentence that the user reads.
+pub fn stack(object: &OdooAiStack, operator_image: &str) -> Result<Stack, Problem> {
+    let spec = &object.spec;
+    let name = object.name_any();
+    if name.len() > NAME_LIMIT {
+        return Err(Problem::refused(
+            reasons::INVALID_SPEC,
+            format!("metadata.name must have at most {NAME_LIMIT} characters"),
+        ));
+    }
+    not_yet(spec)?;
+    let owner = object
+        .controller_owner_ref(&())
+        .ok_or_else(|| Problem::missing(reasons::NOT_OBSERVED, "the stack has no UID yet"))?;
+    Ok(Stack {
+        app_secrets: app_secrets(spec, &name),
+        namespace: object.namespace().unwrap_or_default(),
+        owner,
+        environment: spec.environment,
+        images: Images {
+            ai_service: spec.images.ai_service.clone(),
+            dashboard: spec.images.dashboard.clone(),
+            pull_policy: spec.images.pull_policy.map(|policy| policy.to_string()),
+            pull_secrets: spec.images.pull_secrets.iter().map(|reference| reference.name.clone()).collect(),
+        },
+        database: database(spec),
+        redis: redis(spec),
+        components: components(spec),
+        settings: settings(spec),
+        rollout: rollout(spec),
+        unmanaged_rules: spec.rules.unmanaged.unwrap_or(UnmanagedRules::Disable),
+        operator_image: operator_image.to_owned(),
+        name,
+    })
+}
+
+/// Where the application's secrets come from.
+#[must_use]
+pub fn app_secrets(spec: &OdooAiStackSpec, name: &str) -> AppSecrets {
+    match &spec.app_secrets_ref {
+        Some(reference) => AppSecrets::Referenced(reference.name.clone()),
+        None => AppSecrets::Generated(format!("{name}-app-secrets")),
+    }
+}
+
+/// What can't be left out without doing something else than was asked for.
+fn not_yet(spec: &OdooAiStackSpec) -> Result<(), Problem> {
+    let field = if spec.database.kind == DatabaseType::External {
+        "database.type: External"
+    } else if spec.redis.kind == RedisType::External {
+        "redis.type: External"
+    } else if spec.database.managed.bootstrap.is_some() {
+        "database.managed.bootstrap"
+    } else {
+        return Ok(());
+    };
+    Err(Problem::refused(
+        reasons::NOT_IMPLEMENTED,
+        format!("{field} is not implemented in this version of the operator: nothing was created or changed"),
+    ))
+}
+
+/// Fields that are accepted but not acted on yet; the stack runs without them and says so.
+#[must_use]
+pub fn ignored(spec: &OdooAiStackSpec) -> Vec<&'static str> {
+    let rollout = &spec.rollout;
+    [
+        ("ingress", spec.ingress.is_some()),
+        ("rollout.checks", !rollout.checks.is_empty()),
+        ("rollout.rollback", rollout.rollback.is_some()),
+        ("rollout.progressDeadlineSeconds", rollout.progress_deadline_seconds.is_some()),
+        ("migrations", spec.migrations != odoo_ai_crds::stack::Migrations::default()),
+    ]
+    .into_iter()
+    .filter_map(|(field, set)| set.then_some(field))
+    .collect()
+}
+
+fn database(spec: &OdooAiStackSpec) -> Database {
+    let managed = &spec.database.managed;
+    let major = managed.major_version.unwrap_or(17);
+    Database {
+        image: managed.image.clone().unwrap_or_else(|| format!("postgres:{major}")),
+        storage_size: managed.storage.size.clone().unwrap_or_else(|| "10Gi".to_owned()),
+        storage_class: managed.storage.storage_class_name.clone(),
+        resources: resources(&managed.resources, pod::resources("100m", "256Mi", "512Mi")),
+        parameters: managed.parameters.clone(),
+        user_id: managed.security.run_as_user.unwrap_or(999),
+        delete_with_stack: managed.deletion_policy == Some(DeletionPolicy::Delete),
+    }
+}
+
+fn redis(spec: &OdooAiStackSpec) -> Redis {
+    let managed = &spec.redis.managed;
+    let max_memory_mib = managed.max_memory_mib.unwrap_or(256);
+    let limit = format!("{}Mi", max_memory_mib + max_memory_mib / 2);
+    Redis {
+        image: managed.image.clone().unwrap_or_else(|| "redis:7".to_owned()),
+        max_memory_mib,
+        eviction_policy: managed.eviction_policy.map_or("noeviction", |policy| policy.as_str()).to_owned(),
+        resources: resources(&managed.resources, pod::resources("50m", "64Mi", &limit)),
+        user_id: managed.security.run_as_user.unwrap_or(999),
+    }
+}
+
+fn components(spec: &OdooAiStackSpec) -> Components {
+    let queues = match spec.worker.queues.as_slice() {
+        // Tasks without a route go to `celery`: approved actions among them.
+        [] => ["webhooks", "automations", "scheduled", "celery"].map(str::to_owned).to_vec(),
+        queues => queues.to_vec(),
+    };
+    Components {
+        ai_service: component(
+            spec.ai_service.replicas,
+            &spec.ai_service.pod,
+            1000,
+            pod::resources("50m", "192Mi", "512Mi"),
+        ),
+        worker: component(spec.worker.replicas, &spec.worker.pod, 1000, pod::resources("50m", "384Mi", "768Mi")),
+        beat: component(None, &spec.beat.pod, 1000, pod::resources("10m", "96Mi", "192Mi")),
+        dashboard: component(
+            spec.dashboard.replicas,
+            &spec.dashboard.pod,
+            1001,
+            pod::resources("10m", "96Mi", "256Mi"),
+        ),
+        concurrency: spec.worker.concurrency.unwrap_or(4),
+        queues,
+        worker_grace_seconds: i64::from(spec.worker.termination_grace_period_seconds.unwrap_or(610)),
+        log_level: log_level(spec.log_level.unwrap_or_default()).to_owned(),
+    }
+}
+
+fn component(replicas: Option<i32>, settings: &PodSettings, user: i64, default: ResourceRequirements) -> Component {
+    let user_id = settings.security.run_as_user.unwrap_or(user);
+    Component {
+        replicas: replicas.unwrap_or(1),
+        resources: resources(&settings.resources, default),
+        node_selector: settings.node_selector.clone(),
+        tolerations: settings.tolerations.iter().map(Into::into).collect(),
+        user_id,
+        group_id: settings.security.fs_group.unwrap_or(user_id),
+    }
+}
+
+/// The user's amounts win one by one; what is unset keeps its default.
+fn resources(wanted: &Resources, default: ResourceRequirements) -> ResourceRequirements {
+    let wanted = wanted.to_requirements();
+    let merge = |mut base: BTreeMap<_, _>, over: Option<BTreeMap<_, _>>| {
+        base.extend(over.unwrap_or_default());
+        base
+    };
+    ResourceRequirements {
+        requests: default.requests.map(|base| merge(base, wanted.requests)),
+        limits: default.limits.map(|base| merge(base, wanted.limits)),
+        claims: None,
+    }
+}
+
+/// uvicorn and celery agree on these four.
+fn log_level(level: LogLevel) -> &'static str {
+    match level {
+        LogLevel::Debug => "debug",
+        LogLevel::Info => "info",
+        LogLevel::Warning => "warning",
+        LogLevel::Error => "error",
+    }
+}
+
+fn settings(spec: &OdooAiStackSpec) -> BTreeMap<String, String> {
+    let odoo = &spec.odoo;
+    let mut settings: BTreeMap<String, String> =
+        [("ODOO_URL", odoo.url.clone()), ("ODOO_DB", odoo.database.clone()), ("ODOO_USERNAME", odoo.username.clone())]
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect();
+    settings.extend(spec.ai.model.clone().map(|model| ("CLAUDE_MODEL".to_owned(), model)));
+    if !spec.cors_origins.is_empty() {
+        settings.insert("CORS_ORIGINS".to_owned(), spec.cors_origins.join(","));
+    }
+    settings
+}
+
+fn rollout(spec: &OdooAiStackSpec) -> Rollout {
+    let local = spec.environment == Environment::Local;
+    let check = &spec.rollout.health_check;
+    let watch_duration = check.duration_seconds.unwrap_or(if local { 10 } else { 120 });
+    Rollout {
+        approval: spec.rollout.approval.unwrap_or(if local { Mode::Automatic } else { Mode::Manual }),
+        progress_deadline: spec.rollout.progress_deadline_seconds.unwrap_or(600),
+        watch_duration,
+        watch_period: check.period_seconds.unwrap_or(5).min(watch_duration),
+        failure_threshold: check.failure_threshold.unwrap_or(3),
+        history_limit: spec.rollout.revision_history_limit.unwrap_or(10),
+    }
+}

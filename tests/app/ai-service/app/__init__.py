@@ -1,0 +1,1 @@
+"""The sample application: same contracts and traps as the real platform."""

@@ -1,0 +1,1 @@
+"""Tables. `app.models.audit` is the name that tools import."""

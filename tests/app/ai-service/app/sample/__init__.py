@@ -1,0 +1,1 @@
+"""What only the sample has: releases and switches to misbehave."""

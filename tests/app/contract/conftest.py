@@ -1,0 +1,101 @@
+"""Private PostgreSQL and Redis, an Odoo stub, and releases in temporary folders."""
+
+import getpass
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+from harness import Database, Redis, Release, Service, Stub, free_port, start_postgres, wait_for
+
+APP = Path(__file__).parent.parent
+_names = count()
+
+
+@pytest.fixture(scope="session")
+def folder() -> Iterator[Path]:
+    """A folder that the postgres user can enter; gone at the end."""
+    path = Path(tempfile.mkdtemp(prefix="odooai-contract-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture(scope="session")
+def postgres(folder: Path) -> Iterator[int]:
+    """The port of a PostgreSQL of our own."""
+    stop, port = start_postgres(folder / "pg", as_user="postgres" if is_root() else None)
+    yield port
+    stop()
+
+
+@pytest.fixture
+def database(postgres: int) -> Database:
+    """An empty database."""
+    database = Database(postgres, f"test{next(_names)}")
+    Database(postgres, "postgres").run(f"CREATE DATABASE {database.name}")
+    return database
+
+
+@pytest.fixture(scope="session")
+def redis(folder: Path) -> Iterator[Redis]:
+    """A Redis of our own; `redis.next()` gives a fresh database number."""
+    port = free_port()
+    arguments = ["redis-server", "--port", port, "--bind", "127.0.0.1", "--save", ""]
+    with Service([*map(str, arguments)], folder / "redis.log", cwd=folder) as service:
+        wait_for(lambda: subprocess.run(["redis-cli", "-p", str(port), "ping"]).returncode == 0)
+        yield Redis(port)
+        service.stop()
+
+
+@pytest.fixture(scope="session")
+def stub(folder: Path) -> Iterator[Stub]:
+    """The Odoo stub; a test that changes its mode uses one of its own."""
+    with Stub(APP / "odoo-stub" / "stub.py", folder) as running:
+        yield running
+
+
+@pytest.fixture
+def own_stub(folder: Path) -> Iterator[Stub]:
+    """An Odoo stub whose mode may be changed."""
+    with Stub(APP / "odoo-stub" / "stub.py", folder) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def releases(folder: Path) -> "ReleaseFolders":
+    """Each release's folder, made when first asked for."""
+    return ReleaseFolders(folder)
+
+
+class ReleaseFolders:
+    """Releases, installed as the image's last build step does it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._made: dict[str, Path] = {}
+
+    def path(self, version: str) -> Path:
+        """The working directory of that release."""
+        if version not in self._made:
+            target = self._folder / version
+            ignored = shutil.ignore_patterns("__pycache__", "installed", ".env")
+            shutil.copytree(APP / "ai-service", target, ignore=ignored)
+            Release.install(target, version)
+            self._made[version] = target
+        return self._made[version]
+
+
+@pytest.fixture
+def release(releases: ReleaseFolders, database: Database, redis: Redis, stub: Stub) -> Release:
+    """Release 1.0.0 on an empty database; processes end with the test."""
+    with Release(releases.path, "1.0.0", database, redis.next(), stub.url) as made:
+        yield made
+
+
+def is_root() -> bool:
+    """PostgreSQL refuses to run as root."""
+    return getpass.getuser() == "root"
