@@ -36,29 +36,19 @@ impl Env {
     pub(crate) fn from_process() -> Self {
         Self(
             std::env::vars_os()
-                .map(|(name, value)| {
-                    (
-                        name.to_string_lossy().into_owned(),
-                        value.to_string_lossy().into_owned(),
-                    )
-                })
+                .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
                 .collect(),
         )
     }
 
     /// The value, unless it is unset or empty.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.0
-            .get(name)
-            .map(String::as_str)
-            .filter(|value| !value.is_empty())
+        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
     /// All variables.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     fn required(&self, name: &'static str) -> Result<&str, ConfigError> {
@@ -71,13 +61,7 @@ impl Env {
         T::Err: std::fmt::Display,
     {
         self.get(name).map_or(Ok(default), |value| {
-            value
-                .trim()
-                .parse()
-                .map_err(|error: T::Err| ConfigError::Invalid {
-                    name,
-                    reason: error.to_string(),
-                })
+            value.trim().parse().map_err(|error: T::Err| ConfigError::Invalid { name, reason: error.to_string() })
         })
     }
 
@@ -99,12 +83,7 @@ impl Env {
 
 impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Env {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
-        Self(
-            pairs
-                .into_iter()
-                .map(|(name, value)| (name.into(), value.into()))
-                .collect(),
-        )
+        Self(pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
     }
 }
 
@@ -163,10 +142,7 @@ impl Admin {
         const FILE: &str = "ODOOAI_DATABASE_ADMIN_PASSWORD_FILE";
         match (env.get(USER), env.get(FILE)) {
             (None, None) => Ok(None),
-            (Some(user), Some(file)) => Ok(Some(Self {
-                user: user.to_owned(),
-                password_file: PathBuf::from(file),
-            })),
+            (Some(user), Some(file)) => Ok(Some(Self { user: user.to_owned(), password_file: PathBuf::from(file) })),
             (None, Some(_)) => Err(ConfigError::Missing(USER)),
             (Some(_), None) => Err(ConfigError::Missing(FILE)),
         }
@@ -276,11 +252,7 @@ impl Serve {
         Ok(Self {
             database: Database::from_env(env)?,
             redis: Redis::from_env(env)?,
-            app_url: env
-                .get("ODOOAI_APP_URL")
-                .unwrap_or("http://127.0.0.1:8000")
-                .trim_end_matches('/')
-                .to_owned(),
+            app_url: env.get("ODOOAI_APP_URL").unwrap_or("http://127.0.0.1:8000").trim_end_matches('/').to_owned(),
             queues: env.list("ODOOAI_QUEUES"),
             odoo: Odoo::from_env(env),
         })
@@ -313,21 +285,15 @@ mod tests {
 
     #[test]
     fn an_invalid_value_is_named_but_not_printed() {
-        let env = env(&[
-            ("ODOOAI_REDIS_HOST", "r"),
-            ("ODOOAI_REDIS_PORT", "tcp://10.0.0.1:6379"),
-        ]);
+        let env = env(&[("ODOOAI_REDIS_HOST", "r"), ("ODOOAI_REDIS_PORT", "tcp://10.0.0.1:6379")]);
         let error = Redis::from_env(&env).expect_err("no number").to_string();
         assert!(error.contains("ODOOAI_REDIS_PORT") && !error.contains("10.0.0.1"));
     }
 
     #[test]
     fn heads_are_known_and_needed() {
-        let schema = Schema::from_env(&env(&[
-            ("ODOOAI_SCHEMA_HEADS", "b, "),
-            ("ODOOAI_SCHEMA_KNOWN", "a"),
-        ]))
-        .expect("complete");
+        let schema =
+            Schema::from_env(&env(&[("ODOOAI_SCHEMA_HEADS", "b, "), ("ODOOAI_SCHEMA_KNOWN", "a")])).expect("complete");
         assert_eq!(schema.known.len(), 2);
         assert!(Schema::from_env(&env(&[("ODOOAI_SCHEMA_HEADS", "")])).is_err());
     }
@@ -335,12 +301,8 @@ mod tests {
     #[test]
     fn the_api_key_wins_unless_it_is_empty() {
         let odoo = |key| {
-            Odoo::from_env(&env(&[
-                ("ODOO_URL", "http://odoo/"),
-                ("ODOO_PASSWORD", "pw"),
-                ("ODOO_API_KEY", key),
-            ]))
-            .expect("has a URL")
+            Odoo::from_env(&env(&[("ODOO_URL", "http://odoo/"), ("ODOO_PASSWORD", "pw"), ("ODOO_API_KEY", key)]))
+                .expect("has a URL")
         };
         assert_eq!(odoo("key").secret.expose(), "key");
         assert_eq!(odoo("").secret.expose(), "pw");

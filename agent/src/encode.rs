@@ -38,9 +38,7 @@ pub(crate) fn percent_decode(text: &str) -> String {
 
 /// Escapes text for XML content.
 pub(crate) fn xml(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 /// Undoes [`xml`] and the two quotes.
@@ -55,11 +53,7 @@ pub(crate) fn xml_decode(text: &str) -> String {
 
 /// A host as it stands in a URL: IPv6 addresses need brackets.
 pub(crate) fn url_host(host: &str) -> String {
-    if host.contains(':') && !host.starts_with('[') {
-        format!("[{host}]")
-    } else {
-        host.to_owned()
-    }
+    if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() }
 }
 
 #[cfg(test)]
@@ -68,10 +62,7 @@ mod tests {
 
     #[test]
     fn every_delimiter_of_a_url_is_encoded() {
-        assert_eq!(
-            percent("p@ss:w/o?r#d%[]ü "),
-            "p%40ss%3Aw%2Fo%3Fr%23d%25%5B%5D%C3%BC%20"
-        );
+        assert_eq!(percent("p@ss:w/o?r#d%[]ü "), "p%40ss%3Aw%2Fo%3Fr%23d%25%5B%5D%C3%BC%20");
         assert_eq!(percent("aZ09-._~"), "aZ09-._~");
     }
 

@@ -42,11 +42,8 @@ fn install(dir: &Path) -> Result<PathBuf, InstallError> {
     let target = dir.join("agent");
     fs::create_dir_all(dir).map_err(at("create", dir))?;
     fs::copy(own, &temporary).map_err(at("copy to", &temporary))?;
-    fs::set_permissions(&temporary, Permissions::from_mode(0o755))
-        .map_err(at("set the mode of", &temporary))?;
-    File::open(&temporary)
-        .and_then(|file| file.sync_all())
-        .map_err(at("write", &temporary))?;
+    fs::set_permissions(&temporary, Permissions::from_mode(0o755)).map_err(at("set the mode of", &temporary))?;
+    File::open(&temporary).and_then(|file| file.sync_all()).map_err(at("write", &temporary))?;
     fs::rename(&temporary, &target).map_err(at("rename to", &target))?;
     Ok(target)
 }

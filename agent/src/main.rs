@@ -90,20 +90,27 @@ fn main() -> ExitCode {
         Command::Install { dir } => install::main(&dir),
         Command::Run { needs, command } => run::main(&env, &redactor, &needs, &command),
         Command::Serve { listen } => serve::main(&env, &redactor, listen),
-        Command::Probe(Probe::Worker {
-            timeout_seconds,
-            destination,
-        }) => probe::main(&env, Duration::from_secs(timeout_seconds), destination),
+        Command::Probe(Probe::Worker { timeout_seconds, destination }) => {
+            probe::main(&env, Duration::from_secs(timeout_seconds), destination)
+        }
         Command::Migrate => migrate::main(&env, &redactor),
     }
 }
 
-/// The runtime of every command: one thread, because a helper beside a small
+/// Runs a command's future on one thread, because a helper beside a small
 /// application has nothing to compute and every thread costs memory.
-fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread()
+///
+/// # Errors
+/// When the system refuses a runtime.
+fn block_on<F: Future>(future: F) -> std::io::Result<F::Output> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(2)
+        // Name look-ups only; one that hangs must not hold up the others.
+        .max_blocking_threads(4)
         .thread_stack_size(512 * 1024)
-        .build()
+        .build()?;
+    let output = runtime.block_on(future);
+    // Dropping it would wait for a look-up that hangs.
+    runtime.shutdown_background();
+    Ok(output)
 }

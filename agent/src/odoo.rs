@@ -30,12 +30,7 @@ pub(crate) enum State {
 
 impl State {
     /// Every state, for metrics.
-    pub(crate) const ALL: [Self; 4] = [
-        Self::Reachable,
-        Self::AccessDenied,
-        Self::Unreachable,
-        Self::Unknown,
-    ];
+    pub(crate) const ALL: [Self; 4] = [Self::Reachable, Self::AccessDenied, Self::Unreachable, Self::Unknown];
 
     /// As it is written in status and metrics.
     pub(crate) fn as_str(self) -> &'static str {
@@ -59,10 +54,7 @@ pub(crate) struct Answer {
 
 impl Answer {
     fn unreachable(message: impl Into<String>) -> Self {
-        Self {
-            state: State::Unreachable,
-            message: message.into(),
-        }
+        Self { state: State::Unreachable, message: message.into() }
     }
 }
 
@@ -104,19 +96,13 @@ pub(crate) async fn authenticate(client: &Client, odoo: &config::Odoo) -> Answer
         Ok::<_, reqwest::Error>((status, body))
     });
     match asked.await {
-        Err(_elapsed) => {
-            Answer::unreachable(format!("Odoo gave no answer within {} s", LIMIT.as_secs()))
-        }
+        Err(_elapsed) => Answer::unreachable(format!("Odoo gave no answer within {} s", LIMIT.as_secs())),
         Ok(Err(error)) if error.is_timeout() => {
             Answer::unreachable(format!("Odoo gave no answer within {} s", LIMIT.as_secs()))
         }
         Ok(Err(error)) => Answer::unreachable(format!("Odoo: {}", chain(&error))),
         Ok(Ok((status, _))) if !status.is_success() => {
-            let note = if status.is_redirection() {
-                ", which the application does not follow"
-            } else {
-                ""
-            };
+            let note = if status.is_redirection() { ", which the application does not follow" } else { "" };
             Answer::unreachable(format!("Odoo answered {status}{note}"))
         }
         Ok(Ok((_, body))) => judge(&String::from_utf8_lossy(&body)),
@@ -137,12 +123,7 @@ fn chain(error: &reqwest::Error) -> String {
 
 fn request_body(odoo: &config::Odoo) -> String {
     let parameters: String = [&odoo.database, &odoo.username, odoo.secret.expose()]
-        .map(|text: &str| {
-            format!(
-                "<param><value><string>{}</string></value></param>",
-                xml(text)
-            )
-        })
+        .map(|text: &str| format!("<param><value><string>{}</string></value></param>", xml(text)))
         .concat();
     format!(
         "<?xml version='1.0'?><methodCall><methodName>authenticate</methodName><params>{parameters}\
@@ -156,33 +137,22 @@ fn judge(body: &str) -> Answer {
         let fault = between(body, "<name>faultString</name>", "</member>").unwrap_or(body);
         let fault = xml_decode(&without_tags(fault));
         // Of a traceback the last line says what happened.
-        let last = fault
-            .lines()
-            .map(str::trim)
-            .rfind(|line| !line.is_empty())
-            .unwrap_or("no reason given");
+        let last = fault.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or("no reason given");
         let state = if fault.contains("AccessDenied") || fault.contains("Access Denied") {
             State::AccessDenied
         } else {
             State::Unreachable
         };
-        return Answer {
-            state,
-            message: format!("Odoo answered with an error: {}", shorten(last)),
-        };
+        return Answer { state, message: format!("Odoo answered with an error: {}", shorten(last)) };
     }
     let Some(value) = between(body, "<params>", "</params>").map(without_tags) else {
         return Answer::unreachable("Odoo's address answers, but not with XML-RPC");
     };
     match value.trim() {
-        "0" | "" => Answer {
-            state: State::AccessDenied,
-            message: "Odoo refuses this database, login and password".to_owned(),
-        },
-        id if id.chars().all(|c| c.is_ascii_digit()) => Answer {
-            state: State::Reachable,
-            message: String::new(),
-        },
+        "0" | "" => {
+            Answer { state: State::AccessDenied, message: "Odoo refuses this database, login and password".to_owned() }
+        }
+        id if id.chars().all(|c| c.is_ascii_digit()) => Answer { state: State::Reachable, message: String::new() },
         other => Answer::unreachable(format!("Odoo answered {}", shorten(other))),
     }
 }
@@ -217,18 +187,9 @@ mod tests {
     use rstest::rstest;
 
     #[rstest]
-    #[case(
-        "<params><param><value><int>2</int></value></param></params>",
-        State::Reachable
-    )]
-    #[case(
-        "<params>\n<param><value><i4>7</i4></value></param>\n</params>",
-        State::Reachable
-    )]
-    #[case(
-        "<params><param><value><boolean>0</boolean></value></param></params>",
-        State::AccessDenied
-    )]
+    #[case("<params><param><value><int>2</int></value></param></params>", State::Reachable)]
+    #[case("<params>\n<param><value><i4>7</i4></value></param>\n</params>", State::Reachable)]
+    #[case("<params><param><value><boolean>0</boolean></value></param></params>", State::AccessDenied)]
     #[case("<html>Welcome</html>", State::Unreachable)]
     fn answers(#[case] body: &str, #[case] state: State) {
         let body = format!("<?xml version='1.0'?><methodResponse>{body}</methodResponse>");
@@ -244,15 +205,10 @@ mod tests {
                  </member></struct></value></fault></methodResponse>"
             ))
         };
-        let answer = fault(
-            "Traceback\n  File &quot;x&quot;\nFATAL: database &quot;nope&quot; does not exist\n",
-        );
+        let answer = fault("Traceback\n  File &quot;x&quot;\nFATAL: database &quot;nope&quot; does not exist\n");
         assert_eq!(answer.state, State::Unreachable);
         assert!(answer.message.ends_with("database \"nope\" does not exist"));
-        assert_eq!(
-            fault("odoo.exceptions.AccessDenied: Access Denied").state,
-            State::AccessDenied
-        );
+        assert_eq!(fault("odoo.exceptions.AccessDenied: Access Denied").state, State::AccessDenied);
     }
 
     #[test]

@@ -23,9 +23,7 @@ impl Mailbox {
     /// The mailbox of one node's probes. Its name is the same each time, so that
     /// probes that were killed before they tidied up leave one binding, not many.
     pub(crate) fn of_probe(node: &str) -> Self {
-        Self {
-            oid: format!("odooai-probe-{node}"),
-        }
+        Self { oid: format!("odooai-probe-{node}") }
     }
 
     /// Set of the bindings.
@@ -132,10 +130,7 @@ mod tests {
     #[test]
     fn names_are_kombus() {
         let mailbox = Mailbox::of_probe("celery@w");
-        assert_eq!(
-            Mailbox::bindings_key(),
-            "_kombu.binding.reply.celery.pidbox"
-        );
+        assert_eq!(Mailbox::bindings_key(), "_kombu.binding.reply.celery.pidbox");
         assert_eq!(
             mailbox.binding(),
             "odooai-probe-celery@w\u{6}\u{16}\u{6}\u{16}odooai-probe-celery@w.reply.celery.pidbox"
@@ -145,18 +140,12 @@ mod tests {
 
     #[test]
     fn the_ping_says_whom_it_asks_and_where_to_answer() {
-        let message: Value =
-            serde_json::from_str(&Mailbox::of_probe(NODE).ping(NODE, "t-1")).expect("JSON");
-        let body = STANDARD
-            .decode(message["body"].as_str().expect("text"))
-            .expect("base64");
+        let message: Value = serde_json::from_str(&Mailbox::of_probe(NODE).ping(NODE, "t-1")).expect("JSON");
+        let body = STANDARD.decode(message["body"].as_str().expect("text")).expect("base64");
         let body: Value = serde_json::from_slice(&body).expect("JSON");
         assert_eq!(body["method"], "ping");
         assert_eq!(body["destination"], json!([NODE]));
-        assert_eq!(
-            body["reply_to"]["routing_key"],
-            "odooai-probe-celery@worker-1"
-        );
+        assert_eq!(body["reply_to"]["routing_key"], "odooai-probe-celery@worker-1");
         assert_eq!(message["properties"]["body_encoding"], "base64");
     }
 

@@ -55,14 +55,10 @@ impl DatabaseError {
 impl From<tokio_postgres::Error> for DatabaseError {
     fn from(error: tokio_postgres::Error) -> Self {
         let Some(answer) = error.as_db_error() else {
-            let text = error
-                .source()
-                .map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
+            let text = error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
             // The library keeps its kinds private. These two are about passwords:
             // none given where the server asks for one, or a failed handshake.
-            return if text.starts_with("invalid configuration")
-                || text.starts_with("authentication error")
-            {
+            return if text.starts_with("invalid configuration") || text.starts_with("authentication error") {
                 Self::Rejected(text)
             } else {
                 Self::Unreachable(text)
@@ -71,23 +67,13 @@ impl From<tokio_postgres::Error> for DatabaseError {
         let code = answer.code();
         let message = answer.message().to_owned();
         match code {
-            c if *c == SqlState::INVALID_PASSWORD
-                || *c == SqlState::INVALID_AUTHORIZATION_SPECIFICATION =>
-            {
+            c if *c == SqlState::INVALID_PASSWORD || *c == SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
                 Self::Rejected(message)
             }
             c if *c == SqlState::INVALID_CATALOG_NAME => Self::Missing(message),
             // 08 connection, 53 resources, 57P0x shutdown or start.
-            c if ["08", "53", "57P0"]
-                .iter()
-                .any(|class| c.code().starts_with(class)) =>
-            {
-                Self::Unreachable(message)
-            }
-            c => Self::Statement {
-                code: c.code().to_owned(),
-                message,
-            },
+            c if ["08", "53", "57P0"].iter().any(|class| c.code().starts_with(class)) => Self::Unreachable(message),
+            c => Self::Statement { code: c.code().to_owned(), message },
         }
     }
 }
@@ -121,10 +107,7 @@ impl Login {
 
     /// The same login to another database.
     pub(crate) fn to(&self, database: &str) -> Self {
-        Self {
-            database: database.to_owned(),
-            ..self.clone()
-        }
+        Self { database: database.to_owned(), ..self.clone() }
     }
 }
 
@@ -197,15 +180,11 @@ pub(crate) async fn bounded<T>(
 ///
 /// # Errors
 /// What the server said.
-pub(crate) async fn alembic_versions(
-    client: &Client,
-) -> Result<BTreeSet<String>, tokio_postgres::Error> {
+pub(crate) async fn alembic_versions(client: &Client) -> Result<BTreeSet<String>, tokio_postgres::Error> {
     if !has_table(client, "alembic_version").await? {
         return Ok(BTreeSet::new());
     }
-    let rows = client
-        .query("SELECT version_num::text FROM alembic_version", &[])
-        .await?;
+    let rows = client.query("SELECT version_num::text FROM alembic_version", &[]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
@@ -214,8 +193,6 @@ pub(crate) async fn alembic_versions(
 /// # Errors
 /// What the server said.
 pub(crate) async fn has_table(client: &Client, name: &str) -> Result<bool, tokio_postgres::Error> {
-    let row = client
-        .query_one("SELECT to_regclass($1) IS NOT NULL", &[&name])
-        .await?;
+    let row = client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&name]).await?;
     Ok(row.get(0))
 }

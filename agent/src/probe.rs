@@ -21,10 +21,7 @@ enum ProbeError {
     #[error(transparent)]
     Redis(#[from] RedisError),
     #[error("{what}: {source}")]
-    System {
-        what: &'static str,
-        source: std::io::Error,
-    },
+    System { what: &'static str, source: std::io::Error },
     #[error("no worker at all listens on this Redis")]
     NobodyListens,
     #[error("{node} did not answer within {seconds} s")]
@@ -48,21 +45,13 @@ fn worker(env: &Env, limit: Duration, destination: Option<String>) -> Result<(),
         Some(node) => node,
         None => default_node()?,
     };
-    let runtime = crate::runtime().map_err(|source| ProbeError::System {
-        what: "runtime",
-        source,
-    })?;
-    runtime.block_on(ping(&redis, &node, limit))
+    crate::block_on(ping(&redis, &node, limit)).map_err(|source| ProbeError::System { what: "runtime", source })?
 }
 
 /// Celery's default node name; it asks the kernel for the host name, as this does.
 fn default_node() -> Result<String, ProbeError> {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").map_err(|source| {
-        ProbeError::System {
-            what: "host name",
-            source,
-        }
-    })?;
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map_err(|source| ProbeError::System { what: "host name", source })?;
     Ok(format!("celery@{}", host.trim()))
 }
 
@@ -92,10 +81,7 @@ async fn ping(redis: &config::Redis, node: &str, limit: Duration) -> Result<(), 
     }
     match asked {
         Ok(true) => Ok(()),
-        Ok(false) => Err(ProbeError::NoAnswer {
-            node: node.to_owned(),
-            seconds: limit.as_secs(),
-        }),
+        Ok(false) => Err(ProbeError::NoAnswer { node: node.to_owned(), seconds: limit.as_secs() }),
         Err(error) => Err(error),
     }
 }

@@ -49,11 +49,7 @@ impl Redactor {
             return;
         }
         let json = serde_json::Value::from(value).to_string();
-        let forms = [
-            value.to_owned(),
-            encode::percent(value),
-            json.trim_matches('"').to_owned(),
-        ];
+        let forms = [value.to_owned(), encode::percent(value), json.trim_matches('"').to_owned()];
         let mut secrets = self.secrets.write().unwrap_or_else(PoisonError::into_inner);
         for form in forms {
             if !secrets.contains(&form) {
@@ -80,9 +76,7 @@ fn is_secret_name(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
     // Ours with _FILE hold the path of a password, which may be told.
     !(name.starts_with("ODOOAI_") && name.ends_with("_FILE"))
-        && ["PASSWORD", "SECRET", "KEY", "TOKEN"]
-            .iter()
-            .any(|word| name.contains(word))
+        && ["PASSWORD", "SECRET", "KEY", "TOKEN"].iter().any(|word| name.contains(word))
 }
 
 /// The password in `scheme://user:password@host`, as it is written there. The
@@ -95,9 +89,7 @@ fn url_password(value: &str) -> Option<&str> {
 
 /// Splits `user:password@…` into (offset of the password, password, offset of the `@`).
 fn authority_password(rest: &str) -> Option<(usize, &str, usize)> {
-    let end = rest
-        .find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>' | '`'))
-        .unwrap_or(rest.len());
+    let end = rest.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>' | '`')).unwrap_or(rest.len());
     let slash = rest[..end].find('/').unwrap_or(end);
     // A slash in the password moves the @ behind the first slash.
     let at = rest[..slash].rfind('@').or_else(|| {
@@ -125,7 +117,7 @@ fn mask_urls(text: &str) -> String {
     out
 }
 
-/// Drops PostgreSQL's DETAIL lines and SQLAlchemy's parameters from a stream of
+/// Drops PostgreSQL's DETAIL lines and `SQLAlchemy`'s parameters from a stream of
 /// lines: they quote rows, which are people's data.
 #[derive(Debug, Default)]
 pub(crate) struct DetailFilter {
@@ -136,9 +128,7 @@ impl DetailFilter {
     /// Whether this line may be shown.
     pub(crate) fn keeps(&mut self, line: &str) -> bool {
         let text = line.trim_start();
-        if ["DETAIL:", "[parameters:", "CONTEXT:"]
-            .iter()
-            .any(|prefix| text.starts_with(prefix))
+        if ["DETAIL:", "[parameters:", "CONTEXT:"].iter().any(|prefix| text.starts_with(prefix))
             || text.contains(" DETAIL:  ")
         {
             self.dropping = true;
@@ -186,10 +176,7 @@ mod tests {
             &[
                 ("AI_SECRET_KEY", "s3cr3t-key"),
                 ("SMTP_PASSWORD", "pa%ss\"word"),
-                (
-                    "AI_DATABASE_URL",
-                    "postgresql+psycopg2://app:url%40pass@db/odooai",
-                ),
+                ("AI_DATABASE_URL", "postgresql+psycopg2://app:url%40pass@db/odooai"),
                 ("ODOOAI_DATABASE_PASSWORD_FILE", "/var/run/password"),
                 ("FEATURE_KEY_ENABLED", "true"),
                 ("SHORT_TOKEN", "abc"),
@@ -209,10 +196,7 @@ mod tests {
     #[case("decoded url@pass", "decoded ***")]
     #[case("file /var/run/password", "file /var/run/password")]
     #[case("true abc production", "true abc production")]
-    #[case(
-        "to postgresql://u:other@h/d failed",
-        "to postgresql://u:***@h/d failed"
-    )]
+    #[case("to postgresql://u:other@h/d failed", "to postgresql://u:***@h/d failed")]
     #[case("'redis://:a/b@h:6379/0'", "'redis://:***@h:6379/0'")]
     #[case("p://u:x@y@h/d", "p://u:***@h/d")]
     #[case("http://odoo:8069/x and a@b.c", "http://odoo:8069/x and a@b.c")]
@@ -234,15 +218,6 @@ mod tests {
                     [SQL: INSERT]\n[parameters: {'mail': 'a@b.c'}]\n(Background on this error)\nend";
         let mut filter = DetailFilter::default();
         let kept: Vec<_> = text.lines().filter(|line| filter.keeps(line)).collect();
-        assert_eq!(
-            kept,
-            [
-                "ERROR: duplicate",
-                "HINT:  none",
-                "[SQL: INSERT]",
-                "(Background on this error)",
-                "end"
-            ]
-        );
+        assert_eq!(kept, ["ERROR: duplicate", "HINT:  none", "[SQL: INSERT]", "(Background on this error)", "end"]);
     }
 }

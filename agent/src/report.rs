@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::config::Env;
 use crate::redact::Redactor;
+use crate::telemetry;
 
 /// The kubelet cuts a longer termination message, which leaves no JSON.
 pub(crate) const LARGEST: usize = 4096;
@@ -143,11 +144,7 @@ impl Report {
         }
         let mut message: String = self.message.chars().take(characters).collect();
         message.push('…');
-        Self {
-            message,
-            ..self.clone()
-        }
-        .json()
+        Self { message, ..self.clone() }.json()
     }
 
     fn json(&self) -> String {
@@ -158,7 +155,7 @@ impl Report {
     /// termination log. A failure to write is logged, since the exit code counts too.
     pub(crate) fn publish(mut self, env: &Env, redactor: &Redactor) {
         self.message = redactor.redact(&self.message);
-        println!("{}", self.json());
+        telemetry::print_line(&self.json());
         let path = PathBuf::from(env.get("ODOOAI_TERMINATION_LOG").unwrap_or(TERMINATION_LOG));
         let text = self.fitted();
         // It is a mount, so no rename: one write of the whole is the nearest to atomic.
@@ -207,11 +204,7 @@ mod tests {
 
     #[test]
     fn a_long_message_is_cut_and_the_lists_stay() {
-        for message in [
-            "x".repeat(20_000),
-            "ü\"\n".repeat(5_000),
-            "\u{1}".repeat(9_000),
-        ] {
+        for message in ["x".repeat(20_000), "ü\"\n".repeat(5_000), "\u{1}".repeat(9_000)] {
             let text = report(&message, 20).fitted();
             assert!(text.len() <= LARGEST, "{}", text.len());
             let value = parse(&text);

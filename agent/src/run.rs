@@ -29,10 +29,7 @@ enum RunError {
     #[error("terminated while waiting")]
     Terminated,
     #[error("cannot start {program}: {source}")]
-    Exec {
-        program: String,
-        source: std::io::Error,
-    },
+    Exec { program: String, source: std::io::Error },
 }
 
 impl RunError {
@@ -69,20 +66,11 @@ fn run(
 ) -> Result<std::convert::Infallible, RunError> {
     let needs_database = needs.contains(&Need::Database) || needs.contains(&Need::Schema);
     let targets = Targets {
-        database: needs_database
-            .then(|| Database::from_env(env))
-            .transpose()?,
-        schema: needs
-            .contains(&Need::Schema)
-            .then(|| Schema::from_env(env))
-            .transpose()?,
-        redis: needs
-            .contains(&Need::Redis)
-            .then(|| Redis::from_env(env))
-            .transpose()?,
+        database: needs_database.then(|| Database::from_env(env)).transpose()?,
+        schema: needs.contains(&Need::Schema).then(|| Schema::from_env(env)).transpose()?,
+        redis: needs.contains(&Need::Redis).then(|| Redis::from_env(env)).transpose()?,
     };
-    let runtime = crate::runtime()?;
-    runtime.block_on(async {
+    crate::block_on(async {
         let mut termination = Termination::listen()?;
         tokio::select! {
             biased;
@@ -96,22 +84,15 @@ fn run(
             () = termination.received() => Err(RunError::Terminated),
             () = std::future::ready(()) => Err(exec(command, &credentials)),
         }
-    })
+    })?
 }
 
 /// Replaces this process; returns why it could not.
 fn exec(command: &[String], credentials: &[(&'static str, String)]) -> RunError {
-    let (program, arguments) = command
-        .split_first()
-        .expect("clap requires at least one word of the command");
-    let source = Command::new(program)
-        .args(arguments)
-        .envs(credentials.iter().map(|(name, value)| (name, value)))
-        .exec();
-    RunError::Exec {
-        program: program.clone(),
-        source,
-    }
+    let (program, arguments) = command.split_first().expect("clap requires at least one word of the command");
+    let source =
+        Command::new(program).args(arguments).envs(credentials.iter().map(|(name, value)| (name, value))).exec();
+    RunError::Exec { program: program.clone(), source }
 }
 
 /// The variables that carry passwords, with what the files hold now. Each is set

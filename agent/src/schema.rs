@@ -50,10 +50,7 @@ mod tests {
     #[case::head_and_older(&["c"], &["a", "c"], Verdict::Behind)]
     #[case::older_and_unknown(&["c"], &["a", "x"], Verdict::Newer)]
     fn table(#[case] heads: &[&str], #[case] rows: &[&str], #[case] verdict: Verdict) {
-        let image = Schema {
-            heads: set(heads),
-            known: set(&["a", "b", "c"]),
-        };
+        let image = Schema { heads: set(heads), known: set(&["a", "b", "c"]) };
         assert_eq!(judge(&image, &set(rows)), verdict);
     }
 }

@@ -45,10 +45,7 @@ impl Secret {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(source) => {
-                return Err(SecretError::Unreadable {
-                    path: path.to_owned(),
-                    source,
-                });
+                return Err(SecretError::Unreadable { path: path.to_owned(), source });
             }
         };
         let text = String::from_utf8(bytes).map_err(|_| SecretError::NotText(path.to_owned()))?;
@@ -80,12 +77,7 @@ mod tests {
 
     #[test]
     fn only_one_newline_at_the_end_is_cut() {
-        for (content, password) in [
-            ("p w\n", "p w"),
-            ("p\r\n", "p"),
-            (" p ", " p "),
-            ("p\n\n", "p\n"),
-        ] {
+        for (content, password) in [("p w\n", "p w"), ("p\r\n", "p"), (" p ", " p "), ("p\n\n", "p\n")] {
             let secret = read(content.as_bytes()).expect("readable");
             assert_eq!(secret, Some(Secret::new(password)), "{content:?}");
         }
@@ -95,10 +87,7 @@ mod tests {
     fn absent_and_empty_mean_none() {
         assert_eq!(read(b"").expect("readable"), None);
         assert_eq!(read(b"\n").expect("readable"), None);
-        assert_eq!(
-            Secret::read(Path::new("/nonexistent/x")).expect("absent"),
-            None
-        );
+        assert_eq!(Secret::read(Path::new("/nonexistent/x")).expect("absent"), None);
     }
 
     #[test]

@@ -18,10 +18,7 @@ impl Termination {
     /// # Errors
     /// When the system refuses the handlers.
     pub(crate) fn listen() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
     /// Resolves when the process is asked to end.

@@ -25,13 +25,19 @@ impl Write for Line<'_> {
     fn write(&mut self, buffer: &[u8]) -> std::io::Result<usize> {
         // The formatter writes a whole event at once, so no secret is cut in two.
         let text = String::from_utf8_lossy(buffer);
-        std::io::stderr().write_all(self.0.redact(&text).as_bytes())?;
+        // An error would make the library panic, and nobody reads a broken stderr.
+        let _unread = std::io::stderr().write_all(self.0.redact(&text).as_bytes());
         Ok(buffer.len())
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
         std::io::stderr().flush()
     }
+}
+
+/// Prints a line of a Job's log. A reader that went away is no reason to stop.
+pub(crate) fn print_line(line: &str) {
+    let _unread = writeln!(std::io::stdout().lock(), "{line}");
 }
 
 /// Sets up logging for the process; a second call changes nothing.

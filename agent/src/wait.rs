@@ -55,10 +55,7 @@ impl From<DatabaseError> for Unmet {
             DatabaseError::Missing(_) => "DatabaseMissing",
             DatabaseError::Statement { .. } => "DatabaseError",
         };
-        Self {
-            state,
-            message: error.to_string(),
-        }
+        Self { state, message: error.to_string() }
     }
 }
 
@@ -70,19 +67,13 @@ impl From<RedisError> for Unmet {
             RedisError::Password(_) => "PasswordUnreadable",
             RedisError::Command(_) => "RedisError",
         };
-        Self {
-            state,
-            message: error.to_string(),
-        }
+        Self { state, message: error.to_string() }
     }
 }
 
 impl From<SecretError> for Unmet {
     fn from(error: SecretError) -> Self {
-        Self {
-            state: "PasswordUnreadable",
-            message: error.to_string(),
-        }
+        Self { state: "PasswordUnreadable", message: error.to_string() }
     }
 }
 
@@ -120,25 +111,15 @@ async fn check(targets: &Targets, redactor: &Redactor) -> Vec<Unmet> {
     };
     let redis = async {
         match &targets.redis {
-            Some(config) => redis::connect(config, ATTEMPT)
-                .await
-                .map(drop)
-                .map_err(Unmet::from),
+            Some(config) => redis::connect(config, ATTEMPT).await.map(drop).map_err(Unmet::from),
             None => Ok(()),
         }
     };
     let (database, redis) = futures::join!(database, redis);
-    [database, redis]
-        .into_iter()
-        .filter_map(Result::err)
-        .collect()
+    [database, redis].into_iter().filter_map(Result::err).collect()
 }
 
-async fn check_database(
-    config: &config::Database,
-    schema: Option<&Schema>,
-    redactor: &Redactor,
-) -> Result<(), Unmet> {
+async fn check_database(config: &config::Database, schema: Option<&Schema>, redactor: &Redactor) -> Result<(), Unmet> {
     let password = Secret::read(&config.password_file)?;
     if let Some(password) = &password {
         redactor.learn_secret(password);
@@ -150,16 +131,10 @@ async fn check_database(
     let rows = bounded(ATTEMPT, postgres::alembic_versions(&session)).await?;
     match schema::judge(image, &rows) {
         Verdict::AtHeads | Verdict::Newer => Ok(()),
-        Verdict::Absent => Err(Unmet {
-            state: "SchemaAbsent",
-            message: "the database has no schema yet".to_owned(),
-        }),
+        Verdict::Absent => Err(Unmet { state: "SchemaAbsent", message: "the database has no schema yet".to_owned() }),
         Verdict::Behind => Err(Unmet {
             state: "SchemaBehind",
-            message: format!(
-                "the schema is at {rows:?}, this image needs {:?}",
-                image.heads
-            ),
+            message: format!("the schema is at {rows:?}, this image needs {:?}", image.heads),
         }),
     }
 }
@@ -167,11 +142,7 @@ async fn check_database(
 /// Time until the next round: half a second at first, two seconds after a
 /// minute, ± 30 % by `random` (0 to 1) so that the pods of a node don't march in step.
 fn pause(waited: Duration, random: f64) -> Duration {
-    let base = if waited < Duration::from_mins(1) {
-        0.5
-    } else {
-        2.0
-    };
+    let base = if waited < Duration::from_mins(1) { 0.5 } else { 2.0 };
     Duration::from_secs_f64(base * (0.7 + 0.6 * random))
 }
 
@@ -184,10 +155,7 @@ struct Announcer {
 impl Announcer {
     fn wants(&mut self, unmet: &[Unmet], now: Instant) -> bool {
         let states: Vec<_> = unmet.iter().map(|need| need.state).collect();
-        let known = self
-            .last
-            .as_ref()
-            .is_some_and(|(last, at)| *last == states && now.duration_since(*at) < REPEAT);
+        let known = self.last.as_ref().is_some_and(|(last, at)| *last == states && now.duration_since(*at) < REPEAT);
         if !known {
             self.last = Some((states, now));
         }
@@ -200,10 +168,7 @@ mod tests {
     use super::*;
 
     fn unmet(state: &'static str, message: &str) -> Unmet {
-        Unmet {
-            state,
-            message: message.to_owned(),
-        }
+        Unmet { state, message: message.to_owned() }
     }
 
     #[test]

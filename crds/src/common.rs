@@ -154,14 +154,11 @@ impl ResourceAmounts {
     /// The amounts as a container of the Kubernetes API has them.
     #[must_use]
     pub fn to_quantities(&self) -> Option<BTreeMap<String, Quantity>> {
-        let quantities: BTreeMap<String, Quantity> = [
-            ("cpu", &self.cpu),
-            ("memory", &self.memory),
-            ("ephemeral-storage", &self.ephemeral_storage),
-        ]
-        .into_iter()
-        .filter_map(|(name, value)| Some((name.to_owned(), Quantity(value.clone()?))))
-        .collect();
+        let quantities: BTreeMap<String, Quantity> =
+            [("cpu", &self.cpu), ("memory", &self.memory), ("ephemeral-storage", &self.ephemeral_storage)]
+                .into_iter()
+                .filter_map(|(name, value)| Some((name.to_owned(), Quantity(value.clone()?))))
+                .collect();
         (!quantities.is_empty()).then_some(quantities)
     }
 }

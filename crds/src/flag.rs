@@ -61,6 +61,7 @@ display_as_name!(FlagState, DriftPolicy, AdoptionPolicy, FlagDeletionPolicy);
     status = "FeatureFlagStatus",
     derive = "PartialEq",
     cel,
+    selectable = ".spec.stackRef.name",
     doc = "One automation rule of an OdooAiStack, declared: whether it may run, with which settings, and when it is switched off by itself.",
     printcolumn(
         name = "Stack",
@@ -104,11 +105,7 @@ display_as_name!(FlagState, DriftPolicy, AdoptionPolicy, FlagDeletionPolicy);
         json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,
         description = "Why it is, or isn't"
     ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(
         name = "Errors",
         type_ = "integer",

@@ -20,19 +20,14 @@ pub struct GeneratedFile {
 /// Never for the types of this crate: a test calls it.
 #[must_use]
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    [
-        OdooAiStack::crd(),
-        Backup::crd(),
-        Restore::crd(),
-        FeatureFlag::crd(),
-    ]
-    .iter()
-    .map(|crd| {
-        let mut value = serde_json::to_value(crd).expect("a CRD serializes");
-        refine(&mut value);
-        serde_json::from_value(value).expect("a refined CRD is a CRD")
-    })
-    .collect()
+    [OdooAiStack::crd(), Backup::crd(), Restore::crd(), FeatureFlag::crd()]
+        .iter()
+        .map(|crd| {
+            let mut value = serde_json::to_value(crd).expect("a CRD serializes");
+            refine(&mut value);
+            serde_json::from_value(value).expect("a refined CRD is a CRD")
+        })
+        .collect()
 }
 
 /// The files that are generated from the types: plain CRDs, and the same as templates of the CRD chart.
@@ -52,10 +47,7 @@ pub fn files() -> Vec<GeneratedFile> {
                 .get_or_insert_default()
                 .insert("helm.sh/resource-policy".to_owned(), "keep".to_owned());
             [
-                GeneratedFile {
-                    path: format!("crds/generated/{name}.yaml"),
-                    content: yaml(crd),
-                },
+                GeneratedFile { path: format!("crds/generated/{name}.yaml"), content: yaml(crd) },
                 GeneratedFile {
                     path: format!("charts/odoo-ai-crds/templates/{name}.yaml"),
                     content: yaml(&chart).replace("{{", r#"{{ "{{" }}"#),

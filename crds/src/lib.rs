@@ -2,18 +2,9 @@
 //!
 //! One namespace holds one environment: an [`OdooAiStack`](stack::OdooAiStack) and its policies.
 
-#![allow(
-    unreachable_pub,
-    reason = "KubeSchema copies each struct, visibility included, into a function"
-)]
-#![allow(
-    clippy::doc_markdown,
-    reason = "the fields' docs are the CRDs' descriptions, which people read as plain text"
-)]
-#![allow(
-    clippy::duplicated_attributes,
-    reason = "printer columns share types and priorities"
-)]
+#![allow(unreachable_pub, reason = "KubeSchema copies each struct, visibility included, into a function")]
+#![allow(clippy::doc_markdown, reason = "the fields' docs are the CRDs' descriptions, which people read as plain text")]
+#![allow(clippy::duplicated_attributes, reason = "printer columns share types and priorities")]
 
 pub mod backup;
 pub mod common;

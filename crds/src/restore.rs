@@ -19,9 +19,7 @@ pub enum RestoreTarget {
 }
 
 /// A step of a restore, in order.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum RestoreStep {
     /// The live database is backed up.
     PreRestoreBackup,
@@ -54,6 +52,7 @@ display_as_name!(RestoreTarget, RestoreStep);
     status = "RestoreStatus",
     derive = "PartialEq",
     cel,
+    selectable = ".spec.stackRef.name",
     doc = "Brings a backup back into an OdooAiStack's database server, once: beside the live database or in its place.",
     validation = (
         "self.metadata.name.size() <= 40",

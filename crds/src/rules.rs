@@ -45,10 +45,7 @@ pub const RESERVED_ENV_MESSAGE: &str = "env must not set a name that the operato
 #[must_use]
 pub fn is_reserved_env(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
-    RESERVED_ENV.contains(&name.as_str())
-        || RESERVED_ENV_PREFIXES
-            .iter()
-            .any(|prefix| name.starts_with(prefix))
+    RESERVED_ENV.contains(&name.as_str()) || RESERVED_ENV_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 fn cel_list(names: &[&str]) -> String {
@@ -58,23 +55,14 @@ fn cel_list(names: &[&str]) -> String {
 
 /// No element of the list `self` has a reserved name.
 pub(crate) fn env_names_are_free() -> String {
-    let prefixes: Vec<String> = RESERVED_ENV_PREFIXES
-        .iter()
-        .map(|prefix| format!("e.name.upperAscii().startsWith('{prefix}')"))
-        .collect();
-    format!(
-        "self.all(e, !(e.name.upperAscii() in {}) && !({}))",
-        cel_list(RESERVED_ENV),
-        prefixes.join(" || ")
-    )
+    let prefixes: Vec<String> =
+        RESERVED_ENV_PREFIXES.iter().map(|prefix| format!("e.name.upperAscii().startsWith('{prefix}')")).collect();
+    format!("self.all(e, !(e.name.upperAscii() in {}) && !({}))", cel_list(RESERVED_ENV), prefixes.join(" || "))
 }
 
 /// No key of the map `self` is a reserved PostgreSQL parameter.
 pub(crate) fn postgres_parameters_are_free() -> String {
-    format!(
-        "self.all(k, !(k in {}))",
-        cel_list(RESERVED_POSTGRES_PARAMETERS)
-    )
+    format!("self.all(k, !(k in {}))", cel_list(RESERVED_POSTGRES_PARAMETERS))
 }
 
 /// The value at `root.path`, or `default` where a part of the path is absent.
@@ -90,11 +78,7 @@ pub(crate) fn value_or(root: &str, path: &[&str], default: &str) -> String {
 
 /// The value at `path` (or `default`) is the same in `self` and `oldSelf`.
 pub(crate) fn unchanged(path: &[&str], default: &str) -> String {
-    format!(
-        "{} == {}",
-        value_or("self", path, default),
-        value_or("oldSelf", path, default)
-    )
+    format!("{} == {}", value_or("self", path, default), value_or("oldSelf", path, default))
 }
 
 /// The image at `path`, where one is given, is not `latest`, unless the environment is Local.

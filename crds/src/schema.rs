@@ -352,11 +352,7 @@ pub(crate) fn dump_file(_: &mut SchemaGenerator) -> Schema {
 
 /// Region of an object store.
 pub(crate) fn region(_: &mut SchemaGenerator) -> Schema {
-    text(
-        64,
-        "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
-        "must be a region like eu-central-1",
-    )
+    text(64, "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')", "must be a region like eu-central-1")
 }
 
 /// Name of a bucket.

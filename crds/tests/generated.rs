@@ -8,27 +8,17 @@ fn generated_files_are_fresh() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let stale: Vec<String> = files()
         .into_iter()
-        .filter(|file| {
-            std::fs::read_to_string(root.join(&file.path)).ok().as_ref() != Some(&file.content)
-        })
+        .filter(|file| std::fs::read_to_string(root.join(&file.path)).ok().as_ref() != Some(&file.content))
         .map(|file| file.path)
         .collect();
-    assert!(
-        stale.is_empty(),
-        "run cargo run -p odoo-ai-crds --bin crdgen; stale: {stale:?}"
-    );
+    assert!(stale.is_empty(), "run cargo run -p odoo-ai-crds --bin crdgen; stale: {stale:?}");
 }
 
 #[test]
 fn each_crd_fits_into_an_annotation() {
     for file in files() {
         println!("{} {} bytes", file.path, file.content.len());
-        assert!(
-            file.content.len() < 256 * 1024,
-            "{}: {} bytes",
-            file.path,
-            file.content.len()
-        );
+        assert!(file.content.len() < 256 * 1024, "{}: {} bytes", file.path, file.content.len());
     }
 }
 
@@ -82,17 +72,13 @@ fn every_field_is_described() {
     let mut wrong = Vec::new();
     for part in ["spec", "status"] {
         each_schema(part, &mut |schema, path| {
-            let described = schema["description"]
-                .as_str()
-                .is_some_and(|text| text.ends_with('.') || text.len() > 20);
+            let described = schema["description"].as_str().is_some_and(|text| text.ends_with('.') || text.len() > 20);
             if !described && !path.ends_with("[]") {
                 wrong.push(path.to_owned());
             }
         });
     }
-    wrong.retain(|path| {
-        path.contains('.') && !path.ends_with(".status") && !path.contains(".conditions")
-    });
+    wrong.retain(|path| path.contains('.') && !path.ends_with(".status") && !path.contains(".conditions"));
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
@@ -101,11 +87,7 @@ fn every_rule_has_a_sentence() {
     let mut rules = 0;
     let mut wrong = Vec::new();
     each_schema("spec", &mut |schema, path| {
-        for rule in schema["x-kubernetes-validations"]
-            .as_array()
-            .into_iter()
-            .flatten()
-        {
+        for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
             rules += 1;
             let message = rule["message"].as_str().unwrap_or_default();
             if !message.contains("must") || message.contains('\n') || message.len() > 512 {
@@ -121,20 +103,19 @@ fn every_rule_has_a_sentence() {
 fn a_new_object_does_not_look_settled() {
     for crd in crds() {
         let value = serde_json::to_value(&crd).expect("a CRD is JSON");
-        let status =
-            &value["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"];
-        assert_eq!(
-            status["default"]["observedGeneration"], -1,
-            "{}",
-            crd.spec.names.kind
-        );
-        assert_eq!(
-            status["properties"]["conditions"]["x-kubernetes-list-map-keys"][0],
-            "type"
-        );
-        assert_eq!(
-            crd.spec.names.categories.as_deref(),
-            Some(&["odooai".to_owned()][..])
-        );
+        let status = &value["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"];
+        assert_eq!(status["default"]["observedGeneration"], -1, "{}", crd.spec.names.kind);
+        assert_eq!(status["properties"]["conditions"]["x-kubernetes-list-map-keys"][0], "type");
+        assert_eq!(crd.spec.names.categories.as_deref(), Some(&["odooai".to_owned()][..]));
+    }
+}
+
+#[test]
+fn charts_have_the_version_of_the_workspace() {
+    for chart in ["odoo-ai-crds", "odoo-ai-operator"] {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../charts/{chart}/Chart.yaml"));
+        let chart: Value = serde_saphyr::from_str(&std::fs::read_to_string(path).expect("a chart")).expect("YAML");
+        assert_eq!(chart["appVersion"], env!("CARGO_PKG_VERSION"));
+        assert_eq!(chart["version"], env!("CARGO_PKG_VERSION"));
     }
 }

@@ -44,6 +44,10 @@ docker_start_own() {
   mtu="$(ip route show default | sed -n 's/.* dev \([^ ]*\).*/\1/p' | head -1)"
   mtu="$(cat "/sys/class/net/${mtu:-lo}/mtu")"
   rm -f "$DOCKER_HOME/dockerd.pid"
+  {
+    cat /proc/sys/net/ipv4/ip_forward
+    iptables -S FORWARD | sed -n 's/^-P FORWARD //p'
+  } >"$DOCKER_HOME/before"
   setsid dockerd --data-root "$ODOOAI_CACHE/docker" --exec-root "$DOCKER_HOME/exec" \
     -H "unix://$DOCKER_SOCKET" --pidfile "$DOCKER_HOME/dockerd.pid" --ip 127.0.0.1 \
     --mtu "$((mtu > 1500 ? 1500 : mtu))" --log-level warn \
@@ -54,6 +58,17 @@ docker_start_own() {
   done
   die "our Docker daemon did not start:
 $(tail -20 "$DOCKER_HOME/dockerd.log")"
+}
+
+# The bridge, the rules and the cgroups outlive the daemon that made them.
+docker_remove_traces() {
+  local forward policy
+  ip link delete docker0 2>/dev/null || true
+  iptables-save | grep -v -e DOCKER -e docker0 | iptables-restore || true
+  { read -r forward && read -r policy; } <"$DOCKER_HOME/before" || return 0
+  iptables -P FORWARD "$policy"
+  echo "$forward" >/proc/sys/net/ipv4/ip_forward
+  find /sys/fs/cgroup -mindepth 1 -maxdepth 2 -type d -name docker -exec rmdir {} + 2>/dev/null || true
 }
 
 # docker_down HOLDER: stops our daemon when no other holder is left.
@@ -77,8 +92,7 @@ docker_down() {
       sleep 0.25
     done
     [[ ! -d /proc/$pid ]] || kill -9 "$pid"
-    # The bridge outlives the daemon that made it.
-    ip link delete docker0 2>/dev/null || true
+    docker_remove_traces
   fi
   exec {lock}>&-
 }

@@ -221,7 +221,7 @@ operator_image() {
   rm -rf "$context"
   mkdir -p "$context"
   cp "$(release_dir)/odoo-ai-operator" "$context/operator"
-  cp "$(release_dir)/odoo-ai-agent" "$context/agent"
+  cp "$(release_dir)/agent" "$context/agent"
   cp "$ROOT/hack/docker/operator.Dockerfile" "$context/Dockerfile"
   key="$(key_of odooai-test/base:trixie "$context")"
   tag="atmatasolutions/odoo-ai-operator:$(project_version)"

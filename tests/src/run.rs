@@ -23,7 +23,8 @@ pub(crate) const LABEL_LOCK: &str = "odoo-ai-operator.lock";
 pub struct Run {
     name: String,
     lasting: bool,
-    lock: Option<Arc<File>>,
+    // Held, never read: closing it is what ends the run.
+    _lock: Option<Arc<File>>,
 }
 
 impl Run {
@@ -33,11 +34,11 @@ impl Run {
     /// When its folder cannot be made.
     pub fn of_this_process() -> Result<Self> {
         let name = format!("test-{}-{}", std::process::id(), jiff::Timestamp::now().as_second());
-        let run = Self { name, lasting: false, lock: None };
+        let run = Self { name, lasting: false, _lock: None };
         std::fs::create_dir_all(run.folder())?;
         let lock = OpenOptions::new().create(true).append(true).open(run.lock_path())?;
         lock.try_lock().context("locking the run")?;
-        Ok(Self { lock: Some(Arc::new(lock)), ..run })
+        Ok(Self { _lock: Some(Arc::new(lock)), ..run })
     }
 
     /// A run whose lock a caller holds (`hack/test`), by its name.
@@ -45,7 +46,7 @@ impl Run {
     /// # Errors
     /// When its folder cannot be made.
     pub fn named(name: &str) -> Result<Self> {
-        let run = Self { name: name.to_owned(), lasting: false, lock: None };
+        let run = Self { name: name.to_owned(), lasting: false, _lock: None };
         std::fs::create_dir_all(run.folder())?;
         Ok(run)
     }
@@ -55,7 +56,7 @@ impl Run {
     /// # Errors
     /// When its folder cannot be made.
     pub fn lasting() -> Result<Self> {
-        let run = Self { name: "up".to_owned(), lasting: true, lock: None };
+        let run = Self { name: "up".to_owned(), lasting: true, _lock: None };
         std::fs::create_dir_all(run.folder())?;
         Ok(run)
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Pod};
-use kube::Api;
+use kube::{Api, Client};
 use odoo_ai_tests::{
     Cluster, apply_yaml, exec, logs, run_dir, service_get, wait_for, wait_object, wait_pod_ready,
     with_namespace,
@@ -20,6 +20,14 @@ async fn load(images: &[&str]) -> Result<()> {
         cluster.load_images(&images).await?;
     }
     Ok(())
+}
+
+/// A Service takes a moment to lead to a pod that has just become ready.
+async fn answer_of(client: &Client, ns: &str, pod: &str, command: &[&str]) -> Result<String> {
+    wait_for("the Service to lead to the pod", Duration::from_secs(30), || async {
+        exec(client, ns, pod, None, command).await?.ok().map(Some)
+    })
+    .await
 }
 
 fn postgres(version: u32, environment: &str) -> String {
@@ -93,8 +101,7 @@ async fn postgres_keeps_its_contract(version: u32) -> Result<()> {
         let script = format!(
             "PGPASSWORD=\"it's secret\" psql -Atqc \"{query}\" -h database.{ns}.svc.cluster.local -U owner shop-1"
         );
-        let answer =
-            exec(&client, &ns, "database-0", None, &["bash", "-c", &script]).await?.ok()?;
+        let answer = answer_of(&client, &ns, "database-0", &["bash", "-c", &script]).await?;
         let expected = format!("owner shop-1 42 {version}");
         ensure!(answer.starts_with(&expected), "psql said {answer}");
 
@@ -167,7 +174,7 @@ async fn redis_keeps_its_contract() -> Result<()> {
         apply_yaml(&client, &ns, REDIS).await?;
         wait_pod_ready(&client, &ns, "redis-0", READY).await?;
         let command = ["redis-cli", "-h", "redis", "--no-auth-warning", "-a", "secret", "ping"];
-        let answer = exec(&client, &ns, "redis-0", None, &command).await?.ok()?;
+        let answer = answer_of(&client, &ns, "redis-0", &command).await?;
         ensure!(answer.trim() == "PONG", "redis said {answer}");
         let command = ["redis-cli", "-h", "redis", "ping"];
         let answer = exec(&client, &ns, "redis-0", None, &command).await?;

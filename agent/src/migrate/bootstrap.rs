@@ -42,10 +42,7 @@ pub(crate) async fn run(
     image: &Image,
 ) -> Result<(), MigrateError> {
     begin(session, &image.heads).await?;
-    python
-        .run("init_db", &["-c", INIT_DB])
-        .await?
-        .success("init_db")?;
+    python.run("init_db", &["-c", INIT_DB]).await?.success("init_db")?;
     lock.still_held().await?;
     let made = inspect::found(session).await?;
     if made.tables == 0 {
@@ -53,10 +50,7 @@ pub(crate) async fn run(
             "init_db ended without an error, but the database has no tables".to_owned(),
         ));
     }
-    python
-        .run("alembic stamp head", &["-c", STAMP_HEAD])
-        .await?
-        .success("alembic stamp head")?;
+    python.run("alembic stamp head", &["-c", STAMP_HEAD]).await?.success("alembic stamp head")?;
     lock.still_held().await?;
     let heads: BTreeSet<_> = image.heads.iter().cloned().collect();
     let stamped = inspect::found(session).await?;
@@ -80,12 +74,7 @@ async fn begin(session: &Session, heads: &[String]) -> Result<(), MigrateError> 
                  DELETE FROM odooai.bootstrap",
             )
             .await?;
-        session
-            .execute(
-                "INSERT INTO odooai.bootstrap (heads) VALUES ($1)",
-                &[&heads],
-            )
-            .await
+        session.execute("INSERT INTO odooai.bootstrap (heads) VALUES ($1)", &[&heads]).await
     })
     .await
     .step("mark the beginning")?;
@@ -97,12 +86,7 @@ async fn begin(session: &Session, heads: &[String]) -> Result<(), MigrateError> 
 /// # Errors
 /// What the server said.
 pub(crate) async fn end(session: &Session) -> Result<(), MigrateError> {
-    bounded(
-        LIMIT,
-        session.batch_execute("DROP TABLE IF EXISTS odooai.bootstrap"),
-    )
-    .await
-    .step("remove the mark")?;
+    bounded(LIMIT, session.batch_execute("DROP TABLE IF EXISTS odooai.bootstrap")).await.step("remove the mark")?;
     // Later features may keep something in the schema, then it stays.
     let dropped = bounded(LIMIT, session.batch_execute("DROP SCHEMA IF EXISTS odooai")).await;
     match dropped {

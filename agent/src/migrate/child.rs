@@ -11,6 +11,7 @@ use crate::config::Env;
 use crate::migrate::error::MigrateError;
 use crate::redact::{DetailFilter, Redactor};
 use crate::secret::Secret;
+use crate::telemetry;
 
 /// Lines kept for a message.
 const TAIL: usize = 12;
@@ -50,11 +51,7 @@ impl Finished {
         if self.status.success() {
             return Ok(());
         }
-        Err(MigrateError::Child {
-            step,
-            status: self.status_text(),
-            tail: self.tail,
-        })
+        Err(MigrateError::Child { step, status: self.status_text(), tail: self.tail })
     }
 }
 
@@ -62,21 +59,11 @@ impl<'a> Python<'a> {
     /// `python`, or `python3` where only that exists.
     pub(crate) fn new(env: &Env, password: Option<&Secret>, redactor: &'a Redactor) -> Self {
         let path = env.get("PATH").unwrap_or_default();
-        let has = |program: &str| {
-            path.split(':')
-                .any(|folder| Path::new(folder).join(program).is_file())
-        };
-        let program = if !has("python") && has("python3") {
-            "python3"
-        } else {
-            "python"
-        };
+        let has = |program: &str| path.split(':').any(|folder| Path::new(folder).join(program).is_file());
+        let program = if !has("python") && has("python3") { "python3" } else { "python" };
         // A statement that waits for a lock behind the running application
         // would make everybody else wait behind itself.
-        let options = format!(
-            "{} -c lock_timeout=5s",
-            env.get("PGOPTIONS").unwrap_or_default()
-        );
+        let options = format!("{} -c lock_timeout=5s", env.get("PGOPTIONS").unwrap_or_default());
         let mut environment = vec![
             ("PGOPTIONS", options.trim().to_owned()),
             ("PYTHONUNBUFFERED", "1".to_owned()),
@@ -85,11 +72,7 @@ impl<'a> Python<'a> {
         if let Some(password) = password {
             environment.push(("PGPASSWORD", password.expose().to_owned()));
         }
-        Self {
-            program,
-            environment,
-            redactor,
-        }
+        Self { program, environment, redactor }
     }
 
     /// Runs Python with these arguments; its redacted output goes to stdout, each
@@ -97,15 +80,8 @@ impl<'a> Python<'a> {
     ///
     /// # Errors
     /// When it cannot be started or watched; how it ended is no error.
-    pub(crate) async fn run(
-        &self,
-        label: &str,
-        arguments: &[&str],
-    ) -> Result<Finished, MigrateError> {
-        let failed = |source| MigrateError::Spawn {
-            program: self.program.to_owned(),
-            source,
-        };
+    pub(crate) async fn run(&self, label: &str, arguments: &[&str]) -> Result<Finished, MigrateError> {
+        let failed = |source| MigrateError::Spawn { program: self.program.to_owned(), source };
         let mut child = Command::new(self.program)
             .args(arguments)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
@@ -118,38 +94,25 @@ impl<'a> Python<'a> {
             .map_err(failed)?;
         let stdout = child.stdout.take().expect("stdout is piped");
         let stderr = child.stderr.take().expect("stderr is piped");
-        let (out, err) = futures::try_join!(
-            self.follow(label, BufReader::new(stdout)),
-            self.follow(label, BufReader::new(stderr)),
-        )
-        .map_err(failed)?;
+        let (out, err) =
+            futures::try_join!(self.follow(label, BufReader::new(stdout)), self.follow(label, BufReader::new(stderr)),)
+                .map_err(failed)?;
         let status = child.wait().await.map_err(failed)?;
         // What went wrong is on stderr, so its lines come last.
         let mut tail: VecDeque<_> = out.tail.into_iter().chain(err.tail).collect();
         while tail.len() > TAIL {
             tail.pop_front();
         }
-        Ok(Finished {
-            status,
-            tail: tail.make_contiguous().join("\n"),
-            result: out.result,
-        })
+        Ok(Finished { status, tail: tail.make_contiguous().join("\n"), result: out.result })
     }
 
-    async fn follow(
-        &self,
-        label: &str,
-        mut stream: impl AsyncBufRead + Unpin,
-    ) -> std::io::Result<Followed> {
+    async fn follow(&self, label: &str, mut stream: impl AsyncBufRead + Unpin) -> std::io::Result<Followed> {
         let mut filter = DetailFilter::default();
         let mut followed = Followed::default();
         let mut buffer = Vec::new();
         loop {
             buffer.clear();
-            let read = (&mut stream)
-                .take(LONGEST_LINE)
-                .read_until(b'\n', &mut buffer)
-                .await?;
+            let read = (&mut stream).take(LONGEST_LINE).read_until(b'\n', &mut buffer).await?;
             if read == 0 {
                 return Ok(followed);
             }
@@ -163,7 +126,7 @@ impl<'a> Python<'a> {
                 continue;
             }
             let line = self.redactor.redact(line);
-            println!("{label}: {line}");
+            telemetry::print_line(&format!("{label}: {line}"));
             followed.tail.push_back(line);
             if followed.tail.len() > TAIL {
                 followed.tail.pop_front();

@@ -41,25 +41,17 @@ pub(crate) enum Decision {
     },
 }
 
-const LATER: &str =
-    "upgrading an existing schema comes with the migrations feature (NotImplemented)";
+const LATER: &str = "upgrading an existing schema comes with the migrations feature (NotImplemented)";
 
 /// First match wins.
 pub(crate) fn decide(image: &Image, found: &Found) -> Decision {
     let heads: BTreeSet<String> = image.heads.iter().cloned().collect();
     let refuse = |reason, message| Decision::Refuse { reason, message };
-    let unknown: Vec<_> = found
-        .current
-        .iter()
-        .filter(|revision| !image.known.contains(revision))
-        .map(String::as_str)
-        .collect();
+    let unknown: Vec<_> =
+        found.current.iter().filter(|revision| !image.known.contains(revision)).map(String::as_str).collect();
 
     if heads.is_empty() {
-        refuse(
-            "ImageInvalid",
-            "the image has no Alembic revision, so there is nothing to stamp".to_owned(),
-        )
+        refuse("ImageInvalid", "the image has no Alembic revision, so there is nothing to stamp".to_owned())
     } else if found.current == heads {
         Decision::AtHead
     } else if !unknown.is_empty() {
@@ -74,11 +66,7 @@ pub(crate) fn decide(image: &Image, found: &Found) -> Decision {
     } else if heads.len() > 1 {
         refuse(
             "MultipleHeads",
-            format!(
-                "the image has {} heads ({}); merge them into one; {LATER}",
-                heads.len(),
-                image.heads.join(", ")
-            ),
+            format!("the image has {} heads ({}); merge them into one; {LATER}", heads.len(), image.heads.join(", ")),
         )
     } else if !found.current.is_empty() {
         let current: Vec<_> = found.current.iter().map(String::as_str).collect();
@@ -108,10 +96,7 @@ pub(crate) fn decide(image: &Image, found: &Found) -> Decision {
     } else {
         refuse(
             "SchemaAmbiguous",
-            format!(
-                "the database has {} tables and no recorded Alembic revision; {LATER}",
-                found.tables
-            ),
+            format!("the database has {} tables and no recorded Alembic revision; {LATER}", found.tables),
         )
     }
 }
@@ -155,11 +140,7 @@ mod tests {
             heads: heads.iter().map(|&head| head.to_owned()).collect(),
             known: ["a", "b", "c"].map(str::to_owned).to_vec(),
         };
-        let found = Found {
-            tables,
-            current: set(current),
-            unfinished: unfinished.map(|head| set(&[head])),
-        };
+        let found = Found { tables, current: set(current), unfinished: unfinished.map(|head| set(&[head])) };
         let decision = decide(&image, &found);
         assert!(format!("{decision:?}").contains(expected), "{decision:?}");
         if let Decision::Refuse { reason, message } = decision {

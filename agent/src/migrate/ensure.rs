@@ -36,19 +36,11 @@ pub(crate) async fn role_and_database(
 }
 
 async fn role(admin: &Session, user: &str, password: &Secret) -> Result<(), MigrateError> {
-    let known = bounded(
-        LIMIT,
-        admin.query_opt("SELECT 1 FROM pg_roles WHERE rolname = $1", &[&user]),
-    )
-    .await
-    .step("look the role up")?;
-    if known.is_none() {
-        match bounded(
-            LIMIT,
-            admin.batch_execute(&role_statement("CREATE", user, password)),
-        )
+    let known = bounded(LIMIT, admin.query_opt("SELECT 1 FROM pg_roles WHERE rolname = $1", &[&user]))
         .await
-        {
+        .step("look the role up")?;
+    if known.is_none() {
+        match bounded(LIMIT, admin.batch_execute(&role_statement("CREATE", user, password))).await {
             Ok(()) => {
                 tracing::info!(role = user, "role created");
                 return Ok(());
@@ -57,12 +49,7 @@ async fn role(admin: &Session, user: &str, password: &Secret) -> Result<(), Migr
             Err(error) => return Err(error).step("create the role"),
         }
     }
-    bounded(
-        LIMIT,
-        admin.batch_execute(&role_statement("ALTER", user, password)),
-    )
-    .await
-    .step("set the role's password")
+    bounded(LIMIT, admin.batch_execute(&role_statement("ALTER", user, password))).await.step("set the role's password")
 }
 
 /// The server gets the SCRAM verifier, never the password.
@@ -77,10 +64,7 @@ fn role_statement(verb: &str, user: &str, password: &Secret) -> String {
 async fn own_database(admin: &Session, name: &str, owner: &str) -> Result<(), MigrateError> {
     let found = bounded(
         LIMIT,
-        admin.query_opt(
-            "SELECT pg_get_userbyid(datdba)::text FROM pg_database WHERE datname = $1",
-            &[&name],
-        ),
+        admin.query_opt("SELECT pg_get_userbyid(datdba)::text FROM pg_database WHERE datname = $1", &[&name]),
     )
     .await
     .step("look the database up")?;
@@ -89,9 +73,7 @@ async fn own_database(admin: &Session, name: &str, owner: &str) -> Result<(), Mi
         // template0: template1 may have been changed, and only template0 allows an encoding.
         let created = bounded(
             LIMIT,
-            admin.batch_execute(&format!(
-                "CREATE DATABASE {database} OWNER {role} TEMPLATE template0 ENCODING 'UTF8'"
-            )),
+            admin.batch_execute(&format!("CREATE DATABASE {database} OWNER {role} TEMPLATE template0 ENCODING 'UTF8'")),
         )
         .await;
         return match created {
@@ -106,12 +88,9 @@ async fn own_database(admin: &Session, name: &str, owner: &str) -> Result<(), Mi
     if row.get::<_, String>(0) == owner {
         return Ok(());
     }
-    bounded(
-        LIMIT,
-        admin.batch_execute(&format!("ALTER DATABASE {database} OWNER TO {role}")),
-    )
-    .await
-    .step("give the database to the role")
+    bounded(LIMIT, admin.batch_execute(&format!("ALTER DATABASE {database} OWNER TO {role}")))
+        .await
+        .step("give the database to the role")
 }
 
 fn exists(error: &DatabaseError) -> bool {

@@ -92,13 +92,11 @@ impl MigrateError {
     /// Whether the Job may try again.
     pub(crate) fn outcome(&self) -> Outcome {
         match self {
-            Self::Config(_) | Self::Image(_) | Self::NoEvidence(_) | Self::Refused { .. } => {
-                Outcome::Refused
-            }
-            Self::Database {
-                source: DatabaseError::Rejected(_) | DatabaseError::Missing(_),
-                ..
-            } => Outcome::Refused,
+            Self::Config(_)
+            | Self::Image(_)
+            | Self::NoEvidence(_)
+            | Self::Refused { .. }
+            | Self::Database { source: DatabaseError::Rejected(_) | DatabaseError::Missing(_), .. } => Outcome::Refused,
             _ => Outcome::Failed,
         }
     }
@@ -113,9 +111,6 @@ pub(crate) trait Step<T> {
 
 impl<T, E: Into<DatabaseError>> Step<T> for Result<T, E> {
     fn step(self, step: &'static str) -> Result<T, MigrateError> {
-        self.map_err(|error| MigrateError::Database {
-            step,
-            source: error.into(),
-        })
+        self.map_err(|error| MigrateError::Database { step, source: error.into() })
     }
 }

@@ -34,17 +34,12 @@ struct Revisions {
 /// killed (memory) is [`MigrateError::Child`], since another try may work.
 pub(crate) async fn revisions(python: &Python<'_>) -> Result<Image, MigrateError> {
     debug_assert!(READ_REVISIONS.contains(MARK), "the script prints the mark");
-    let finished = python
-        .run("read revisions", &["-c", READ_REVISIONS])
-        .await
-        .map_err(|error| match error {
-            MigrateError::Spawn { program, source }
-                if source.kind() == std::io::ErrorKind::NotFound =>
-            {
-                MigrateError::Image(format!("the image has no {program}"))
-            }
-            other => other,
-        })?;
+    let finished = python.run("read revisions", &["-c", READ_REVISIONS]).await.map_err(|error| match error {
+        MigrateError::Spawn { program, source } if source.kind() == std::io::ErrorKind::NotFound => {
+            MigrateError::Image(format!("the image has no {program}"))
+        }
+        other => other,
+    })?;
     if finished.status.code().is_none() {
         finished.success("read revisions")?;
         unreachable!("a process without an exit code has not succeeded");
@@ -52,16 +47,9 @@ pub(crate) async fn revisions(python: &Python<'_>) -> Result<Image, MigrateError
     if !finished.status.success() {
         return Err(MigrateError::Image(finished.tail));
     }
-    let revisions = finished
-        .result
-        .as_deref()
-        .ok_or_else(|| MigrateError::Image("no result was printed".to_owned()))
-        .and_then(|json| {
-            serde_json::from_str::<Revisions>(json)
-                .map_err(|error| MigrateError::Image(error.to_string()))
-        })?;
-    Ok(Image {
-        heads: revisions.heads,
-        known: revisions.known,
-    })
+    let revisions =
+        finished.result.as_deref().ok_or_else(|| MigrateError::Image("no result was printed".to_owned())).and_then(
+            |json| serde_json::from_str::<Revisions>(json).map_err(|error| MigrateError::Image(error.to_string())),
+        )?;
+    Ok(Image { heads: revisions.heads, known: revisions.known })
 }

@@ -33,11 +33,7 @@ pub(crate) async fn found(session: &Session) -> Result<Found, MigrateError> {
         } else {
             None
         };
-        Ok(Found {
-            tables,
-            current,
-            unfinished,
-        })
+        Ok(Found { tables, current, unfinished })
     })
     .await
     .step("read the database's state")
@@ -52,9 +48,7 @@ pub(crate) async fn rules_empty(session: &Session) -> Result<bool, MigrateError>
         if !postgres::has_table(session, "automation_rules").await? {
             return Ok(true);
         }
-        let row = session
-            .query_one("SELECT NOT EXISTS (SELECT 1 FROM automation_rules)", &[])
-            .await?;
+        let row = session.query_one("SELECT NOT EXISTS (SELECT 1 FROM automation_rules)", &[]).await?;
         Ok(row.get(0))
     })
     .await
@@ -66,12 +60,9 @@ pub(crate) async fn rules_empty(session: &Session) -> Result<bool, MigrateError>
 /// # Errors
 /// What the server said.
 pub(crate) async fn bytes(session: &Session) -> Result<i64, MigrateError> {
-    let row = bounded(
-        LIMIT,
-        session.query_one("SELECT pg_database_size(current_database())", &[]),
-    )
-    .await
-    .step("measure the database")?;
+    let row = bounded(LIMIT, session.query_one("SELECT pg_database_size(current_database())", &[]))
+        .await
+        .step("measure the database")?;
     Ok(row.get(0))
 }
 
@@ -81,22 +72,14 @@ pub(crate) async fn bytes(session: &Session) -> Result<i64, MigrateError> {
 /// # Errors
 /// When not even the oid can be read.
 pub(crate) async fn incarnation(session: &Session) -> Result<String, MigrateError> {
-    let row = bounded(
-        LIMIT,
-        session.query_one(
-            "SELECT oid::int8 FROM pg_database WHERE datname = current_database()",
-            &[],
-        ),
-    )
-    .await
-    .step("read the database's oid")?;
+    let row =
+        bounded(LIMIT, session.query_one("SELECT oid::int8 FROM pg_database WHERE datname = current_database()", &[]))
+            .await
+            .step("read the database's oid")?;
     let oid: i64 = row.get(0);
-    let system = bounded(
-        LIMIT,
-        session.query_one("SELECT system_identifier FROM pg_control_system()", &[]),
-    )
-    .await
-    .map(|row| row.get::<_, i64>(0));
+    let system = bounded(LIMIT, session.query_one("SELECT system_identifier FROM pg_control_system()", &[]))
+        .await
+        .map(|row| row.get::<_, i64>(0));
     match system {
         Ok(system) => Ok(format!("{}/{oid}", system.cast_unsigned())),
         Err(error) if error.code().is_some() => {

@@ -21,9 +21,7 @@ pub(crate) struct Lock {
 /// SHA-256 of `odooai:<name>`. All agents of all versions must agree on it.
 pub(crate) fn key(database: &str) -> i64 {
     let digest = Sha256::digest(format!("odooai:{database}"));
-    let head = digest
-        .first_chunk::<8>()
-        .expect("a SHA-256 has 32 bytes, so it has 8");
+    let head = digest.first_chunk::<8>().expect("a SHA-256 has 32 bytes, so it has 8");
     i64::from_be_bytes(*head)
 }
 
@@ -42,12 +40,9 @@ impl Lock {
             .step("lock session")?;
         let mut announced: Option<Instant> = None;
         loop {
-            let row = bounded(
-                LIMIT,
-                session.query_one("SELECT pg_try_advisory_lock($1)", &[&key]),
-            )
-            .await
-            .step("take the lock")?;
+            let row = bounded(LIMIT, session.query_one("SELECT pg_try_advisory_lock($1)", &[&key]))
+                .await
+                .step("take the lock")?;
             if row.get(0) {
                 return Ok(Self { session, key });
             }
@@ -64,20 +59,13 @@ impl Lock {
     /// # Errors
     /// When it is not.
     pub(crate) async fn still_held(&self) -> Result<(), MigrateError> {
-        bounded(LIMIT, self.session.simple_query("SELECT 1"))
-            .await
-            .step("the lock was lost")?;
+        bounded(LIMIT, self.session.simple_query("SELECT 1")).await.step("the lock was lost")?;
         Ok(())
     }
 
     /// Lets go. Failing to is no failure: the session's end does the same.
     pub(crate) async fn release(self) {
-        let released = bounded(
-            LIMIT,
-            self.session
-                .query_one("SELECT pg_advisory_unlock($1)", &[&self.key]),
-        )
-        .await;
+        let released = bounded(LIMIT, self.session.query_one("SELECT pg_advisory_unlock($1)", &[&self.key])).await;
         if let Err(error) = released {
             tracing::warn!(%error, "lock not released, its session ends now");
         }

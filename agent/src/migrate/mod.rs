@@ -1,4 +1,4 @@
-//! `agent migrate`: ensure → prove → lock → inspect → decide → act → report.
+//! `agent migrate`: lock → ensure → prove → inspect → decide → act → report.
 
 mod bootstrap;
 mod child;
@@ -44,46 +44,30 @@ type Success = (&'static str, String);
 /// Runs the command.
 pub(crate) fn main(env: &Env, redactor: &Redactor) -> ExitCode {
     let mut facts = Facts::default();
-    let result = crate::runtime()
-        .map_err(MigrateError::Runtime)
-        .and_then(|runtime| {
-            runtime.block_on(async {
-                let mut termination = Termination::listen().map_err(MigrateError::Runtime)?;
-                tokio::select! {
-                    biased;
-                    () = termination.received() => Err(MigrateError::Terminated),
-                    result = migrate(env, redactor, &mut facts) => result,
-                }
-            })
-        });
+    let work = async {
+        let mut termination = Termination::listen().map_err(MigrateError::Runtime)?;
+        tokio::select! {
+            biased;
+            () = termination.received() => Err(MigrateError::Terminated),
+            result = migrate(env, redactor, &mut facts) => result,
+        }
+    };
+    let result = crate::block_on(work).unwrap_or_else(|error| Err(MigrateError::Runtime(error)));
     let terminated = matches!(result, Err(MigrateError::Terminated));
     let mut report = match result {
         Ok((reason, message)) => Report::new("migrate", Outcome::Succeeded, reason, message),
-        Err(error) => Report::new(
-            "migrate",
-            error.outcome(),
-            error.reason(),
-            error.to_string(),
-        ),
+        Err(error) => Report::new("migrate", error.outcome(), error.reason(), error.to_string()),
     };
     report.schema = facts.schema;
     report.incarnation = facts.incarnation;
     report.database_bytes = facts.database_bytes;
     report.rules_empty = facts.rules_empty;
-    let code = if terminated {
-        TERMINATED
-    } else {
-        report.result.exit_code()
-    };
+    let code = if terminated { TERMINATED } else { report.result.exit_code() };
     report.publish(env, redactor);
     ExitCode::from(code)
 }
 
-async fn migrate(
-    env: &Env,
-    redactor: &Redactor,
-    facts: &mut Facts,
-) -> Result<Success, MigrateError> {
+async fn migrate(env: &Env, redactor: &Redactor, facts: &mut Facts) -> Result<Success, MigrateError> {
     let database = Database::from_env(env)?;
     let password = read(&database.password_file, redactor)?;
     let application = Login::application(&database, password.clone());
@@ -102,14 +86,18 @@ async fn migrate(
         (None, None) => database.name.as_str(),
     };
 
+    let locker = admin.as_ref().unwrap_or(&application).to(lock_database);
+    if admin.is_none() {
+        // A password that nobody will correct is told before the wait for the lock.
+        login(&application, "log in as the application").await?;
+    }
+    let lock = Lock::acquire(login(&locker, "log in for the lock").await?, &database.name).await?;
     if let Some(admin) = &admin {
         let password = password.as_ref().ok_or(MigrateError::NoPassword)?;
         let session = login(&admin.to(lock_database), "log in as superuser").await?;
         ensure::role_and_database(&session, &admin.user, &database, password).await?;
     }
     let session = login(&application, "log in as the application").await?;
-    let locker = admin.as_ref().unwrap_or(&application).to(lock_database);
-    let lock = Lock::acquire(login(&locker, "log in for the lock").await?, &database.name).await?;
     facts.rules_empty = Some(inspect::rules_empty(&session).await?);
     facts.incarnation = Some(match &admin {
         Some(admin) => {
@@ -127,12 +115,7 @@ async fn migrate(
 }
 
 /// Inspect, decide, act; the lock is held.
-async fn act(
-    session: &Session,
-    lock: &Lock,
-    python: &Python<'_>,
-    facts: &mut Facts,
-) -> Result<Success, MigrateError> {
+async fn act(session: &Session, lock: &Lock, python: &Python<'_>, facts: &mut Facts) -> Result<Success, MigrateError> {
     let image = image::revisions(python).await?;
     let found = inspect::found(session).await?;
     facts.schema = Some(SchemaReport {
@@ -154,11 +137,7 @@ async fn act(
             if let Some(schema) = &mut facts.schema {
                 schema.current.clone_from(&schema.heads);
             }
-            let how = if resumed {
-                "an earlier attempt's schema was finished"
-            } else {
-                "the schema was made"
-            };
+            let how = if resumed { "an earlier attempt's schema was finished" } else { "the schema was made" };
             Ok(("Bootstrapped", format!("{how} and is at {head}")))
         }
         Decision::Refuse { reason, message } => Err(MigrateError::Refused { reason, message }),

@@ -65,12 +65,7 @@ impl Broker {
         if !queues.iter().any(|queue| queue == DEFAULT_QUEUE) {
             queues.push(DEFAULT_QUEUE.to_owned());
         }
-        Self {
-            config,
-            queues,
-            connection: Mutex::new(None),
-            heads: Mutex::new(Heads::default()),
-        }
+        Self { config, queues, connection: Mutex::new(None), heads: Mutex::new(Heads::default()) }
     }
 
     /// `PING`, over a new connection if the kept one fails.
@@ -87,9 +82,7 @@ impl Broker {
                 return Ok(());
             }
         }
-        let connection = redis::connect(&self.config, NEW_CONNECTION)
-            .await
-            .map_err(|error| error.to_string())?;
+        let connection = redis::connect(&self.config, NEW_CONNECTION).await.map_err(|error| error.to_string())?;
         *slot = Some(connection);
         Ok(())
     }
@@ -106,18 +99,8 @@ impl Broker {
         content
     }
 
-    async fn read(
-        &self,
-        mut connection: MultiplexedConnection,
-        content: &mut Content,
-    ) -> Result<(), RedisError> {
-        let info: String = bounded(
-            LIMIT,
-            ::redis::cmd("INFO")
-                .arg("memory")
-                .query_async(&mut connection),
-        )
-        .await?;
+    async fn read(&self, mut connection: MultiplexedConnection, content: &mut Content) -> Result<(), RedisError> {
+        let info: String = bounded(LIMIT, ::redis::cmd("INFO").arg("memory").query_async(&mut connection)).await?;
         content.used_memory = info_number(&info, "used_memory");
         content.max_memory = info_number(&info, "maxmemory");
         for name in &self.queues {
@@ -141,24 +124,14 @@ impl Broker {
                 unconsumed_seconds: since.as_secs_f64(),
             });
         }
-        let count = bounded(
-            LIMIT,
-            ::redis::cmd("HLEN")
-                .arg("unacked")
-                .query_async(&mut connection),
-        )
-        .await?;
+        let count = bounded(LIMIT, ::redis::cmd("HLEN").arg("unacked").query_async(&mut connection)).await?;
         content.unacknowledged = Some(count);
         Ok(())
     }
 }
 
 fn info_number(info: &str, name: &str) -> Option<u64> {
-    info.lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?
-        .trim()
-        .parse()
-        .ok()
+    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?.trim().parse().ok()
 }
 
 /// The oldest message of each queue and since when it is that one. A consumed

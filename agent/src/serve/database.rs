@@ -44,12 +44,7 @@ pub(crate) struct Content {
 impl Database {
     /// Connects later.
     pub(crate) fn new(config: config::Database, redactor: Arc<Redactor>) -> Self {
-        Self {
-            config,
-            redactor,
-            session: Mutex::new(None),
-            unprocessed: Fresh::new(COUNT_EVERY),
-        }
+        Self { config, redactor, session: Mutex::new(None), unprocessed: Fresh::new(COUNT_EVERY) }
     }
 
     /// `SELECT 1`, over a new connection if the kept one fails.
@@ -59,9 +54,7 @@ impl Database {
     pub(crate) async fn check(&self) -> Result<(), String> {
         let mut slot = self.session.lock().await;
         if let Some(session) = slot.take()
-            && bounded(OLD_CONNECTION, session.simple_query("SELECT 1"))
-                .await
-                .is_ok()
+            && bounded(OLD_CONNECTION, session.simple_query("SELECT 1")).await.is_ok()
         {
             *slot = Some(session);
             return Ok(());
@@ -74,19 +67,14 @@ impl Database {
     }
 
     async fn connect(&self, limit: Duration) -> Result<Session, String> {
-        let password =
-            Secret::read(&self.config.password_file).map_err(|error| error.to_string())?;
+        let password = Secret::read(&self.config.password_file).map_err(|error| error.to_string())?;
         if let Some(password) = &password {
             self.redactor.learn_secret(password);
         }
         let login = Login::application(&self.config, password);
-        let session = postgres::connect(&login, limit)
-            .await
-            .map_err(|error| error.to_string())?;
+        let session = postgres::connect(&login, limit).await.map_err(|error| error.to_string())?;
         let setting = format!("{STATEMENT_LIMIT}; SELECT 1");
-        bounded(limit, session.simple_query(&setting))
-            .await
-            .map_err(|error| error.to_string())?;
+        bounded(limit, session.simple_query(&setting)).await.map_err(|error| error.to_string())?;
         Ok(session)
     }
 
@@ -120,11 +108,6 @@ async fn count_unprocessed(session: &Session) -> Result<Option<i64>, tokio_postg
     if !postgres::has_table(session, "webhook_events").await? {
         return Ok(None);
     }
-    let row = session
-        .query_one(
-            "SELECT count(*) FROM webhook_events WHERE processed IS NOT TRUE",
-            &[],
-        )
-        .await?;
+    let row = session.query_one("SELECT count(*) FROM webhook_events WHERE processed IS NOT TRUE", &[]).await?;
     Ok(Some(row.get(0)))
 }

@@ -15,10 +15,7 @@ pub(crate) struct Fresh<T> {
 impl<T: Clone> Fresh<T> {
     /// Values live for `lifetime` from when they are ready.
     pub(crate) fn new(lifetime: Duration) -> Self {
-        Self {
-            lifetime,
-            slot: Mutex::new(None),
-        }
+        Self { lifetime, slot: Mutex::new(None) }
     }
 
     /// The value, computed by `make` (which gets the one before) if it is too old.
@@ -48,7 +45,6 @@ mod tests {
 
     #[test]
     fn many_askers_cost_one_computation() {
-        let runtime = crate::runtime().expect("a runtime");
         let calls = AtomicU32::new(0);
         let fresh = Fresh::new(Duration::from_millis(50));
         let ask = || {
@@ -57,11 +53,12 @@ mod tests {
                 calls.fetch_add(1, Ordering::Relaxed)
             })
         };
-        runtime.block_on(async {
+        crate::block_on(async {
             let first = futures::join!(ask(), ask(), ask());
             assert_eq!(first, (0, 0, 0));
             tokio::time::sleep(Duration::from_millis(60)).await;
             assert_eq!(ask().await, 1);
-        });
+        })
+        .expect("a runtime");
     }
 }

@@ -38,10 +38,7 @@ enum ServeError {
     #[error("HTTP client: {0}")]
     Client(#[from] reqwest::Error),
     #[error("listen on {address}: {source}")]
-    Listen {
-        address: SocketAddr,
-        source: std::io::Error,
-    },
+    Listen { address: SocketAddr, source: std::io::Error },
     #[error("runtime: {0}")]
     Runtime(#[from] std::io::Error),
 }
@@ -50,7 +47,7 @@ enum ServeError {
 pub(crate) fn main(env: &Env, redactor: &Arc<Redactor>, listen: SocketAddr) -> ExitCode {
     let served = config::Serve::from_env(env)
         .map_err(ServeError::from)
-        .and_then(|config| crate::runtime()?.block_on(serve(config, redactor, listen)));
+        .and_then(|config| crate::block_on(serve(config, redactor, listen))?);
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -60,15 +57,9 @@ pub(crate) fn main(env: &Env, redactor: &Arc<Redactor>, listen: SocketAddr) -> E
     }
 }
 
-async fn serve(
-    config: config::Serve,
-    redactor: &Arc<Redactor>,
-    address: SocketAddr,
-) -> Result<(), ServeError> {
+async fn serve(config: config::Serve, redactor: &Arc<Redactor>, address: SocketAddr) -> Result<(), ServeError> {
     let mut termination = Termination::listen()?;
-    let listener = TcpListener::bind(address)
-        .await
-        .map_err(|source| ServeError::Listen { address, source })?;
+    let listener = TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })?;
     let address = listener.local_addr()?;
     let observer = Observer::start(config, odoo::client()?, redactor);
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "serving");
@@ -104,11 +95,7 @@ async fn startup(State(observer): State<Arc<Observer>>) -> impl IntoResponse {
     let basics = tokio::spawn(async move { observer.basics().await })
         .await
         .expect("an observation neither panics nor is cancelled");
-    let code = if basics.all() {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
+    let code = if basics.all() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, Json(Startup::from(&basics)))
 }
 

@@ -79,11 +79,7 @@ pub(crate) struct Observer {
 
 impl Observer {
     /// Starts to ask Odoo, if there is one; everything else is asked on demand.
-    pub(crate) fn start(
-        config: config::Serve,
-        client: Client,
-        redactor: &Arc<Redactor>,
-    ) -> Arc<Self> {
+    pub(crate) fn start(config: config::Serve, client: Client, redactor: &Arc<Redactor>) -> Arc<Self> {
         let (sender, receiver) = watch::channel(odoo::Answer::default());
         if let Some(odoo) = config.odoo {
             tokio::spawn(ask_odoo(client.clone(), odoo, Arc::clone(redactor), sender));
@@ -105,11 +101,8 @@ impl Observer {
         let basics = self
             .basics
             .get(|before| async move {
-                let (database, redis, application) = futures::join!(
-                    self.database.check(),
-                    self.broker.check(),
-                    self.application()
-                );
+                let (database, redis, application) =
+                    futures::join!(self.database.check(), self.broker.check(), self.application());
                 let now = Basics {
                     database: self.redacted(database),
                     redis: self.redacted(redis),
@@ -130,43 +123,25 @@ impl Observer {
             .details
             .get(|_| async move {
                 let database = async {
-                    if reached_database {
-                        self.database.content().await
-                    } else {
-                        database::Content::default()
-                    }
+                    if reached_database { self.database.content().await } else { database::Content::default() }
                 };
-                let redis = async {
-                    if reached_redis {
-                        self.broker.content().await
-                    } else {
-                        broker::Content::default()
-                    }
-                };
+                let redis =
+                    async { if reached_redis { self.broker.content().await } else { broker::Content::default() } };
                 Some(futures::join!(database, redis))
             })
             .await;
         let (database, redis) = details.expect("the computation always gives one");
-        Observation {
-            basics,
-            database,
-            redis,
-            odoo: self.odoo.borrow().clone(),
-        }
+        Observation { basics, database, redis, odoo: self.odoo.borrow().clone() }
     }
 
     async fn application(&self) -> Reached {
-        let request = self
-            .client
-            .get(format!("{}/openapi.json", self.app_url))
-            .timeout(APPLICATION);
+        let request = self.client.get(format!("{}/openapi.json", self.app_url)).timeout(APPLICATION);
         match request.send().await {
             Ok(response) if response.status().is_success() => Ok(()),
             Ok(response) => Err(format!("application answered {}", response.status())),
-            Err(error) if error.is_timeout() => Err(format!(
-                "application gave no answer within {} s",
-                APPLICATION.as_secs()
-            )),
+            Err(error) if error.is_timeout() => {
+                Err(format!("application gave no answer within {} s", APPLICATION.as_secs()))
+            }
             Err(error) if error.is_connect() => Err("application not listening".to_owned()),
             Err(_) => Err("application broke the connection off".to_owned()),
         }
@@ -178,13 +153,7 @@ impl Observer {
 }
 
 fn log_change(before: Option<&Basics>, now: &Basics) {
-    let states = |basics: &Basics| {
-        (
-            basics.database.is_ok(),
-            basics.redis.is_ok(),
-            basics.application.is_ok(),
-        )
-    };
+    let states = |basics: &Basics| (basics.database.is_ok(), basics.redis.is_ok(), basics.application.is_ok());
     if before.map(states) == Some(states(now)) {
         return;
     }
@@ -192,12 +161,7 @@ fn log_change(before: Option<&Basics>, now: &Basics) {
     tracing::info!(database, redis, application, message = now.message());
 }
 
-async fn ask_odoo(
-    client: Client,
-    config: config::Odoo,
-    redactor: Arc<Redactor>,
-    answers: watch::Sender<odoo::Answer>,
-) {
+async fn ask_odoo(client: Client, config: config::Odoo, redactor: Arc<Redactor>, answers: watch::Sender<odoo::Answer>) {
     redactor.learn_secret(&config.secret);
     loop {
         let mut answer = odoo::authenticate(&client, &config).await;

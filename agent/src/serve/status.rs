@@ -109,15 +109,10 @@ impl From<Observation> for Status {
                 .map(|queue| QueueStatus {
                     name: queue.name,
                     length: queue.length,
-                    unconsumed_seconds: std::time::Duration::from_secs_f64(
-                        queue.unconsumed_seconds,
-                    )
-                    .as_secs(),
+                    unconsumed_seconds: std::time::Duration::from_secs_f64(queue.unconsumed_seconds).as_secs(),
                 })
                 .collect(),
-            webhooks: WebhookStatus {
-                unprocessed: seen.database.unprocessed,
-            },
+            webhooks: WebhookStatus { unprocessed: seen.database.unprocessed },
         }
     }
 }

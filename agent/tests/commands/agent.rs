@@ -61,10 +61,7 @@ impl Agent {
 
     pub(crate) fn admin(self, server: &Postgres) -> Self {
         self.env("ODOOAI_DATABASE_ADMIN_USER", "postgres")
-            .env(
-                "ODOOAI_DATABASE_ADMIN_PASSWORD_FILE",
-                server.password_file(),
-            )
+            .env("ODOOAI_DATABASE_ADMIN_PASSWORD_FILE", server.password_file())
             .env("ODOOAI_LOCK_DATABASE", "postgres")
     }
 
@@ -89,8 +86,7 @@ impl Agent {
 
     /// The termination message.
     pub(crate) fn report(&self) -> Value {
-        let text = std::fs::read_to_string(self.folder.path().join("termination"))
-            .expect("a termination message");
+        let text = std::fs::read_to_string(self.folder.path().join("termination")).expect("a termination message");
         assert!(text.len() <= 4096);
         serde_json::from_str(&text).expect("the message is JSON")
     }
@@ -98,10 +94,7 @@ impl Agent {
 
 /// Sends SIGTERM.
 pub(crate) fn terminate(pid: u32) {
-    let sent = Command::new("kill")
-        .args(["-TERM", &pid.to_string()])
-        .status()
-        .expect("kill can be run");
+    let sent = Command::new("kill").args(["-TERM", &pid.to_string()]).status().expect("kill can be run");
     assert!(sent.success());
 }
 

@@ -6,14 +6,8 @@ fn an_installed_agent_is_the_same_program() {
     let dir = folder.path().join("bin");
     let done = Agent::new(&["install", dir.to_str().expect("UTF-8")]).output();
     assert!(done.status.success(), "{done:?}");
-    let version = std::process::Command::new(dir.join("agent"))
-        .arg("--version")
-        .output()
-        .expect("it runs");
-    assert_eq!(
-        String::from_utf8_lossy(&version.stdout).trim(),
-        concat!("agent ", env!("CARGO_PKG_VERSION"))
-    );
+    let version = std::process::Command::new(dir.join("agent")).arg("--version").output().expect("it runs");
+    assert_eq!(String::from_utf8_lossy(&version.stdout).trim(), concat!("agent ", env!("CARGO_PKG_VERSION")));
 }
 
 #[test]

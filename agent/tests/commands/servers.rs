@@ -32,10 +32,7 @@ pub(crate) fn eventually(what: &str, limit: Duration, mut question: impl FnMut()
 
 /// A port that was free just now.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .expect("a free port")
-        .port()
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
 }
 
 /// Kills its process and waits for its end.
@@ -70,15 +67,9 @@ impl Redis {
             .spawn()
             .ok()?;
         let process = Killed(process);
-        eventually("Redis listens", Duration::from_secs(10), || {
-            TcpStream::connect(("127.0.0.1", port)).is_ok()
-        });
+        eventually("Redis listens", Duration::from_secs(10), || TcpStream::connect(("127.0.0.1", port)).is_ok());
         std::fs::write(folder.path().join("password"), PASSWORD).expect("written");
-        Some(Self {
-            port,
-            folder,
-            _process: process,
-        })
+        Some(Self { port, folder, _process: process })
     }
 
     pub(crate) fn password_file(&self) -> PathBuf {
@@ -89,12 +80,9 @@ impl Redis {
     pub(crate) fn connection(&self) -> redis::Connection {
         let settings = redis::RedisConnectionInfo::default().set_password(PASSWORD);
         let address = redis::ConnectionAddr::Tcp("127.0.0.1".to_owned(), self.port);
-        let info = redis::IntoConnectionInfo::into_connection_info(address)
-            .expect("an address")
-            .set_redis_settings(settings);
-        redis::Client::open(info)
-            .and_then(|client| client.get_connection())
-            .expect("Redis accepts the test")
+        let info =
+            redis::IntoConnectionInfo::into_connection_info(address).expect("an address").set_redis_settings(settings);
+        redis::Client::open(info).and_then(|client| client.get_connection()).expect("Redis accepts the test")
     }
 }
 
@@ -130,7 +118,7 @@ impl Postgres {
         let password = folder.path().join("password");
         std::fs::write(&password, PASSWORD).expect("written");
         let data = folder.path().join("data");
-        let made = as_postgres(&binaries.join("initdb"))?
+        let initdb = as_postgres(&binaries.join("initdb"))?
             .arg("--pgdata")
             .arg(&data)
             .args(["--no-sync", "--username=postgres", "--auth=scram-sha-256"])
@@ -139,7 +127,7 @@ impl Postgres {
             .arg(&password)
             .output()
             .expect("initdb can be run");
-        assert!(made.status.success(), "{made:?}");
+        assert!(initdb.status.success(), "{initdb:?}");
         let port = free_port();
         let log = std::fs::File::create(folder.path().join("log")).expect("a log");
         let process = as_postgres(&binaries.join("postgres"))?
@@ -152,12 +140,7 @@ impl Postgres {
             .stderr(log)
             .spawn()
             .expect("postgres can be run");
-        let server = Self {
-            port,
-            folder,
-            process,
-            databases: AtomicU32::new(0),
-        };
+        let server = Self { port, folder, process, databases: AtomicU32::new(0) };
         eventually("PostgreSQL accepts", Duration::from_secs(20), || {
             server.try_execute("postgres", "SELECT 1").is_ok()
         });
@@ -175,11 +158,7 @@ impl Postgres {
     }
 
     /// The first column of all rows.
-    pub(crate) fn try_execute(
-        &self,
-        database: &str,
-        sql: &str,
-    ) -> Result<Vec<String>, tokio_postgres::Error> {
+    pub(crate) fn try_execute(&self, database: &str, sql: &str) -> Result<Vec<String>, tokio_postgres::Error> {
         self.try_execute_as("postgres", PASSWORD, database, sql)
     }
 
@@ -237,9 +216,7 @@ impl Postgres {
 impl Drop for Postgres {
     fn drop(&mut self) {
         // SIGQUIT ends the postmaster's children too; SIGKILL would leave them for a while.
-        let _gone = Command::new("kill")
-            .args(["-QUIT", &self.process.id().to_string()])
-            .status();
+        let _gone = Command::new("kill").args(["-QUIT", &self.process.id().to_string()]).status();
         let _gone = self.process.wait();
     }
 }
@@ -262,11 +239,7 @@ fn as_postgres(program: &Path) -> Option<Command> {
     command.current_dir("/");
     if own.lines().any(|line| line.starts_with("Uid:\t0\t")) {
         let users = std::fs::read_to_string("/etc/passwd").expect("users");
-        let mut fields = users
-            .lines()
-            .find(|line| line.starts_with("postgres:"))?
-            .split(':')
-            .skip(2);
+        let mut fields = users.lines().find(|line| line.starts_with("postgres:"))?.split(':').skip(2);
         command.uid(fields.next()?.parse().ok()?);
         command.gid(fields.next()?.parse().ok()?);
     }
@@ -275,11 +248,7 @@ fn as_postgres(program: &Path) -> Option<Command> {
 
 /// Runs something asynchronous of the test's own.
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime")
-        .block_on(future)
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(future)
 }
 
 /// An HTTP server that gives every request the same answer.
@@ -314,12 +283,7 @@ impl Http {
                 );
             }
         });
-        Self {
-            port,
-            requests,
-            stopped,
-            thread: Some(thread),
-        }
+        Self { port, requests, stopped, thread: Some(thread) }
     }
 
     /// How many requests came.

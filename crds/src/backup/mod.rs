@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
     status = "BackupStatus",
     derive = "PartialEq",
     cel,
+    selectable = ".spec.stackRef.name",
     doc = "When and where the database of an OdooAiStack is backed up, how long backups are kept, and how they are verified.",
     validation = (
         "self.metadata.name.size() <= 40",

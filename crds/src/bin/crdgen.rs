@@ -19,10 +19,7 @@ fn main() -> ExitCode {
             continue;
         }
         if check {
-            eprintln!(
-                "crdgen: {} is stale: run cargo run -p odoo-ai-crds --bin crdgen",
-                file.path
-            );
+            eprintln!("crdgen: {} is stale: run cargo run -p odoo-ai-crds --bin crdgen", file.path);
             result = ExitCode::FAILURE;
         } else if let Err(error) = fs::write(&path, &file.content) {
             eprintln!("crdgen: {}: {error}", file.path);

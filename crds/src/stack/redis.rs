@@ -80,11 +80,7 @@ pub struct Redis {
 #[serde(rename_all = "camelCase")]
 pub struct ManagedRedis {
     /// Memory for data in MiB, 16 to 65536. Default: 256.
-    #[serde(
-        rename = "maxMemoryMiB",
-        default,
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "maxMemoryMiB", default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 16, max = 65536))]
     pub max_memory_mib: Option<i32>,
     /// What happens when the memory is used up. Default: noeviction; with another one a full Redis drops queued tasks

@@ -6,8 +6,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 fn round_trip<T: DeserializeOwned + Serialize>(object: &Value) -> Value {
-    let typed: T =
-        serde_json::from_value(object.clone()).expect("the types read what the schema accepts");
+    let typed: T = serde_json::from_value(object.clone()).expect("the types read what the schema accepts");
     serde_json::to_value(typed).expect("the types can be written")
 }
 
@@ -16,10 +15,7 @@ fn unspoken(spec: &Value) -> Value {
     let mut spec = spec.clone();
     for part in ["database", "redis"] {
         if spec[part]["type"] == "Managed" {
-            spec[part]
-                .as_object_mut()
-                .expect("it has a type")
-                .remove("type");
+            spec[part].as_object_mut().expect("it has a type").remove("type");
         }
     }
     spec
@@ -30,16 +26,9 @@ fn samples_are_accepted_and_unset_fields_stay_unset() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/samples");
     let mut kinds = std::collections::BTreeSet::new();
     for entry in std::fs::read_dir(folder).expect("there are samples") {
-        let name = entry
-            .expect("an entry")
-            .file_name()
-            .into_string()
-            .expect("a plain name");
+        let name = entry.expect("an entry").file_name().into_string().expect("a plain name");
         for object in read::<Value>(&format!("../manifests/samples/{name}")) {
-            let kind = object["kind"]
-                .as_str()
-                .unwrap_or_else(|| panic!("{name}: an object without kind"))
-                .to_owned();
+            let kind = object["kind"].as_str().unwrap_or_else(|| panic!("{name}: an object without kind")).to_owned();
             let written = match kind.as_str() {
                 "OdooAiStack" => round_trip::<OdooAiStack>(&object),
                 "Backup" => round_trip::<Backup>(&object),
@@ -48,11 +37,7 @@ fn samples_are_accepted_and_unset_fields_stay_unset() {
                 _ => continue,
             };
             let schema = schema(&kind).expect("a known kind");
-            assert_eq!(
-                refusals(&schema, &object, None),
-                Vec::<String>::new(),
-                "{name}: {kind}"
-            );
+            assert_eq!(refusals(&schema, &object, None), Vec::<String>::new(), "{name}: {kind}");
             assert_eq!(written["spec"], unspoken(&object["spec"]), "{name}: {kind}");
             kinds.insert(kind);
         }

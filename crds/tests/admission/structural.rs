@@ -21,19 +21,14 @@ fn check(schema: &Value, value: &Value, path: &str, found: &mut Vec<String>) {
         _ => true,
     };
     if !fits {
-        found.push(format!(
-            "{path}: Invalid value: {path} in body must be of type {kind}"
-        ));
+        found.push(format!("{path}: Invalid value: {path} in body must be of type {kind}"));
         return;
     }
     if let Some(allowed) = schema["enum"].as_array()
         && !allowed.contains(value)
     {
         let names: Vec<String> = allowed.iter().map(Value::to_string).collect();
-        found.push(format!(
-            "{path}: Unsupported value: {value}: supported values: {}",
-            names.join(", ")
-        ));
+        found.push(format!("{path}: Unsupported value: {value}: supported values: {}", names.join(", ")));
     }
     match value {
         Value::Object(members) => check_object(schema, members, path, found),
@@ -41,10 +36,7 @@ fn check(schema: &Value, value: &Value, path: &str, found: &mut Vec<String>) {
         Value::String(text) => {
             let length = text.chars().count() as u64;
             if schema["maxLength"].as_u64().is_some_and(|max| length > max) {
-                found.push(format!(
-                    "{path}: Too long: may not be more than {} bytes",
-                    schema["maxLength"]
-                ));
+                found.push(format!("{path}: Too long: may not be more than {} bytes", schema["maxLength"]));
             }
             if schema["minLength"].as_u64().is_some_and(|min| length < min) {
                 found.push(format!(
@@ -64,9 +56,7 @@ fn check_number(schema: &Value, number: f64, path: &str, found: &mut Vec<String>
     if let Some(max) = schema["maximum"].as_f64()
         && number > max
     {
-        found.push(format!(
-            "{path}: Invalid value: {number}: {path} in body should be less than or equal to {max}"
-        ));
+        found.push(format!("{path}: Invalid value: {number}: {path} in body should be less than or equal to {max}"));
     }
     if let Some(min) = schema["minimum"].as_f64()
         && number < min
@@ -76,21 +66,10 @@ fn check_number(schema: &Value, number: f64, path: &str, found: &mut Vec<String>
 }
 
 fn check_object(schema: &Value, members: &Map<String, Value>, path: &str, found: &mut Vec<String>) {
-    if schema["maxProperties"]
-        .as_u64()
-        .is_some_and(|max| members.len() as u64 > max)
-    {
-        found.push(format!(
-            "{path}: Too many: must have at most {} items",
-            schema["maxProperties"]
-        ));
+    if schema["maxProperties"].as_u64().is_some_and(|max| members.len() as u64 > max) {
+        found.push(format!("{path}: Too many: must have at most {} items", schema["maxProperties"]));
     }
-    for required in schema["required"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-    {
+    for required in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
         if !members.contains_key(required) {
             found.push(format!("{}: Required value", join(path, required)));
         }
@@ -106,10 +85,7 @@ fn check_object(schema: &Value, members: &Map<String, Value>, path: &str, found:
     }
     for (name, value) in members {
         let at = join(path, name);
-        match (
-            schema["properties"].get(name),
-            schema.get("additionalProperties"),
-        ) {
+        match (schema["properties"].get(name), schema.get("additionalProperties")) {
             (Some(property), _) => check(property, value, &at, found),
             (None, Some(additional)) => check(additional, value, &at, found),
             (None, None) if schema["x-kubernetes-preserve-unknown-fields"] == true => {}
@@ -119,15 +95,8 @@ fn check_object(schema: &Value, members: &Map<String, Value>, path: &str, found:
 }
 
 fn check_array(schema: &Value, items: &[Value], path: &str, found: &mut Vec<String>) {
-    if schema["maxItems"]
-        .as_u64()
-        .is_some_and(|max| items.len() as u64 > max)
-    {
-        found.push(format!(
-            "{path}: Too many: {}: must have at most {} items",
-            items.len(),
-            schema["maxItems"]
-        ));
+    if schema["maxItems"].as_u64().is_some_and(|max| items.len() as u64 > max) {
+        found.push(format!("{path}: Too many: {}: must have at most {} items", items.len(), schema["maxItems"]));
     }
     let mut seen = HashSet::new();
     for (index, item) in items.iter().enumerate() {
@@ -150,9 +119,5 @@ fn check_array(schema: &Value, items: &[Value], path: &str, found: &mut Vec<Stri
 }
 
 fn join(path: &str, name: &str) -> String {
-    if path.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{path}.{name}")
-    }
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }

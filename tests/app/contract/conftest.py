@@ -2,14 +2,14 @@
 
 import getpass
 import shutil
-import subprocess
+import signal
 import tempfile
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
 import pytest
-from harness import Database, Redis, Release, Service, Stub, free_port, start_postgres, wait_for
+from harness import Database, Postgres, Redis, Release, Service, Stub, free_port, port_open, wait_for
 
 APP = Path(__file__).parent.parent
 _names = count()
@@ -26,10 +26,12 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def postgres(folder: Path) -> Iterator[int]:
-    """The port of a PostgreSQL of our own."""
-    stop, port = start_postgres(folder / "pg", as_user="postgres" if is_root() else None)
-    yield port
-    stop()
+    """The port of a PostgreSQL of our own; it refuses to run as root."""
+    user = "postgres" if getpass.getuser() == "root" else None
+    with Postgres(folder / "pg", user) as running:
+        yield running.port
+        running.process.send_signal(signal.SIGINT)
+        running.wait()
 
 
 @pytest.fixture
@@ -46,7 +48,7 @@ def redis(folder: Path) -> Iterator[Redis]:
     port = free_port()
     arguments = ["redis-server", "--port", port, "--bind", "127.0.0.1", "--save", ""]
     with Service([*map(str, arguments)], folder / "redis.log", cwd=folder) as service:
-        wait_for(lambda: subprocess.run(["redis-cli", "-p", str(port), "ping"]).returncode == 0)
+        wait_for(lambda: port_open(port))
         yield Redis(port)
         service.stop()
 
@@ -95,7 +97,3 @@ def release(releases: ReleaseFolders, database: Database, redis: Redis, stub: St
     with Release(releases.path, "1.0.0", database, redis.next(), stub.url) as made:
         yield made
 
-
-def is_root() -> bool:
-    """PostgreSQL refuses to run as root."""
-    return getpass.getuser() == "root"

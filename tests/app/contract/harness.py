@@ -3,6 +3,7 @@
 Every wait ends; every process is stopped by its own id.
 """
 
+import ctypes
 import hashlib
 import hmac
 import json
@@ -44,16 +45,33 @@ def wait_for(condition: Callable[[], Any], limit: float = LIMIT) -> Any:
     raise AssertionError(f"not within {limit} s")
 
 
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
+
+
 class Service:
-    """A process that is ended with its `with` block."""
+    """A process that is ended with its `with` block, and when this one is killed."""
 
     def __init__(
-        self, command: list[str], log: Path, cwd: Path, env: dict[str, str] | None = None
+        self,
+        command: list[str],
+        log: Path,
+        cwd: Path,
+        env: dict[str, str] | None = None,
+        user: str | None = None,
+        last_word: signal.Signals = signal.SIGKILL,
     ) -> None:
         self.log = log
         with log.open("wb") as output:
             self.process = subprocess.Popen(
-                command, cwd=cwd, env=env, stdout=output, stderr=subprocess.STDOUT
+                command,
+                cwd=cwd,
+                env=env,
+                user=user,
+                group=user,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                preexec_fn=lambda: _LIBC.prctl(_PR_SET_PDEATHSIG, int(last_word)),
             )
 
     def __enter__(self) -> "Service":
@@ -62,7 +80,7 @@ class Service:
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
             self.process.kill()
-        self.process.wait(LIMIT)
+            self.process.wait(LIMIT)
 
     def stop(self, limit: float = LIMIT) -> int:
         """SIGTERM; the exit code."""
@@ -82,29 +100,28 @@ class Service:
         return self.log.read_text(errors="replace")
 
 
-def start_postgres(folder: Path, as_user: str | None) -> tuple[Callable[[], None], int]:
-    """A PostgreSQL without a password on 127.0.0.1; returns how to stop it and its port."""
-    binaries = _postgres_binaries()
-    port = free_port()
-    prefix = ["runuser", "-u", as_user, "--"] if as_user else []
-    folder.mkdir()
-    if as_user:
-        shutil.chown(folder, as_user, as_user)
+class Postgres(Service):
+    """A PostgreSQL without a password on 127.0.0.1."""
 
-    def run(*command: str) -> None:
-        result = subprocess.run(
-            [*prefix, *command], cwd="/", capture_output=True, text=True, timeout=60
-        )
-        assert result.returncode == 0, result.stderr
-
-    data = str(folder / "data")
-    initdb = ["-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"]
-    run(str(binaries / "initdb"), *initdb)
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
-    options += " -c fsync=off -c synchronous_commit=off -c full_page_writes=off"
-    control = [str(binaries / "pg_ctl"), "-D", data, "-w", "-t", "30"]
-    run(*control, "-l", str(folder / "log"), "-o", options, "start")
-    return lambda: run(*control, "-m", "immediate", "stop"), port
+    def __init__(self, folder: Path, user: str | None) -> None:
+        binaries, data = _postgres_binaries(), str(folder / "data")
+        self.port = free_port()
+        folder.mkdir()
+        if user:
+            shutil.chown(folder, user, user)
+        initdb = ["-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"]
+        with Service([str(binaries / "initdb"), *initdb], folder / "init", folder, user=user) as it:
+            assert it.wait() == 0, it.text
+        options = {
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": str(folder),
+            "fsync": "off",
+            "full_page_writes": "off",
+        }
+        words = [word for item in options.items() for word in ("-c", "=".join(item))]
+        command = [str(binaries / "postgres"), "-D", data, "-p", str(self.port), *words]
+        super().__init__(command, folder / "log", folder, user=user, last_word=signal.SIGQUIT)
+        wait_for(lambda: "ready to accept connections" in self.text)
 
 
 def _postgres_binaries() -> Path:
@@ -224,7 +241,7 @@ class Release:
         **env: str,
     ) -> None:
         self._paths = paths
-        self._path = paths(version)
+        self.path = paths(version)
         self.database = database
         self.redis = redis
         self.env = {
@@ -261,9 +278,11 @@ class Release:
 
     def start(self, *command: str, **env: str) -> Service:
         """A process in the release's working directory."""
-        log = self._path.parent / f"process{next(_logs)}.log"
-        words = _module(command)
-        service = Service(words, log, self._path, {**self.env, **env})
+        log = self.path.parent / f"process{next(_logs)}.log"
+        words = _script(command)
+        # Told to stop, Celery takes its children along.
+        last = signal.SIGTERM if command[0] == "celery" else signal.SIGKILL
+        service = Service(words, log, self.path, {**self.env, **env}, last_word=last)
         self._services.append(service)
         return service
 
@@ -340,7 +359,7 @@ class Api:
         return self.http.post(path, content=body, headers=headers)
 
 
-def _module(command: tuple[str, ...]) -> list[str]:
+def _script(command: tuple[str, ...]) -> list[str]:
     """The environment's own script of that name: PATH may lead elsewhere."""
     return [str(Path(sys.executable).parent / command[0]), *command[1:]]
 

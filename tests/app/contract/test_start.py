@@ -1,6 +1,7 @@
 """What happens at start (application.md, "Start" and "Settings")."""
 
 import time
+from pathlib import Path
 
 import pytest
 from harness import KEY, Release, Service, free_port, wait_for
@@ -67,8 +68,16 @@ def test_45_rules_are_seeded_into_an_empty_table_only(release: Release) -> None:
 
 
 def test_settings_ignore_case_and_a_file_is_read(release: Release) -> None:
+    code = "from app.config import get_settings as s; print(s().ai_secret_key, s().claude_model)"
     release.env["ai_secret_key"] = release.env.pop("AI_SECRET_KEY")
-    assert release.api().http.get("/api/rules").status_code == 200
+    file = release.path / ".env"
+    file.write_text("CLAUDE_MODEL=from-file\nai_secret_key=loses\n")
+    try:
+        service = release.start("python", "-c", code)
+        assert service.wait() == 0
+    finally:
+        file.unlink()
+    assert service.text.split() == [KEY, "from-file"]
 
 
 def test_an_empty_key_locks_everyone_out(release: Release) -> None:
@@ -97,7 +106,7 @@ def test_redis_away_at_start(release: Release) -> None:
     assert worker.running
 
 
-def test_beat_needs_a_writable_file_and_no_database(release: Release, tmp_path) -> None:
+def test_beat_needs_a_writable_file_and_no_database(release: Release, tmp_path: Path) -> None:
     unwritable = release.beat(tmp_path / "missing" / "schedule", AI_DATABASE_URL=nowhere())
     beat = release.beat(tmp_path / "schedule", AI_DATABASE_URL=nowhere())
     assert unwritable.wait() == 1

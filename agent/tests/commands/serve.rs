@@ -1,0 +1,194 @@
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::Child;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::agent::{APP_PASSWORD, Agent, exit_code, terminate};
+use crate::servers::{Http, Killed, Postgres, Redis, eventually, free_port, skip};
+
+/// What Odoo answers to a login.
+const WELCOME: &str = "<?xml version='1.0'?><methodResponse><params><param><value><int>2</int></value>\
+                       </param></params></methodResponse>";
+const DENIED: &str = "<?xml version='1.0'?><methodResponse><params><param><value><boolean>0</boolean>\
+                      </value></param></params></methodResponse>";
+
+/// A serving agent, and what it was told to watch.
+struct Serving {
+    process: Killed,
+    port: u16,
+    database: String,
+    postgres: Arc<Postgres>,
+    _agent: Agent,
+}
+
+fn serve(test: &str, redis: (u16, &std::path::Path), app: u16, odoo: Option<u16>) -> Option<Serving> {
+    let Some(postgres) = Postgres::shared() else {
+        skip(test, "no PostgreSQL here");
+        return None;
+    };
+    let database = postgres.fresh_name();
+    let quoted = APP_PASSWORD.replace('\'', "''");
+    postgres.execute("postgres", &format!("CREATE ROLE \"{database}\" LOGIN PASSWORD '{quoted}'"));
+    postgres.execute("postgres", &format!("CREATE DATABASE \"{database}\" OWNER \"{database}\""));
+    let mut agent = Agent::new(&["serve", "--listen", "127.0.0.1:0"])
+        .database(postgres.port, &database)
+        .redis(redis.0, redis.1)
+        .env("ODOOAI_APP_URL", format!("http://127.0.0.1:{app}"))
+        .env("ODOOAI_QUEUES", "webhooks");
+    if let Some(port) = odoo {
+        agent = agent.env("ODOO_URL", format!("http://127.0.0.1:{port}/")).env("ODOO_PASSWORD", "odoo-secret");
+    }
+    let mut child = agent.spawn();
+    let port = listening_port(&mut child);
+    Some(Serving { process: Killed(child), port, database, postgres, _agent: agent })
+}
+
+fn listening_port(child: &mut Child) -> u16 {
+    let mut log = BufReader::new(child.stderr.take().expect("piped"));
+    let mut line = String::new();
+    while log.read_line(&mut line).expect("text") > 0 {
+        let event: Value = serde_json::from_str(&line).expect("JSON");
+        if event["message"] == "serving" {
+            // Somebody must go on reading, or the agent's log blocks it.
+            std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+            let address = event["address"].as_str().expect("an address");
+            let (_, port) = address.rsplit_once(':').expect("a port");
+            return port.parse().expect("a number");
+        }
+        line.clear();
+    }
+    panic!("the agent ended");
+}
+
+fn get(port: u16, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the agent listens");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n").expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("HTTP");
+    let status = head.split(' ').nth(1).expect("a status");
+    (status.parse().expect("a number"), body.to_owned())
+}
+
+fn get_json(port: u16, path: &str) -> (u16, Value) {
+    let (status, body) = get(port, path);
+    (status, serde_json::from_str(&body).expect("JSON"))
+}
+
+#[test]
+fn startup_says_what_is_missing_until_nothing_is() {
+    let redis_port = free_port();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let password = folder.path().join("password");
+    std::fs::write(&password, crate::servers::PASSWORD).expect("written");
+    let app = Http::start("200 OK", "{}");
+    let broken = free_port();
+    let Some(serving) = serve("startup", (redis_port, &password), app.port, None) else {
+        return;
+    };
+    assert_eq!(get(serving.port, "/healthz").0, 200);
+    let (status, body) = get_json(serving.port, "/startup");
+    assert_eq!(status, 503);
+    assert_eq!(body["version"], 1);
+    assert_eq!([&body["database"], &body["redis"], &body["application"]], [true, false, true]);
+    assert!(body["message"].as_str().is_some_and(|m| m.starts_with("Redis unreachable")));
+    let Some(redis) = Redis::start(redis_port) else {
+        return skip("startup", "no Redis here");
+    };
+    eventually("started", Duration::from_secs(3), || get(serving.port, "/startup").0 == 200);
+
+    // The kept connections are gone; new ones take over.
+    serving.postgres.execute(
+        "postgres",
+        &format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}'", serving.database),
+    );
+    drop(redis);
+    std::thread::sleep(Duration::from_millis(1100));
+    let (status, body) = get_json(serving.port, "/startup");
+    assert_eq!((status, &body["database"]), (503, &json!(true)));
+    let redis = Redis::start(redis_port).expect("it did before");
+    eventually("started again", Duration::from_secs(3), || get(serving.port, "/startup").0 == 200);
+    drop(redis);
+    let other = serve("startup", (redis_port, &password), broken, None).expect("it did before");
+    assert_eq!(get_json(other.port, "/startup").1["application"], false);
+}
+
+#[test]
+fn status_and_metrics_show_the_surroundings() {
+    let Some(redis) = Redis::start(free_port()) else {
+        return skip("status", "no Redis here");
+    };
+    let (app, odoo) = (Http::start("200 OK", "{}"), Http::start("200 OK", WELCOME));
+    let password = redis.password_file();
+    let Some(mut serving) = serve("status", (redis.port, &password), app.port, Some(odoo.port)) else {
+        return;
+    };
+    serving
+        .postgres
+        .try_execute_as(
+            &serving.database,
+            APP_PASSWORD,
+            &serving.database,
+            "CREATE TABLE alembic_version (version_num text); INSERT INTO alembic_version VALUES ('004_x');
+             CREATE TABLE webhook_events (processed boolean);
+             INSERT INTO webhook_events VALUES (true), (false), (NULL)",
+        )
+        .expect("the owner may");
+    let _: u64 = redis::cmd("LPUSH").arg("celery").arg("a").arg("b").query(&mut redis.connection()).expect("pushed");
+    eventually("Odoo was asked", Duration::from_secs(5), || {
+        get_json(serving.port, "/status").1["odoo"]["state"] == "Reachable"
+    });
+    let (code, status) = get_json(serving.port, "/status");
+    assert_eq!(code, 200);
+    assert_eq!(status["database"], json!({"reachable": true, "schema": ["004_x"], "message": ""}));
+    assert_eq!(status["application"], json!({"reachable": true, "message": ""}));
+    assert_eq!(status["webhooks"], json!({"unprocessed": 2}));
+    assert_eq!(status["agentVersion"], env!("CARGO_PKG_VERSION"));
+    assert!(status["redis"]["usedMemoryBytes"].as_u64().is_some_and(|b| b > 0));
+    assert_eq!(status["queues"][0]["name"], "webhooks");
+    assert_eq!(status["queues"][1]["length"], 2, "the default queue is always watched");
+    let metrics = get(serving.port, "/metrics").1;
+    assert!(metrics.contains("odooai_queue_length{queue=\"celery\"} 2\n"));
+    assert!(metrics.contains("odooai_webhooks_unprocessed 2\n"));
+    assert!(metrics.contains("odooai_odoo_state{state=\"Reachable\"} 1\n"));
+
+    // However often it is asked, the application is asked once a second.
+    let (before, started) = (app.requests(), Instant::now());
+    for _ in 0..100 {
+        get(serving.port, "/status");
+    }
+    let seconds = started.elapsed().as_secs();
+    assert!(u64::from(app.requests() - before) <= seconds + 2);
+    assert_eq!(odoo.requests(), 1);
+
+    terminate(serving.process.0.id());
+    let (code, took) = exit_code(&mut serving.process.0);
+    assert_eq!(code, Some(0));
+    assert!(took < Duration::from_secs(1), "{took:?}");
+}
+
+#[test]
+fn odoo_that_denies_or_hangs_is_told_apart_and_blocks_nothing() {
+    let Some(redis) = Redis::start(free_port()) else {
+        return skip("Odoo", "no Redis here");
+    };
+    let password = redis.password_file();
+    let app = Http::start("200 OK", "{}");
+    let denied = Http::start("200 OK", DENIED);
+    // Accepts in the backlog and never answers.
+    let hanging = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let hanging_port = hanging.local_addr().expect("bound").port();
+    for (port, state, limit) in [(denied.port, "AccessDenied", 5), (hanging_port, "Unreachable", 8)] {
+        let Some(serving) = serve("Odoo", (redis.port, &password), app.port, Some(port)) else {
+            return;
+        };
+        let started = Instant::now();
+        let first = get_json(serving.port, "/status").1;
+        assert!(started.elapsed() < Duration::from_secs(2));
+        assert!(first["odoo"]["state"] == "Unknown" || first["odoo"]["state"] == state);
+        eventually(state, Duration::from_secs(limit), || get_json(serving.port, "/status").1["odoo"]["state"] == state);
+    }
+}
