@@ -220,4 +220,11 @@ mod tests {
         let kept: Vec<_> = text.lines().filter(|line| filter.keeps(line)).collect();
         assert_eq!(kept, ["ERROR: duplicate", "HINT:  none", "[SQL: INSERT]", "(Background on this error)", "end"]);
     }
+
+    #[test]
+    fn an_empty_line_ends_a_detail() {
+        let mut filter = DetailFilter::default();
+        let kept = ["DETAIL:  Key (a)=(b", "c) exists.", "", "RuntimeError: x"].map(|line| filter.keeps(line));
+        assert_eq!(kept, [false, false, true, true]);
+    }
 }

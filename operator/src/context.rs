@@ -10,7 +10,7 @@ use crate::backoff::Backoff;
 use crate::cluster::apply::Applier;
 use crate::cluster::cache::Caches;
 use crate::cluster::events::Events;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Object};
 use crate::rollout::revision::Library;
 
 /// Namespace and name of a custom resource.
@@ -38,6 +38,17 @@ pub struct Context {
     pub operator_image: String,
     /// Counters.
     pub metrics: Metrics,
+}
+
+impl Context {
+    /// Forgets a stack that is gone.
+    pub fn forget(&self, name: &Name) {
+        let (namespace, stack) = name;
+        self.applier.forget(namespace, stack);
+        self.backoff.succeeded(name);
+        self.pacer.reset(name);
+        self.metrics.ready.remove(&Object { namespace: namespace.clone(), name: stack.clone() });
+    }
 }
 
 /// Keeps samples of a watch apart: reconciles come more often than samples are due.

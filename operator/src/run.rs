@@ -55,20 +55,23 @@ pub enum Error {
 /// # Errors
 /// An [`Error`] when the process should be started again.
 pub async fn run(args: Args) -> Result<(), Error> {
-    let mut config = kube::Config::infer().await?;
-    // The client retries by itself; a call that hangs is worse than one that fails.
-    config.read_timeout = Some(Duration::from_secs(295));
-    config.connect_timeout = Some(Duration::from_secs(10));
-    let client = Client::try_from(config)?;
+    let client = Client::try_from(kube::Config::infer().await?)?;
     let (metrics, registry) = Metrics::registered();
     let ready = Ready::default();
     let shutdown = signals()?.shared();
     let endpoints = tokio::spawn(server::serve(args.listen, registry, ready.clone(), shutdown.clone()));
 
     let work = act(&args, client, metrics, ready, shutdown.clone());
+    let endpoints_failed = async {
+        match endpoints.await.map_err(std::io::Error::other) {
+            Ok(Err(error)) | Err(error) => error,
+            // A graceful end of the endpoints must not cut the controllers short.
+            Ok(Ok(())) => std::future::pending().await,
+        }
+    };
     tokio::select! {
         result = work => result?,
-        result = endpoints => result.map_err(std::io::Error::other)??,
+        error = endpoints_failed => return Err(error.into()),
     }
     tracing::info!("operator ends as asked");
     Ok(())

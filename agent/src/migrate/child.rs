@@ -122,7 +122,8 @@ impl<'a> Python<'a> {
                 followed.result = Some(result.to_owned());
                 continue;
             }
-            if line.is_empty() || !filter.keeps(line) {
+            // The filter must see empty lines: they end what it drops.
+            if !filter.keeps(line) || line.is_empty() {
                 continue;
             }
             let line = self.redactor.redact(line);

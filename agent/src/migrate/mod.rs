@@ -107,6 +107,8 @@ async fn migrate(env: &Env, redactor: &Redactor, facts: &mut Facts) -> Result<Su
         None => inspect::incarnation(&session).await?,
     });
 
+    facts.database_bytes = Some(inspect::bytes(&session).await?);
+
     let python = Python::new(env, password.as_ref(), redactor);
     let success = act(&session, &lock, &python, facts).await?;
     facts.database_bytes = Some(inspect::bytes(&session).await?);

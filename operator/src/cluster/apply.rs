@@ -46,6 +46,7 @@ pub enum Outcome {
 
 #[derive(Clone, Debug)]
 struct Remembered {
+    stack: String,
     hash: String,
     uid: String,
     generation: Option<i64>,
@@ -55,6 +56,7 @@ struct Remembered {
 impl Remembered {
     fn new(intent: &Intent, meta: &ObjectMeta) -> Self {
         Self {
+            stack: intent.stack().unwrap_or_default().to_owned(),
             hash: intent.hash.clone(),
             uid: meta.uid.clone().unwrap_or_default(),
             generation: meta.generation,
@@ -86,12 +88,6 @@ impl Applier {
     #[must_use]
     pub fn new(client: Client) -> Self {
         Self { client, memory: Mutex::default() }
-    }
-
-    /// The generation that our last write of `key` produced; a cached object below it is stale.
-    #[must_use]
-    pub fn applied_generation(&self, key: &Key) -> Option<i64> {
-        self.memory().get(key).and_then(|remembered| remembered.generation)
     }
 
     /// Brings one object to its intent. `seen` is its metadata from a cache.
@@ -134,9 +130,9 @@ impl Applier {
         Ok(Outcome::Written(Box::new(written)))
     }
 
-    /// Forgets everything about the objects of a deleted owner.
-    pub fn forget(&self, keep: impl Fn(&Key) -> bool) {
-        self.memory().retain(|key, _| keep(key));
+    /// Forgets the children of a stack that is gone.
+    pub fn forget(&self, namespace: &str, stack: &str) {
+        self.memory().retain(|key, remembered| key.namespace != namespace || remembered.stack != stack);
     }
 
     fn remember(&self, key: Key, remembered: Remembered) {
@@ -158,7 +154,7 @@ fn stands(live: &DynamicObject, intent: &Intent) -> bool {
 /// deleted and made anew takes over what the garbage collector has not reached yet.
 fn is_ours(meta: &ObjectMeta, intent: &Intent) -> bool {
     let label = |name: &str| meta.labels.as_ref().and_then(|labels| labels.get(name)).map(String::as_str);
-    let wanted = intent.object["metadata"]["labels"][labels::STACK].as_str();
+    let wanted = intent.stack();
     let controller = meta.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
     label(labels::MANAGED_BY) == Some(labels::OPERATOR)
         && wanted.is_some()

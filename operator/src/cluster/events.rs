@@ -17,8 +17,8 @@ impl Events {
         Self { recorder: Recorder::new(client, reporter) }
     }
 
-    /// Publishes one Event about `object`.
-    pub async fn publish<K>(&self, object: &K, warning: bool, reason: &str, message: &str)
+    /// Publishes one Event about `object`. Events of the same reason and action are counted as one.
+    pub async fn publish<K>(&self, object: &K, warning: bool, action: &str, reason: &str, message: &str)
     where
         K: Resource<DynamicType = ()>,
     {
@@ -26,7 +26,7 @@ impl Events {
             type_: if warning { EventType::Warning } else { EventType::Normal },
             reason: reason.to_owned(),
             note: Some(message.chars().take(1000).collect()),
-            action: "Reconcile".to_owned(),
+            action: action.to_owned(),
             secondary: None,
         };
         if let Err(error) = self.recorder.publish(&event, &object.object_ref(&())).await {

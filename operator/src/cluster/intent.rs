@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::labels::APPLIED_HASH;
+use crate::labels::{APPLIED_HASH, STACK};
 
 /// How an object is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +89,12 @@ impl Intent {
             object: json,
             hash,
         }
+    }
+
+    /// The stack that the object belongs to, by its label.
+    #[must_use]
+    pub fn stack(&self) -> Option<&str> {
+        self.object["metadata"]["labels"][STACK].as_str()
     }
 
     /// Kind, namespace and name.

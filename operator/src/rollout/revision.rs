@@ -86,6 +86,12 @@ pub fn owner(children: &Children, namespace: &str, name: &str) -> Option<OwnerRe
     })
 }
 
+/// A `StatefulSet` makes revisions of its own, which carry its labels.
+fn is_stored(key: &Key, meta: &ObjectMeta) -> bool {
+    let mut owners = meta.owner_references.iter().flatten();
+    key.kind == "ControllerRevision" && owners.any(|owner| owner.kind == "OdooAiStack")
+}
+
 fn key(namespace: &str, name: &str) -> Key {
     Key { kind: "ControllerRevision".to_owned(), namespace: namespace.to_owned(), name: name.to_owned() }
 }
@@ -109,7 +115,7 @@ impl Library {
     ) -> kube::Result<BTreeMap<String, Arc<Stored>>> {
         let api: Api<ControllerRevision> = Api::namespaced(client.clone(), namespace);
         let mut found = BTreeMap::new();
-        for (key, meta) in children.metadata.iter().filter(|(key, _)| key.kind == "ControllerRevision") {
+        for (key, meta) in children.metadata.iter().filter(|(key, meta)| is_stored(key, meta)) {
             let Some(uid) = meta.uid.clone() else { continue };
             let known = self.lock().get(&uid).cloned();
             let stored = match known {

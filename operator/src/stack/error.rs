@@ -16,6 +16,9 @@ pub enum Error {
     /// The caches have not had their first list yet.
     #[error("the caches are not filled yet")]
     NotReady,
+    /// The reconcile took too long.
+    #[error("the reconcile took too long and was given up")]
+    TimedOut,
     /// The application's rules API failed.
     #[error("rules API: {0}")]
     Rules(#[from] crate::rules::Error),
@@ -41,7 +44,7 @@ impl Error {
                 kube::Error::Api(status) if status.code == 403 || status.code == 422 => reasons::FORBIDDEN,
                 _ => reasons::UNREACHABLE,
             },
-            Self::Api(_) | Self::NotReady | Self::Rules(_) => reasons::UNREACHABLE,
+            Self::Api(_) | Self::NotReady | Self::TimedOut | Self::Rules(_) => reasons::UNREACHABLE,
         }
     }
 

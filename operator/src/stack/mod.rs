@@ -35,6 +35,7 @@ const KIND: &str = "OdooAiStack";
 pub async fn reconcile(object: Arc<OdooAiStack>, ctx: Arc<Context>) -> Result<Action, Error> {
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
     let Some(seen) = observe::observe(&ctx, &name, &namespace).await? else {
+        ctx.forget(&(namespace, name));
         return Ok(Action::await_change());
     };
     let decision = decide::decide(&seen, &ctx.operator_image);

@@ -21,12 +21,13 @@ use super::error::Error;
 use super::model::{AppSecrets, Stack};
 use super::observe::Observed;
 use crate::cluster::cache::Children;
-use crate::cluster::status;
+use crate::cluster::status::{self, Tri, Verdict};
 use crate::component::{ALL, Component, ComponentExt};
 use crate::context::{Context, Name};
 use crate::metrics::Object;
 use crate::rollout::gates::{Counts, counts_of_deployment, counts_of_set};
 use crate::rollout::revision;
+use crate::rollout::steps::ordinal;
 
 /// A settled stack is looked at again this often: what the agents say makes no event.
 const RESYNC: Duration = Duration::from_mins(1);
@@ -43,7 +44,13 @@ pub async fn intent(ctx: &Context, mut seen: Box<Observed>, decision: &Decision)
         let mut wanted = roll.status.clone();
         wanted.conditions.clone_from(&before.conditions);
         if wanted != before {
+            let step = |status: &OdooAiStackStatus| status.rollout.as_ref().and_then(|rollout| rollout.step);
+            let started = step(&wanted).filter(|now| step(&before) != Some(*now));
             seen.object = write(ctx, seen.object, wanted).await?;
+            if let Some(step) = started {
+                let message = format!("revision {}: step {} ({step})", roll.target, ordinal(step));
+                ctx.events.publish(&seen.object, false, &step.to_string(), "StepStarted", &message).await;
+            }
         }
     }
     Ok(seen)
@@ -81,16 +88,29 @@ pub async fn outcome(
     let completed = seen.status().current_revision != wanted.current_revision;
     if wanted != seen.status() {
         let written = write(ctx, seen.object, wanted).await?;
-        for (kind, verdict) in &transitions {
-            if *kind == types::READY {
-                let warning =
-                    verdict.status == status::Tri::False && verdict.reason != reasons::PROGRESSING && failure.is_some();
-                ctx.events.publish(&written, warning, &verdict.reason, &verdict.message).await;
-            }
-        }
+        tell(ctx, &written, &transitions).await;
     }
     done?;
     Ok(if completed || applied.written > 0 { Action::requeue(Duration::from_secs(1)) } else { again(decision) })
+}
+
+/// One Event for each transition that a person may care for; steps have told of themselves.
+async fn tell(ctx: &Context, object: &OdooAiStack, transitions: &[(&str, Verdict)]) {
+    const TOLD: [&str; 2] = [types::READY, types::ODOO_REACHABLE];
+    const ROUTINE: [&str; 6] = [
+        reasons::INSTALLING,
+        reasons::PROGRESSING,
+        reasons::POD_NOT_READY,
+        reasons::MIGRATING,
+        reasons::WATCHING,
+        reasons::UNKNOWN,
+    ];
+    for (kind, verdict) in transitions {
+        if TOLD.contains(kind) && !ROUTINE.contains(&verdict.reason.as_str()) {
+            let warning = verdict.status == Tri::False;
+            ctx.events.publish(object, warning, kind, &verdict.reason, &verdict.message).await;
+        }
+    }
 }
 
 fn again(decision: &Decision) -> Action {

@@ -22,6 +22,8 @@ use crate::metrics::Reconciled;
 const CONCURRENCY: u16 = 4;
 /// Events of one stack within this time are one reconcile.
 const DEBOUNCE: Duration = Duration::from_millis(300);
+/// Longest time for one reconcile.
+const LONGEST: Duration = Duration::from_mins(2);
 
 /// Runs until `shutdown` resolves and the reconciles under way have ended.
 pub async fn run(
@@ -65,7 +67,9 @@ async fn measured(
         return Err(super::Error::NotReady);
     }
     let start = std::time::Instant::now();
-    let result = Box::pin(reconcile(object, Arc::clone(&ctx))).await;
+    // The client repeats refused requests by itself, many times; a bound keeps one stack from hanging.
+    let work = Box::pin(reconcile(object, Arc::clone(&ctx)));
+    let result = tokio::time::timeout(LONGEST, work).await.unwrap_or(Err(super::Error::TimedOut));
     let labels = Reconciled { kind: KIND, result: if result.is_ok() { "success" } else { "error" } };
     ctx.metrics.duration.get_or_create(&labels).observe(start.elapsed().as_secs_f64());
     if result.is_ok() {

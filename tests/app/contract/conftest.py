@@ -1,6 +1,7 @@
 """Private PostgreSQL and Redis, an Odoo stub, and releases in temporary folders."""
 
 import getpass
+import os
 import shutil
 import signal
 import tempfile
@@ -9,16 +10,33 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from harness import Database, Postgres, Redis, Release, Service, Stub, free_port, port_open, wait_for
+
+from harness import (
+    Database,
+    Postgres,
+    Redis,
+    Release,
+    Service,
+    Stub,
+    free_port,
+    port_open,
+    wait_for,
+)
 
 APP = Path(__file__).parent.parent
 _names = count()
 
 
+PREFIX = "odooai-contract-"
+
+
 @pytest.fixture(scope="session")
 def folder() -> Iterator[Path]:
-    """A folder that the postgres user can enter; gone at the end."""
-    path = Path(tempfile.mkdtemp(prefix="odooai-contract-"))
+    """A folder that the postgres user can enter; gone at the end, or at the next start."""
+    for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        if not Path("/proc", left.name.removeprefix(PREFIX).split("-")[0]).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
     path.chmod(0o755)
     yield path
     shutil.rmtree(path)
@@ -96,4 +114,3 @@ def release(releases: ReleaseFolders, database: Database, redis: Redis, stub: St
     """Release 1.0.0 on an empty database; processes end with the test."""
     with Release(releases.path, "1.0.0", database, redis.next(), stub.url) as made:
         yield made
-

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+
 from conftest import ReleaseFolders
 from harness import Api, Database, Redis, Release, Stub
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from harness import Service, free_port, port_open, wait_for
 
 SOURCE = Path(__file__).parent.parent / "dashboard"

@@ -5,8 +5,9 @@ import time
 
 import httpx
 import pytest
-from harness import Api, Release, Stub, free_port
 from websockets.sync.client import connect
+
+from harness import Api, Release, Stub, free_port
 
 HEALTHY = {
     "status": "healthy",

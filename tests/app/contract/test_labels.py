@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from harness import Database, Release, wait_for
 
 RELEASED_SQL = Path(__file__).parent.parent / "fixtures" / "released.sql"

@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from harness import KEY, Release, Service, free_port, wait_for
 
 CELERY = ("celery", "-A", "app.tasks.celery_app:celery_app")

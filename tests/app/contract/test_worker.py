@@ -6,6 +6,7 @@ import time
 
 import httpx
 import pytest
+
 from harness import Api, Release, Service, free_port, wait_for
 
 PENDING = {"confidence": 0.9}
@@ -54,7 +55,7 @@ def test_children_share_a_connection(release: Release) -> None:
     wait_for(lambda: "Retry in 60s" in worker.text)
 
 
-def test_triggers(release: Release, pair: tuple[Api, Service]) -> None:
+def test_triggers(pair: tuple[Api, Service]) -> None:
     api, _ = pair
     for path in ("purchase/match_bills", "purchase/select_vendor", "sales/optimize_pricing"):
         api.http.post(f"/api/trigger/{path}?model=purchase.order&record_id=1").raise_for_status()
@@ -83,9 +84,7 @@ def test_approved_actions_wait_for_the_queue_celery(
 def slack(api: Api, row: object, **headers: str) -> httpx.Response:
     payload = {"actions": [{"action_id": "approve_action", "value": str(row)}]}
     form = {"payload": json.dumps(payload)}
-    return api.http.post(
-        "/api/slack/interactions", data=form, headers={"X-API-Key": "", **headers}
-    )
+    return api.http.post("/api/slack/interactions", data=form, headers={"X-API-Key": "", **headers})
 
 
 def test_slack_refuses_only_a_wrong_signature(release: Release) -> None:

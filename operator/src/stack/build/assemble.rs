@@ -22,6 +22,7 @@ use crate::stack::observe::Observed;
 pub fn assemble(roll: &Roll, seen: &Observed) -> Vec<Intent> {
     let stack = &roll.stack;
     let mut intents = data::claims(stack);
+    intents.extend(data::ownership(stack, &seen.children));
     intents.extend(data::services(stack));
     intents.extend(server(roll, seen, Component::Database, &postgresql::inputs(stack), || postgresql::template(stack)));
     intents.extend(server(roll, seen, Component::Redis, &redis::inputs(stack), || redis::template(stack)));

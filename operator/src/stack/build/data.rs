@@ -9,12 +9,13 @@ use k8s_openapi::api::core::v1::{
     VolumeResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::application::{Rendering, copy_name};
 use super::{API_PORT, DASHBOARD_PORT, meta};
-use crate::cluster::intent::Intent;
+use crate::cluster::cache::Children;
+use crate::cluster::intent::{Intent, Key};
 use crate::component::{Component, ComponentExt};
 use crate::labels;
 use crate::stack::model::{AppSecrets, Stack};
@@ -69,6 +70,28 @@ pub fn generated_secret(stack: &Stack, which: Generated, mut random: impl FnMut(
         type_: Some("Opaque".to_owned()),
         ..Secret::default()
     })
+}
+
+/// Who owns the generated Secrets: nobody, or the stack where its owner said so. Only metadata are
+/// applied, never data, and with the UID: a Secret that is gone must not come back empty.
+#[must_use]
+pub fn ownership(stack: &Stack, children: &Children) -> Vec<Intent> {
+    let owned = |which: Generated| {
+        let key = Key {
+            kind: "Secret".to_owned(),
+            namespace: stack.namespace.clone(),
+            name: stack.child(which.suffix),
+        };
+        let uid = children.meta(&key)?.uid.clone()?;
+        let metadata = if stack.database.delete_with_stack {
+            meta::owned(stack, which.component, which.suffix)
+        } else {
+            meta::ownerless(stack, which.component, which.suffix)
+        };
+        let metadata = ObjectMeta { uid: Some(uid), ..metadata };
+        Some(Intent::apply(&Secret { metadata, ..Secret::default() }))
+    };
+    generated(stack).into_iter().filter_map(owned).collect()
 }
 
 /// The immutable Secret with everything secret that a revision's pods consume.

@@ -28,9 +28,7 @@ class OdooClient:
         """Authenticates. Odoo answers wrong credentials with `False`, no error."""
         for delay in (*RETRY_DELAYS, None):
             try:
-                self._uid = self._common.authenticate(
-                    self._database, self._user, self._secret, {}
-                )
+                self._uid = self._common.authenticate(self._database, self._user, self._secret, {})
                 return
             except Exception:
                 if delay is None:

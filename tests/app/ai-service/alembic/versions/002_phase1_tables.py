@@ -109,9 +109,7 @@ def upgrade() -> None:
         sa.Column("target_date", sa.Date, nullable=False),
         sa.Column("predicted_balance", sa.Numeric(15, 2), nullable=False),
     )
-    op.create_index(
-        "idx_cash_forecasts_dates", "cash_forecasts", ["forecast_date", "target_date"]
-    )
+    op.create_index("idx_cash_forecasts_dates", "cash_forecasts", ["forecast_date", "target_date"])
     _table(
         "forecast_scenarios",
         sa.Column("name", sa.String(255), nullable=False),

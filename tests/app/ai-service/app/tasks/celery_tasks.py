@@ -29,9 +29,7 @@ def process_webhook_event(self: Task, event_id: int) -> None:
             if automation_type and _enabled(session, automation_type):
                 values = (event.payload or {}).get("values", {})
                 outcome = handlers.handle_event(event.event_type, values)
-                session.add(
-                    _row(automation_type, outcome, event.odoo_model, event.odoo_record_id)
-                )
+                session.add(_row(automation_type, outcome, event.odoo_model, event.odoo_record_id))
             event.processed = True
             event.processing_completed_at = utcnow()
     except Exception as error:
