@@ -10,6 +10,8 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::wait::wait_object;
 
+const ANSWER: Duration = Duration::from_secs(10);
+
 /// What a command in a pod has said.
 #[derive(Clone, Debug)]
 pub struct ExecOutput {
@@ -106,7 +108,7 @@ pub async fn wait_pod_ready(
 /// GET through the API server's proxy from a Service; `port` is a number or the port's name.
 ///
 /// # Errors
-/// When the answer is no success.
+/// When the answer is no success, or does not come within ten seconds.
 pub async fn service_get(
     client: &Client,
     namespace: &str,
@@ -117,5 +119,7 @@ pub async fn service_get(
     let path = path.trim_start_matches('/');
     let uri = format!("/api/v1/namespaces/{namespace}/services/http:{service}:{port}/proxy/{path}");
     let request = http::Request::get(uri).body(Vec::new())?;
-    Ok(client.request_text(request).await?)
+    // The client asks again for minutes when nobody answers behind the Service.
+    let answer = tokio::time::timeout(ANSWER, client.request_text(request)).await;
+    Ok(answer.with_context(|| format!("{service}:{port}/{path} does not answer"))??)
 }

@@ -137,9 +137,14 @@ fn ignore_missing(error: std::io::Error) -> std::io::Result<()> {
     if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
+/// Also when the run's reaper is at it.
+fn is_gone(error: &str) -> bool {
+    error.contains("No such container") || error.contains("already in progress")
+}
+
 async fn remove_container(name: &str) -> Result<()> {
     match docker(["rm", "-fv", name]).await {
-        Err(error) if !error.to_string().contains("No such container") => Err(error),
+        Err(error) if !is_gone(&error.to_string()) => Err(error),
         _ => Ok(()),
     }
 }

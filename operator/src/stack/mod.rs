@@ -12,6 +12,7 @@ pub mod references;
 pub mod report;
 pub mod resolve;
 pub mod run;
+pub mod status;
 pub mod validate;
 
 use std::sync::Arc;

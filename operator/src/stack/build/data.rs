@@ -77,11 +77,8 @@ pub fn generated_secret(stack: &Stack, which: Generated, mut random: impl FnMut(
 #[must_use]
 pub fn ownership(stack: &Stack, children: &Children) -> Vec<Intent> {
     let owned = |which: Generated| {
-        let key = Key {
-            kind: "Secret".to_owned(),
-            namespace: stack.namespace.clone(),
-            name: stack.child(which.suffix),
-        };
+        let key =
+            Key { kind: "Secret".to_owned(), namespace: stack.namespace.clone(), name: stack.child(which.suffix) };
         let uid = children.meta(&key)?.uid.clone()?;
         let metadata = if stack.database.delete_with_stack {
             meta::owned(stack, which.component, which.suffix)

@@ -1,0 +1,155 @@
+//! The status that follows from what was seen, decided and done. Plain functions.
+
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use odoo_ai_crds::stack::{
+    AppSecrets as Origin, ComponentStatus, EffectiveSettings, OdooAiStackStatus, RevisionResult, Urls,
+};
+
+use super::apply::Applied;
+use super::build::{API_PORT, DASHBOARD_PORT};
+use super::conditions;
+use super::decide::{Decision, Roll};
+use super::error::Error;
+use super::model::{AppSecrets, Stack};
+use super::observe::Observed;
+use crate::cluster::cache::Children;
+use crate::cluster::status::{self, Verdict};
+use crate::component::{ALL, Component, ComponentExt};
+use crate::rollout::gates::{Counts, counts_of_deployment, counts_of_set};
+use crate::rollout::revision;
+
+/// A condition whose status or reason changed.
+pub type Transition = (&'static str, Verdict);
+
+/// The whole status, and which conditions changed. `sample`: the watch takes one now.
+#[must_use]
+pub fn after(
+    seen: &Observed,
+    decision: &Decision,
+    done: &Result<Applied, Error>,
+    sample: bool,
+) -> (OdooAiStackStatus, Vec<Transition>) {
+    let applied = done.as_ref().ok().copied().unwrap_or_default();
+    let mut wanted = next(seen, decision, applied, sample);
+    let mut transitions = Vec::new();
+    for (kind, verdict) in conditions::of(seen, decision, done.as_ref().err()) {
+        match verdict {
+            Some(verdict) => {
+                if status::set(&mut wanted.conditions, kind, &verdict, seen.generation(), seen.now) {
+                    transitions.push((kind, verdict));
+                }
+            }
+            None => status::unset(&mut wanted.conditions, kind),
+        }
+    }
+    (wanted, transitions)
+}
+
+/// The status apart from its conditions. Plain: what was seen and decided goes in.
+fn next(seen: &Observed, decision: &Decision, applied: Applied, sample: bool) -> OdooAiStackStatus {
+    let mut wanted = seen.status();
+    wanted.observed_generation = Some(seen.generation());
+    match decision {
+        Decision::Suspended | Decision::Problem(_) => {}
+        Decision::Generate(stack, _) => {
+            wanted.effective = Some(effective(stack, seen));
+        }
+        Decision::Roll(roll) => {
+            wanted.effective = Some(effective(&roll.stack, seen));
+            wanted.components = components(&roll.stack, &seen.children);
+            wanted.urls = Some(urls(&roll.stack));
+            if applied.rules_disabled.is_some() {
+                wanted.rules.get_or_insert_default().seeded_disabled = true;
+            }
+            if let Some(rollout) = wanted.rollout.as_mut().filter(|_| sample) {
+                rollout.samples += 1;
+            }
+            if roll.settled() {
+                complete(&mut wanted, roll, seen);
+            }
+        }
+    }
+    wanted
+}
+
+/// The target passed its watch: it is what a rollback goes back to.
+fn complete(wanted: &mut OdooAiStackStatus, roll: &Roll, seen: &Observed) {
+    wanted.current_revision = Some(roll.target.clone());
+    wanted.rollout = None;
+    let ids: Vec<_> = wanted.components.iter().map(|part| (part.name, part.image_id.clone())).collect();
+    let Some(entry) = wanted.history.iter_mut().find(|entry| entry.revision == roll.target) else { return };
+    for image in &mut entry.images {
+        let id = ids.iter().find(|(name, _)| *name == image.name).and_then(|(_, id)| id.clone());
+        image.image_id = id.or(image.image_id.take());
+    }
+    if entry.result != Some(RevisionResult::Succeeded) {
+        entry.result = Some(RevisionResult::Succeeded);
+        entry.completed_at = Some(Time(seen.now));
+    }
+}
+
+fn effective(stack: &Stack, seen: &Observed) -> EffectiveSettings {
+    let rollout = stack.rollout;
+    EffectiveSettings {
+        environment: Some(stack.environment),
+        approval: Some(rollout.approval),
+        health_check_duration_seconds: Some(rollout.watch_duration),
+        health_check_period_seconds: Some(rollout.watch_period),
+        health_check_failure_threshold: Some(rollout.failure_threshold),
+        revision_history_limit: Some(rollout.history_limit),
+        app_secrets: Some(match stack.app_secrets {
+            AppSecrets::Generated(_) => Origin::Generated,
+            AppSecrets::Referenced(_) => Origin::Referenced,
+        }),
+        log_level: Some(seen.object.spec.log_level.unwrap_or_default()),
+        queues: stack.components.queues.clone(),
+        database_image: Some(stack.database.image.clone()),
+        database_storage_size: Some(stack.database.storage_size.clone()),
+        redis_image: Some(stack.redis.image.clone()),
+        unmanaged_rules: Some(stack.unmanaged_rules),
+        ..EffectiveSettings::default()
+    }
+}
+
+fn urls(stack: &Stack) -> Urls {
+    let url = |component: Component, port: i32| {
+        Some(format!("http://{}.{}.svc:{port}", stack.child(component.name()), stack.namespace))
+    };
+    Urls { api: url(Component::AiService, API_PORT), dashboard: url(Component::Dashboard, DASHBOARD_PORT) }
+}
+
+fn components(stack: &Stack, children: &Children) -> Vec<ComponentStatus> {
+    ALL.into_iter().filter_map(|component| component_status(stack, children, component)).collect()
+}
+
+fn component_status(stack: &Stack, children: &Children, component: Component) -> Option<ComponentStatus> {
+    let name = stack.child(component.name());
+    let (meta, counts, template) = if component.stateful() {
+        let set = children.stateful_sets.get(&name)?;
+        (&set.metadata, counts_of_set(set), set.spec.as_ref().map(|spec| &spec.template))
+    } else {
+        let deployment = children.deployments.get(&name)?;
+        (&deployment.metadata, counts_of_deployment(deployment), deployment.spec.as_ref().map(|spec| &spec.template))
+    };
+    let Counts { available, wanted, .. } = counts;
+    let containers = template.and_then(|template| template.spec.as_ref()).map(|spec| spec.containers.as_slice());
+    let image = containers.and_then(|all| all.iter().find(|c| c.name == component.name())?.image.clone());
+    Some(ComponentStatus {
+        name: component,
+        ready: available,
+        desired: wanted,
+        image_id: children.pods_of(component.name()).find_map(|pod| image_id(pod, component, revision::label(meta))),
+        image,
+        revision: revision::label(meta).map(str::to_owned),
+    })
+}
+
+fn image_id(pod: &Pod, component: Component, wanted: Option<&str>) -> Option<String> {
+    if revision::label(&pod.metadata) != wanted || pod.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
+    let status = statuses.iter().find(|status| status.name == component.name())?;
+    Some(status.image_id.clone()).filter(|id| !id.is_empty())
+}

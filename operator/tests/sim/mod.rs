@@ -1,0 +1,334 @@
+//! A cluster that exists only in memory: intents become objects, and objects become ready when the
+//! test says so. It drives the operator's own decide → assemble → status functions, so what it shows
+//! holds for the real controller; what the API server, the kubelet and the application add is shown
+//! by the suites on a real cluster.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use odoo_ai_crds::stack::{OdooAiStack, OdooAiStackStatus};
+use odoo_ai_operator::cluster::cache::Children;
+use odoo_ai_operator::cluster::intent::{Intent, Key, Mode};
+use odoo_ai_operator::rollout::revision::Stored;
+use odoo_ai_operator::stack::agents::Agents;
+use odoo_ai_operator::stack::apply::Applied;
+use odoo_ai_operator::stack::build::{assemble, data};
+use odoo_ai_operator::stack::decide::{Decision, decide};
+use odoo_ai_operator::stack::observe::Observed;
+use odoo_ai_operator::stack::references::{self, Data, Reference};
+use odoo_ai_operator::stack::status;
+use serde_json::{Value, json};
+
+/// Name of the stack in all tests.
+pub(crate) const STACK: &str = "odoo-ai";
+const NAMESPACE: &str = "odoo-ai";
+const IMAGE: &str = "operator:test";
+
+/// What the migrate Job reports.
+pub(crate) const MIGRATED: &str = r#"{"version":1,"result":"Succeeded","reason":"Bootstrapped","message":"done",
+    "schema":{"heads":["003"],"known":["001","002","003"],"current":["003"]},"incarnation":"1/2","rulesEmpty":true}"#;
+
+/// The cluster.
+#[derive(Clone, Debug)]
+pub(crate) struct World {
+    /// The custom resource.
+    pub(crate) stack: OdooAiStack,
+    /// All other objects, as they were applied.
+    pub(crate) objects: BTreeMap<Key, Value>,
+    /// Every write, in order, statuses included (as `Status`).
+    pub(crate) writes: Vec<String>,
+    /// Rules that are enabled in the application.
+    pub(crate) enabled_rules: usize,
+    /// How often the rules gate ran.
+    pub(crate) gate_runs: usize,
+    /// Writes after which the operator dies, once.
+    pub(crate) crash_after: Option<usize>,
+    now: Timestamp,
+    uids: usize,
+}
+
+/// The operator died.
+#[derive(Debug)]
+pub(crate) struct Crash;
+
+impl World {
+    /// A cluster with the local sample and its Secrets, and nothing else.
+    pub(crate) fn new() -> Self {
+        let text = include_str!("../../../manifests/samples/local.yaml");
+        let mut objects = BTreeMap::new();
+        let mut stack = None;
+        for document in text.split("\n---\n") {
+            let mut value: Value = serde_saphyr::from_str(document).expect("the sample is YAML");
+            match value["kind"].as_str() {
+                Some("OdooAiStack") => stack = Some(value),
+                Some("Secret") => {
+                    value["data"] = value["stringData"].take();
+                    let name = value["metadata"]["name"].as_str().expect("a name").to_owned();
+                    objects.insert(key("Secret", &name), value);
+                }
+                _ => {}
+            }
+        }
+        let mut stack: OdooAiStack =
+            serde_json::from_value(stack.expect("a stack in the sample")).expect("the sample fits the types");
+        stack.metadata.uid = Some("uid-of-stack".to_owned());
+        stack.metadata.generation = Some(1);
+        Self {
+            stack,
+            objects,
+            writes: Vec::new(),
+            enabled_rules: 0,
+            gate_runs: 0,
+            crash_after: None,
+            now: Timestamp::from_second(1_790_000_000).expect("a valid time"),
+            uids: 0,
+        }
+    }
+
+    /// Changes the spec as `kubectl apply` would.
+    pub(crate) fn edit(&mut self, change: impl FnOnce(&mut OdooAiStack)) {
+        change(&mut self.stack);
+        self.stack.metadata.generation = self.stack.metadata.generation.map(|generation| generation + 1);
+    }
+
+    /// One reconcile; `sample`: a sample of the watch is due.
+    pub(crate) fn reconcile(&mut self, sample: bool) -> Result<Decision, Crash> {
+        self.now += SignedDuration::from_secs(1);
+        let mut seen = self.observe();
+        let decision = decide(&seen, IMAGE);
+        if let Decision::Roll(roll) = &decision {
+            let mut intent = roll.status.clone();
+            intent.conditions = seen.status().conditions;
+            self.write_status(intent)?;
+            seen.object = self.stack.clone();
+        }
+        let mut applied = Applied::default();
+        match &decision {
+            Decision::Generate(stack, missing) => {
+                for which in missing {
+                    // The same text in every run, so that two runs can be compared.
+                    let text = format!("random-{}", which.suffix);
+                    self.write(&data::generated_secret(stack, *which, || text.clone()))?;
+                }
+            }
+            Decision::Roll(roll) => {
+                for intent in assemble::assemble(roll, &seen) {
+                    self.write(&intent)?;
+                }
+                if roll.disable_rules {
+                    self.enabled_rules = 0;
+                    self.gate_runs += 1;
+                    applied.rules_disabled = Some(45);
+                }
+            }
+            Decision::Suspended | Decision::Problem(_) => {}
+        }
+        let (status, _) = status::after(&seen, &decision, &Ok(applied), sample);
+        self.write_status(status)?;
+        Ok(decision)
+    }
+
+    /// Reconciles until nothing is written any more.
+    pub(crate) fn settle(&mut self) {
+        for _ in 0..20 {
+            let before = self.writes.len();
+            let _ = self.reconcile(false);
+            if self.writes.len() == before {
+                return;
+            }
+        }
+        panic!("twenty reconciles without an end: {:?}", self.writes);
+    }
+
+    /// Reconciles and lets everything that exists become ready, until the stack is settled.
+    pub(crate) fn run_to_the_end(&mut self) {
+        for _ in 0..60 {
+            let _ = self.reconcile(true);
+            self.everything_becomes_ready();
+            let observed = self.stack.status.as_ref().and_then(|status| status.observed_generation);
+            if observed == self.stack.metadata.generation && self.condition("Ready") == Some("True") {
+                self.settle();
+                return;
+            }
+        }
+        panic!("never Ready: {:?}", self.words("Ready"));
+    }
+
+    /// All workloads and Jobs that exist do what they should.
+    pub(crate) fn everything_becomes_ready(&mut self) {
+        let names: Vec<_> = self.objects.keys().cloned().collect();
+        for key in names {
+            self.becomes_ready(&key);
+        }
+    }
+
+    /// One workload or Job does what it should.
+    pub(crate) fn becomes_ready(&mut self, key: &Key) {
+        let Some(object) = self.objects.get_mut(key) else { return };
+        let replicas = object["spec"]["replicas"].clone();
+        match key.kind.as_str() {
+            "Deployment" | "StatefulSet" => {
+                object["status"] = json!({
+                    "observedGeneration": object["metadata"]["generation"], "replicas": replicas,
+                    "updatedReplicas": replicas, "readyReplicas": replicas, "availableReplicas": replicas,
+                });
+                if key.name.ends_with("ai-service") && object["seeded"].is_null() && self.gate_runs == 0 {
+                    object["seeded"] = json!(true);
+                    self.enabled_rules = 45;
+                }
+            }
+            "Job" => {
+                let condition =
+                    json!({"type": "Complete", "status": "True", "lastTransitionTime": self.now.to_string()});
+                object["status"] = json!({"conditions": [condition]});
+                let pod = job_pod(key, object, MIGRATED);
+                self.objects.insert(self::key("Pod", &format!("{}-pod", key.name)), pod);
+            }
+            _ => {}
+        }
+    }
+
+    /// Status of a condition.
+    pub(crate) fn condition(&self, kind: &str) -> Option<&str> {
+        let conditions = &self.stack.status.as_ref()?.conditions;
+        conditions.iter().find(|condition| condition.type_ == kind).map(|condition| condition.status.as_str())
+    }
+
+    /// Reason and message of a condition.
+    pub(crate) fn words(&self, kind: &str) -> (String, String) {
+        let conditions = self.stack.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+        conditions
+            .iter()
+            .find(|condition| condition.type_ == kind)
+            .map(|condition| (condition.reason.clone(), condition.message.clone()))
+            .unwrap_or_default()
+    }
+
+    /// True when the object exists.
+    pub(crate) fn has(&self, kind: &str, suffix: &str) -> bool {
+        self.objects.contains_key(&key(kind, &format!("{STACK}-{suffix}")))
+    }
+
+    /// Revision label of a workload.
+    pub(crate) fn revision(&self, kind: &str, suffix: &str) -> Option<&str> {
+        let object = self.objects.get(&key(kind, &format!("{STACK}-{suffix}")))?;
+        object["metadata"]["labels"]["odoo-ai.atmatasolutions.com/revision"].as_str()
+    }
+
+    fn write(&mut self, intent: &Intent) -> Result<(), Crash> {
+        let key = intent.key();
+        let old = self.objects.get(&key);
+        let same = old.is_some_and(|old| {
+            intent.mode == Mode::CreateOnly || odoo_ai_operator::cluster::covers::covers(old, &intent.object)
+        });
+        if same {
+            return Ok(());
+        }
+        self.count(key.to_string())?;
+        let mut object = intent.object.clone();
+        let old = self.objects.get(&key).cloned().unwrap_or_default();
+        self.uids += usize::from(old.is_null());
+        object["metadata"]["uid"] =
+            if old.is_null() { json!(format!("uid-{}", self.uids)) } else { old["metadata"]["uid"].clone() };
+        object["metadata"]["generation"] = json!(old["metadata"]["generation"].as_i64().unwrap_or(0) + 1);
+        for kept in ["status", "seeded", "data"] {
+            if object.get(kept).is_none() && old.get(kept).is_some() {
+                object[kept] = old[kept].clone();
+            }
+        }
+        self.objects.insert(key, object);
+        Ok(())
+    }
+
+    fn write_status(&mut self, status: OdooAiStackStatus) -> Result<(), Crash> {
+        if self.stack.status.as_ref() == Some(&status) {
+            return Ok(());
+        }
+        self.count("Status".to_owned())?;
+        self.stack.status = Some(status);
+        Ok(())
+    }
+
+    /// The operator may die just before the write that the test chose.
+    fn count(&mut self, what: String) -> Result<(), Crash> {
+        if self.crash_after == Some(self.writes.len()) {
+            self.crash_after = None;
+            return Err(Crash);
+        }
+        self.writes.push(what);
+        Ok(())
+    }
+
+    fn observe(&self) -> Observed {
+        let mut children = Children::default();
+        for (key, value) in &self.objects {
+            let name = key.name.clone();
+            match key.kind.as_str() {
+                "Deployment" => drop(children.deployments.insert(name, typed::<Deployment>(value))),
+                "StatefulSet" => drop(children.stateful_sets.insert(name, typed::<StatefulSet>(value))),
+                "Job" => drop(children.jobs.insert(name, typed::<Job>(value))),
+                "Pod" => drop(children.pods.insert(name, typed::<Pod>(value))),
+                _ if value["metadata"]["labels"].is_object() => {
+                    let meta = serde_json::from_value(value["metadata"].clone()).expect("metadata");
+                    children.metadata.insert(key.clone(), meta);
+                }
+                _ => {}
+            }
+        }
+        let stored = self
+            .objects
+            .iter()
+            .filter(|(key, _)| key.kind == "ControllerRevision")
+            .map(|(key, value)| {
+                let stored: Stored = serde_json::from_value(value["data"].clone()).expect("stored templates");
+                (key.name.clone(), Arc::new(stored))
+            })
+            .collect();
+        let wanted = references::of(&self.stack.spec, &format!("{STACK}-app-secrets"));
+        let data: Data = wanted.into_iter().map(|reference| (reference.clone(), self.data(&reference))).collect();
+        let revision_key = self.data(&Reference::Secret(format!("{STACK}-revision-key")));
+        Observed {
+            object: self.stack.clone(),
+            children,
+            data,
+            revision_key: revision_key.map(|data| data["key"].clone().into_bytes()),
+            stored,
+            agents: Agents::default(),
+            now: self.now,
+        }
+    }
+
+    fn data(&self, reference: &Reference) -> Option<BTreeMap<String, String>> {
+        let (Reference::Secret(name) | Reference::ConfigMap(name)) = reference;
+        let data = self.objects.get(&key("Secret", name))?["data"].as_object()?;
+        Some(data.iter().map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned())).collect())
+    }
+}
+
+/// Key of an object of the test's namespace.
+pub(crate) fn key(kind: &str, name: &str) -> Key {
+    Key { kind: kind.to_owned(), namespace: NAMESPACE.to_owned(), name: name.to_owned() }
+}
+
+/// A finished pod of a Job with its termination message.
+pub(crate) fn job_pod(key: &Key, job: &Value, message: &str) -> Value {
+    json!({
+        "metadata": {
+            "name": format!("{}-pod", key.name), "namespace": NAMESPACE,
+            "labels": job["spec"]["template"]["metadata"]["labels"],
+            "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": key.name, "uid": job["metadata"]["uid"], "controller": true}],
+        },
+        "status": {"containerStatuses": [{
+            "name": "migrate", "image": "x", "imageID": "y", "ready": false, "restartCount": 0,
+            "state": {"terminated": {"exitCode": 0, "message": message}},
+        }]},
+    })
+}
+
+fn typed<K: serde::de::DeserializeOwned>(value: &Value) -> Arc<K> {
+    Arc::new(serde_json::from_value(value.clone()).expect("an object of its kind"))
+}
