@@ -55,6 +55,7 @@ root_image() { # SUITE TAG
     return
   fi
   need_command debootstrap debootstrap
+  # shellcheck disable=SC2016 # a template of apt
   mirror="$(apt-get indextargets --format '$(REPO_URI)' 2>/dev/null | grep -v security | head -1)"
   folder="$(mktemp -d "$ODOOAI_CACHE/.debootstrap.XXXXXX")"
   # shellcheck disable=SC2086 # no mirror found means no argument
@@ -89,14 +90,14 @@ host_registry_config() { # FOLDER
 }
 
 base_image() { # SUITE
-  local suite="$1" context root="odooai-test/root:$1"
-  cached_image "$root" "root-$suite" "$(echo "$suite-1" | sha256sum | cut -c1-16)" root_image "$suite"
+  local suite="$1" context root_tag="odooai-test/root:$1"
+  cached_image "$root_tag" "root-$suite" "$(echo "$suite-1" | sha256sum | cut -c1-16)" root_image "$suite"
   context="$(mktemp -d "$ODOOAI_RUN/base.XXXXXX")"
   cp "$ROOT/tests/images/base/Dockerfile" "$context/"
   host_registry_config "$context"
   cached_image "odooai-test/base:$suite" "base-$suite" \
-    "$({ content_hash "$context"; docker image inspect -f '{{.Id}}' "$root"; } | sha256sum | cut -c1-16)" \
-    docker_build "$context" --build-arg "ROOT=$root"
+    "$({ content_hash "$context"; docker image inspect -f '{{.Id}}' "$root_tag"; } | sha256sum | cut -c1-16)" \
+    docker_build "$context" --build-arg "ROOT=$root_tag"
   rm -rf "$context"
 }
 

@@ -58,6 +58,7 @@ pub async fn run(args: Args) -> Result<(), Error> {
     let client = Client::try_from(kube::Config::infer().await?)?;
     let (metrics, registry) = Metrics::registered();
     let ready = Ready::default();
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), scopes = ?args.scopes(), "operator starts");
     let shutdown = signals()?.shared();
     let endpoints = tokio::spawn(server::serve(args.listen, registry, ready.clone(), shutdown.clone()));
 
@@ -99,12 +100,13 @@ async fn act(
         }
     }
     ready.set(true);
+    tracing::info!("CRDs are served, waiting for the lease");
     let leader = Leader::new(client.clone(), &args.operator_namespace, &args.pod_name).await?;
     tokio::select! {
         held = leader.acquire() => held?,
         () = shutdown.clone() => return Ok(()),
     }
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), ?scopes, "lease held, controllers start");
+    tracing::info!("lease held, controllers start");
     metrics.leader.set(1);
     let http = reqwest::Client::builder().connect_timeout(Duration::from_secs(2)).no_proxy().build()?;
     let controllers = scopes.iter().map(|scope| {

@@ -3,6 +3,8 @@
 //! holds for the real controller; what the API server, the kubelet and the application add is shown
 //! by the suites on a real cluster.
 
+#![allow(dead_code, reason = "each test binary uses its part")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
