@@ -3,7 +3,7 @@
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
 ODOOAI_CACHE="${ODOOAI_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/odoo-ai-operator}"
-ODOOAI_RUN="${ODOOAI_RUN:-$ODOOAI_CACHE/run}"
+ODOOAI_RUN="$ODOOAI_CACHE/run"
 export ROOT ODOOAI_CACHE ODOOAI_RUN
 mkdir -p "$ODOOAI_CACHE" "$ODOOAI_RUN"
 

@@ -6,8 +6,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use kube::{Client, Config};
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
 use serde_json::json;
 use tokio::sync::OnceCell;
 
@@ -47,7 +47,7 @@ impl ApiServer {
         server.spawn(free_port()?, free_port()?)?;
         let log = server.folder.join("kube-apiserver.log");
         let client = server.client().await?;
-        wait_for("the API server", Duration::from_secs(60), || async {
+        wait_for("the API server", Duration::from_mins(1), || async {
             let version = client.apiserver_version().await?;
             // Before this the namespaces that every test uses are not there.
             client.list_api_groups().await?;
@@ -64,8 +64,7 @@ impl ApiServer {
     /// When the kubeconfig cannot be read.
     pub async fn client(&self) -> Result<Client> {
         let kubeconfig = Kubeconfig::read_from(self.kubeconfig())?;
-        let config =
-            Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
         Ok(Client::try_from(config)?)
     }
 
@@ -77,10 +76,7 @@ impl ApiServer {
 
     fn write_credentials(&self) -> Result<()> {
         let token = format!("test-{}-{}", std::process::id(), jiff::Timestamp::now().as_nanosecond());
-        std::fs::write(
-            self.folder.join("tokens.csv"),
-            format!("{token},admin,admin,\"system:masters\"\n"),
-        )?;
+        std::fs::write(self.folder.join("tokens.csv"), format!("{token},admin,admin,\"system:masters\"\n"))?;
         let kubeconfig = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "test",
             "clusters": [{"name": "test", "cluster": {
@@ -136,11 +132,7 @@ impl ApiServer {
         ];
         let commands = [
             (tool("kubernetes", "server")?, etcd_arguments, self.folder.join("etcd.log")),
-            (
-                tool("kubernetes", "kube-apiserver")?,
-                api_arguments,
-                self.folder.join("kube-apiserver.log"),
-            ),
+            (tool("kubernetes", "kube-apiserver")?, api_arguments, self.folder.join("kube-apiserver.log")),
         ];
         keep(commands.into())
     }
@@ -151,16 +143,14 @@ impl ApiServer {
 fn keep(commands: Vec<(PathBuf, Vec<String>, PathBuf)>) -> Result<()> {
     let (sender, receiver) = mpsc::channel();
     std::thread::Builder::new().name("apiserver".to_owned()).spawn(move || {
-        let children: Result<Vec<Child>> = commands
-            .iter()
-            .map(|(binary, arguments, log)| spawn_bound(binary, arguments, log))
-            .collect();
-        let started = children.is_ok();
-        let children = children.map(|children| drop(sender.send(Ok(children.len()))));
-        if let Err(error) = children {
-            drop(sender.send(Err(error)));
-        }
-        while started {
+        let children: Result<Vec<Child>> =
+            commands.iter().map(|(binary, arguments, log)| spawn_bound(binary, arguments, log)).collect();
+        let children = match children {
+            Ok(children) => children,
+            Err(error) => return drop(sender.send(Err(error))),
+        };
+        drop(sender.send(Ok(children.len())));
+        loop {
             std::thread::park();
         }
     })?;

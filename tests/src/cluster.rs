@@ -21,7 +21,14 @@ use crate::wait::wait_for;
 pub struct Cluster {
     run: Option<Run>,
     kubeconfig: PathBuf,
-    flavour: Option<Flavour>,
+    node: Option<Node>,
+}
+
+/// The container of a cluster that is ours.
+#[derive(Clone, Debug)]
+struct Node {
+    container: String,
+    flavour: Flavour,
 }
 
 static SHARED: OnceCell<Cluster> = OnceCell::const_new();
@@ -51,7 +58,7 @@ impl Cluster {
     /// A cluster that is there already; it is never stopped, restarted or given images.
     #[must_use]
     pub fn attach(kubeconfig: PathBuf) -> Self {
-        Self { run: None, kubeconfig, flavour: None }
+        Self { run: None, kubeconfig, node: None }
     }
 
     /// The cluster of a run, where its container exists; a stopped one is started again.
@@ -59,21 +66,19 @@ impl Cluster {
     /// # Errors
     /// When it does not become ready.
     pub async fn find(run: Run) -> Result<Option<Self>> {
-        let format = "{{.State.Running}} {{.Config.Image}}";
-        let Some(state) = docker_quiet(["inspect", "-f", format, &run.container()]).await else {
+        let Some(container) = run.container().await? else {
             return Ok(None);
         };
+        let format = "{{.State.Running}} {{.Config.Image}}";
+        let state = docker(["inspect", "-f", format, &container]).await?;
         let (running, image) = state.split_once(' ').context("docker inspect said nothing")?;
-        let cluster = Self {
-            kubeconfig: run.kubeconfig(),
-            flavour: Some(Flavour::of(image)),
-            run: Some(run.clone()),
-        };
+        let node = Node { container: container.clone(), flavour: Flavour::of(image) };
+        let cluster = Self { kubeconfig: run.kubeconfig(), node: Some(node), run: Some(run) };
         let since = Timestamp::now();
         if running == "true" {
             cluster.fetch_kubeconfig().await?;
         } else {
-            docker(["start", &run.container()]).await?;
+            docker(["start", &container]).await?;
             cluster.fetch_kubeconfig().await?;
             ready::after_boot(&cluster.client().await?, since).await?;
         }
@@ -90,11 +95,8 @@ impl Cluster {
             run.start_reaper()?;
         }
         node::start(&run, &image).await?;
-        let cluster = Self {
-            kubeconfig: run.kubeconfig(),
-            flavour: Some(Flavour::of(&image)),
-            run: Some(run),
-        };
+        let node = Node { container: run.container_name(), flavour: Flavour::of(&image) };
+        let cluster = Self { kubeconfig: run.kubeconfig(), node: Some(node), run: Some(run) };
         if let Err(error) = cluster.come_up().await {
             let log = docker_quiet(["logs", "--tail", "40", &cluster.container()?]).await;
             return Err(error.context(log.unwrap_or_default()));
@@ -114,8 +116,7 @@ impl Cluster {
     pub async fn client(&self) -> Result<Client> {
         let kubeconfig = Kubeconfig::read_from(&self.kubeconfig)
             .with_context(|| format!("reading {}", self.kubeconfig.display()))?;
-        let config =
-            Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
         Ok(Client::try_from(config)?)
     }
 
@@ -128,7 +129,7 @@ impl Cluster {
     /// Whether the node is `rancher/k3s`, which has `NetworkPolicy`, servicelb and Traefik.
     #[must_use]
     pub fn is_k3s(&self) -> bool {
-        self.flavour == Some(Flavour::K3s)
+        self.node.as_ref().is_some_and(|node| node.flavour == Flavour::K3s)
     }
 
     /// The node's container.
@@ -136,7 +137,11 @@ impl Cluster {
     /// # Errors
     /// For a cluster that was only attached to.
     pub fn container(&self) -> Result<String> {
-        self.run.as_ref().map(Run::container).context("this cluster is not ours")
+        self.node().map(|node| node.container.clone())
+    }
+
+    fn node(&self) -> Result<&Node> {
+        self.node.as_ref().context("this cluster is not ours")
     }
 
     /// The IPv4 address of the node, reachable from this machine.
@@ -165,8 +170,7 @@ impl Cluster {
         }
         let list = "cat /var/lib/odoo-ai-loaded 2>/dev/null || true";
         let present = docker(["exec", &container, "sh", "-c", list]).await?;
-        let present: BTreeMap<&str, &str> =
-            present.lines().filter_map(|line| line.split_once(' ')).collect();
+        let present: BTreeMap<&str, &str> = present.lines().filter_map(|line| line.split_once(' ')).collect();
         let missing: Vec<String> = wanted
             .iter()
             .filter(|(image, id)| present.get(image.as_str()) != Some(&id.as_str()))
@@ -211,14 +215,14 @@ impl Cluster {
 
     async fn fetch_kubeconfig(&self) -> Result<()> {
         let container = self.container()?;
-        let flavour = self.flavour.unwrap_or(Flavour::Own);
+        let flavour = self.node()?.flavour;
         let published = docker(["port", &container, "6443/tcp"]).await?;
         let port = published
             .lines()
             .find_map(|line| line.rsplit_once(':'))
             .map(|(_, port)| port.to_owned())
             .context("the node publishes no port")?;
-        let text = wait_for("the node's kubeconfig", Duration::from_secs(60), || async {
+        let text = wait_for("the node's kubeconfig", Duration::from_mins(1), || async {
             let running = docker(["inspect", "-f", "{{.State.Running}}", &container]).await?;
             if running != "true" {
                 bail!("the node's container has ended");
@@ -237,12 +241,7 @@ fn write_private(path: &PathBuf, text: &str) -> Result<()> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
     let partial = path.with_extension(format!("new-{}", std::process::id()));
-    let mut file = std::fs::OpenOptions::new()
-        .create(true)
-        .truncate(true)
-        .write(true)
-        .mode(0o600)
-        .open(&partial)?;
+    let mut file = std::fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&partial)?;
     file.write_all(text.as_bytes())?;
     std::fs::rename(&partial, path).with_context(|| format!("writing {}", path.display()))
 }

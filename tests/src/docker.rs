@@ -46,8 +46,7 @@ pub(crate) async fn copy_images(container: &str, images: &[String]) -> Result<()
         .kill_on_drop(true)
         .spawn()
         .context("running docker save")?;
-    let stream: Stdio =
-        save.stdout.take().context("docker save has no output")?.try_into().context("its pipe")?;
+    let stream: Stdio = save.stdout.take().context("docker save has no output")?.try_into().context("its pipe")?;
     let import = Command::new("docker")
         .args(["exec", "-i", container, "ctr", "-n", "k8s.io", "images", "import", "-"])
         .stdin(stream)
@@ -57,11 +56,7 @@ pub(crate) async fn copy_images(container: &str, images: &[String]) -> Result<()
         .context("running ctr images import")?;
     let saved = save.wait().await?;
     if !saved.success() || !import.status.success() {
-        bail!(
-            "loading {} into the node: {}",
-            images.join(" "),
-            String::from_utf8_lossy(&import.stderr).trim()
-        );
+        bail!("loading {} into the node: {}", images.join(" "), String::from_utf8_lossy(&import.stderr).trim());
     }
     Ok(())
 }

@@ -31,7 +31,7 @@ pub(crate) async fn dump(client: &Client, namespace: &str) {
         custom_resources(client, namespace, &folder, &mut shown).await?;
         Ok::<_, anyhow::Error>(shown)
     };
-    match tokio::time::timeout(Duration::from_secs(60), work).await {
+    match tokio::time::timeout(Duration::from_mins(1), work).await {
         Ok(Ok(shown)) => eprintln!("{shown}--- end of {namespace} ---"),
         Ok(Err(error)) => eprintln!("dumping {namespace}: {error:#}"),
         Err(_) => eprintln!("dumping {namespace}: the cluster does not answer"),
@@ -43,12 +43,7 @@ fn write(folder: &std::path::Path, name: &str, text: &str) -> Result<()> {
     Ok(std::fs::write(folder.join(name), &text[..end])?)
 }
 
-async fn pods(
-    client: &Client,
-    namespace: &str,
-    folder: &std::path::Path,
-    shown: &mut String,
-) -> Result<()> {
+async fn pods(client: &Client, namespace: &str, folder: &std::path::Path, shown: &mut String) -> Result<()> {
     let api = Api::<Pod>::namespaced(client.clone(), namespace);
     let list = api.list(&ListParams::default()).await?;
     write(folder, "pods.json", &serde_json::to_string_pretty(&list.items)?)?;
@@ -110,12 +105,7 @@ async fn logs(
     Ok(())
 }
 
-async fn events(
-    client: &Client,
-    namespace: &str,
-    folder: &std::path::Path,
-    shown: &mut String,
-) -> Result<()> {
+async fn events(client: &Client, namespace: &str, folder: &std::path::Path, shown: &mut String) -> Result<()> {
     let api = Api::<Event>::namespaced(client.clone(), namespace);
     let mut list = api.list(&ListParams::default()).await?.items;
     list.sort_by_key(|event| event.metadata.creation_timestamp.as_ref().map(|time| time.0));

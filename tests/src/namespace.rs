@@ -82,13 +82,10 @@ async fn remove(client: &Client, namespace: &str) {
     let namespaces = Api::<Namespace>::all(client.clone());
     let gone = async {
         namespaces.delete(namespace, &DeleteParams::background()).await?;
-        wait_for("the namespace to go", Duration::from_secs(60), || async {
+        wait_for("the namespace to go", Duration::from_mins(1), || async {
             match namespaces.get_opt(namespace).await? {
                 None => Ok(Some(())),
-                Some(left) => anyhow::bail!(
-                    "{}",
-                    serde_json::to_string(&left.status.unwrap_or_default().conditions)?
-                ),
+                Some(left) => anyhow::bail!("{}", serde_json::to_string(&left.status.unwrap_or_default().conditions)?),
             }
         })
         .await

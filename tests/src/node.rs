@@ -18,12 +18,43 @@ const K3S_IMAGE: &str = "rancher/k3s:v1.34.4-k3s1";
 
 /// Everything but `SYS_RESOURCE`, which not every machine can give.
 const CAPABILITIES: [&str; 37] = [
-    "AUDIT_CONTROL", "AUDIT_READ", "AUDIT_WRITE", "BLOCK_SUSPEND", "CHOWN", "DAC_OVERRIDE",
-    "DAC_READ_SEARCH", "FOWNER", "FSETID", "IPC_LOCK", "IPC_OWNER", "KILL", "LEASE",
-    "LINUX_IMMUTABLE", "MAC_ADMIN", "MAC_OVERRIDE", "MKNOD", "NET_ADMIN", "NET_BIND_SERVICE",
-    "NET_BROADCAST", "NET_RAW", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYSLOG", "SYS_ADMIN",
-    "SYS_BOOT", "SYS_CHROOT", "SYS_MODULE", "SYS_NICE", "SYS_PACCT", "SYS_PTRACE", "SYS_RAWIO",
-    "SYS_TIME", "SYS_TTY_CONFIG", "WAKE_ALARM",
+    "AUDIT_CONTROL",
+    "AUDIT_READ",
+    "AUDIT_WRITE",
+    "BLOCK_SUSPEND",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "KILL",
+    "LEASE",
+    "LINUX_IMMUTABLE",
+    "MAC_ADMIN",
+    "MAC_OVERRIDE",
+    "MKNOD",
+    "NET_ADMIN",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_RAW",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYSLOG",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_CHROOT",
+    "SYS_MODULE",
+    "SYS_NICE",
+    "SYS_PACCT",
+    "SYS_PTRACE",
+    "SYS_RAWIO",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "WAKE_ALARM",
 ];
 
 /// What kind of node an image is.
@@ -67,12 +98,12 @@ pub(crate) async fn start(run: &Run, image: &str) -> Result<()> {
     let (name, tag) = image.rsplit_once(':').context("the node image has no tag")?;
     let port = free_port()?;
     let request = GenericImage::new(name, tag)
-        .with_container_name(run.container())
+        .with_container_name(run.container_name())
         .with_hostname("node")
         .with_labels(run.labels())
         .with_cgroupns_mode(CgroupnsMode::Private)
         .with_mount(Mount::tmpfs_mount("/run"))
-        .with_startup_timeout(Duration::from_secs(180));
+        .with_startup_timeout(Duration::from_mins(3));
     let request = match Flavour::of(image) {
         Flavour::Own => unprivileged(request, port),
         Flavour::K3s => request
@@ -103,10 +134,8 @@ fn unprivileged(request: ContainerRequest<GenericImage>, port: u16) -> Container
 
 /// A fixed port, because Docker would choose another one at each restart.
 fn publish(config: &mut HostConfig, port: u16) {
-    let binding =
-        PortBinding { host_ip: Some("127.0.0.1".to_owned()), host_port: Some(port.to_string()) };
-    config.port_bindings =
-        Some([(6443.tcp().to_string(), Some(vec![binding]))].into_iter().collect());
+    let binding = PortBinding { host_ip: Some("127.0.0.1".to_owned()), host_port: Some(port.to_string()) };
+    config.port_bindings = Some([(6443.tcp().to_string(), Some(vec![binding]))].into_iter().collect());
     config.publish_all_ports = Some(false);
 }
 

@@ -17,9 +17,7 @@ pub async fn apply_yaml(client: &Client, namespace: &str, yaml: &str) -> Result<
     for object in parse(yaml)? {
         let (api, name) = api_for(client, namespace, &object).await?;
         let parameters = PatchParams::apply("odoo-ai-tests").force();
-        api.patch(&name, &parameters, &Patch::Apply(&object))
-            .await
-            .with_context(|| format!("applying {name}"))?;
+        api.patch(&name, &parameters, &Patch::Apply(&object)).await.with_context(|| format!("applying {name}"))?;
     }
     Ok(())
 }
@@ -57,11 +55,7 @@ fn parse(yaml: &str) -> Result<Vec<DynamicObject>> {
         .collect()
 }
 
-async fn api_for(
-    client: &Client,
-    namespace: &str,
-    object: &DynamicObject,
-) -> Result<(Api<DynamicObject>, String)> {
+async fn api_for(client: &Client, namespace: &str, object: &DynamicObject) -> Result<(Api<DynamicObject>, String)> {
     let types = object.types.as_ref().context("an object has no kind")?;
     let kind = GroupVersionKind::try_from(types)?;
     let (resource, capabilities) = pinned_kind(client, &kind)

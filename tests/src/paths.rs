@@ -23,17 +23,14 @@ pub(crate) fn cache_dir() -> PathBuf {
         return cache.into();
     }
     set("XDG_CACHE_HOME")
-        .map_or_else(
-            || PathBuf::from(set("HOME").unwrap_or_else(|| "/tmp".into())).join(".cache"),
-            PathBuf::from,
-        )
+        .map_or_else(|| PathBuf::from(set("HOME").unwrap_or_else(|| "/tmp".into())).join(".cache"), PathBuf::from)
         .join("odoo-ai-operator")
 }
 
 /// The folder of what runs now: locks, kubeconfigs, dumps.
 #[must_use]
 pub fn run_dir() -> PathBuf {
-    set("ODOOAI_RUN").map_or_else(|| cache_dir().join("run"), PathBuf::from)
+    cache_dir().join("run")
 }
 
 /// The folder of a tool that `hack/tools/build` built, for the pins of this checkout.
@@ -57,9 +54,11 @@ fn newest_tool(name: &str) -> Result<PathBuf> {
     entries
         .flatten()
         .filter(|entry| {
-            entry.file_name().to_str().and_then(|file| file.strip_prefix(&prefix)).is_some_and(
-                |hash| hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()),
-            )
+            entry
+                .file_name()
+                .to_str()
+                .and_then(|file| file.strip_prefix(&prefix))
+                .is_some_and(|hash| hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
         })
         .max_by_key(|entry| entry.metadata().and_then(|meta| meta.modified()).ok())
         .map(|entry| entry.path().join("bin"))

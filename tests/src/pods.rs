@@ -50,10 +50,8 @@ pub async fn exec(
     let pods = Api::<Pod>::namespaced(client.clone(), namespace);
     let mut parameters = AttachParams::default().stdin(false).stdout(true).stderr(true);
     parameters.container = container.map(str::to_owned);
-    let mut process = pods
-        .exec(pod, command.to_vec(), &parameters)
-        .await
-        .with_context(|| format!("exec in {namespace}/{pod}"))?;
+    let mut process =
+        pods.exec(pod, command.to_vec(), &parameters).await.with_context(|| format!("exec in {namespace}/{pod}"))?;
     let status = process.take_status().context("exec gives no status")?;
     let (stdout, stderr) = (process.stdout(), process.stderr());
     let (stdout, stderr, status) = tokio::join!(read(stdout), read(stderr), status);
@@ -73,15 +71,9 @@ async fn read(stream: Option<impl AsyncRead + Unpin>) -> Result<String> {
 ///
 /// # Errors
 /// When there is none.
-pub async fn logs(
-    client: &Client,
-    namespace: &str,
-    pod: &str,
-    container: Option<&str>,
-) -> Result<String> {
+pub async fn logs(client: &Client, namespace: &str, pod: &str, container: Option<&str>) -> Result<String> {
     let pods = Api::<Pod>::namespaced(client.clone(), namespace);
-    let parameters =
-        LogParams { container: container.map(str::to_owned), ..LogParams::default() };
+    let parameters = LogParams { container: container.map(str::to_owned), ..LogParams::default() };
     Ok(pods.logs(pod, &parameters).await?)
 }
 
@@ -89,12 +81,7 @@ pub async fn logs(
 ///
 /// # Errors
 /// When it is not in time.
-pub async fn wait_pod_ready(
-    client: &Client,
-    namespace: &str,
-    pod: &str,
-    limit: Duration,
-) -> Result<Pod> {
+pub async fn wait_pod_ready(client: &Client, namespace: &str, pod: &str, limit: Duration) -> Result<Pod> {
     let pods = Api::<Pod>::namespaced(client.clone(), namespace);
     wait_object(&pods, pod, "Ready", limit, |pod| {
         pod.status
@@ -109,13 +96,7 @@ pub async fn wait_pod_ready(
 ///
 /// # Errors
 /// When the answer is no success, or does not come within ten seconds.
-pub async fn service_get(
-    client: &Client,
-    namespace: &str,
-    service: &str,
-    port: &str,
-    path: &str,
-) -> Result<String> {
+pub async fn service_get(client: &Client, namespace: &str, service: &str, port: &str, path: &str) -> Result<String> {
     let path = path.trim_start_matches('/');
     let uri = format!("/api/v1/namespaces/{namespace}/services/http:{service}:{port}/proxy/{path}");
     let request = http::Request::get(uri).body(Vec::new())?;

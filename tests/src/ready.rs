@@ -13,7 +13,7 @@ use kube::{Api, Client, ResourceExt};
 
 use crate::wait::wait_for;
 
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_mins(2);
 const INFRASTRUCTURE: [&str; 2] = ["kube-system", "local-path-storage"];
 
 /// A fresh node: Ready, with DNS and storage.
@@ -92,8 +92,7 @@ async fn infrastructure_since(client: &Client, namespace: &str, boot: Timestamp)
 }
 
 fn running_since(pod: &Pod, boot: Timestamp) -> bool {
-    let Some(statuses) = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref())
-    else {
+    let Some(statuses) = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref()) else {
         return false;
     };
     statuses.iter().all(|status| {

@@ -79,8 +79,16 @@ impl Run {
         self.folder().join("kubeconfig")
     }
 
-    pub(crate) fn container(&self) -> String {
-        format!("odoo-ai-{}", self.name)
+    /// A name for the run's container; several users of one Docker may have a run called `up`.
+    pub(crate) fn container_name(&self) -> String {
+        format!("odoo-ai-{}-{}", self.name, std::process::id())
+    }
+
+    /// The run's container, where there is one.
+    pub(crate) async fn container(&self) -> Result<Option<String>> {
+        let filter = format!("label={LABEL_LOCK}={}", self.lock_path().display());
+        let names = docker(["ps", "-a", "--filter", &filter, "--format", "{{.Names}}"]).await?;
+        Ok(names.lines().next().map(str::to_owned))
     }
 
     pub(crate) fn is_lasting(&self) -> bool {
@@ -108,11 +116,12 @@ impl Run {
         if self.lasting {
             return Ok(());
         }
-        let script = r#"flock "$1" true; docker rm -fv "$2"; rm -rf "$3""#;
+        let script = r#"flock "$1" true
+            docker ps -aq --filter "label=$2=$1" | xargs -r docker rm -fv; rm -rf "$3""#;
         Command::new("setsid")
             .args(["sh", "-c", script, "odoo-ai-reaper"])
             .arg(self.lock_path())
-            .arg(self.container())
+            .arg(LABEL_LOCK)
             .arg(self.folder())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -127,7 +136,9 @@ impl Run {
     /// # Errors
     /// When docker cannot remove the container.
     pub async fn remove(&self) -> Result<()> {
-        remove_container(&self.container()).await?;
+        if let Some(container) = self.container().await? {
+            remove_container(&container).await?;
+        }
         std::fs::remove_dir_all(self.folder()).or_else(ignore_missing)?;
         Ok(())
     }
@@ -159,16 +170,13 @@ fn held(lock: &Path) -> bool {
 /// # Errors
 /// When docker does not answer.
 pub async fn sweep() -> Result<Vec<String>> {
-    let format = format!(
-        "{{{{.Names}}}}\t{{{{.Label \"{LABEL_UP}\"}}}}\t{{{{.Label \"{LABEL_LOCK}\"}}}}"
-    );
+    let format = format!("{{{{.Names}}}}\t{{{{.Label \"{LABEL_UP}\"}}}}\t{{{{.Label \"{LABEL_LOCK}\"}}}}");
     let filter = format!("label={LABEL_RUN}");
     let listing = docker(["ps", "-a", "--filter", &filter, "--format", &format]).await?;
     let mut removed = Vec::new();
     for line in listing.lines() {
         let mut fields = line.split('\t');
-        let (Some(name), Some(up), Some(lock)) = (fields.next(), fields.next(), fields.next())
-        else {
+        let (Some(name), Some(up), Some(lock)) = (fields.next(), fields.next(), fields.next()) else {
             continue;
         };
         if up == "true" || held(Path::new(lock)) {

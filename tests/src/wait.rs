@@ -42,13 +42,7 @@ where
 ///
 /// # Errors
 /// When the time is over; the message holds the object's last status.
-pub async fn wait_object<K, P>(
-    api: &Api<K>,
-    name: &str,
-    what: &str,
-    limit: Duration,
-    wanted: P,
-) -> Result<K>
+pub async fn wait_object<K, P>(api: &Api<K>, name: &str, what: &str, limit: Duration, wanted: P) -> Result<K>
 where
     K: kube::Resource + Clone + DeserializeOwned + Debug + serde::Serialize,
     P: Fn(&K) -> bool,

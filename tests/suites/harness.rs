@@ -6,8 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Pod};
 use kube::{Api, Client};
 use odoo_ai_tests::{
-    Cluster, apply_yaml, exec, logs, run_dir, service_get, wait_for, wait_object, wait_pod_ready,
-    with_namespace,
+    Cluster, apply_yaml, exec, logs, run_dir, service_get, wait_for, wait_object, wait_pod_ready, with_namespace,
 };
 
 const READY: Duration = Duration::from_secs(90);
@@ -218,10 +217,9 @@ async fn a_service_answers_through_the_api_server() -> Result<()> {
     with_namespace("web", |client, ns| async move {
         apply_yaml(&client, &ns, WEB).await?;
         wait_pod_ready(&client, &ns, "web", READY).await?;
-        let answer = wait_for("an answer", READY, || async {
-            service_get(&client, &ns, "web", "http", "/").await.map(Some)
-        })
-        .await?;
+        let answer =
+            wait_for("an answer", READY, || async { service_get(&client, &ns, "web", "http", "/").await.map(Some) })
+                .await?;
         ensure!(answer == "hello", "it said {answer}");
         Ok(())
     })

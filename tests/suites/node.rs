@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use odoo_ai_tests::{
-    Cluster, apply_yaml, docker, docker_quiet, exec, run_dir, wait_for, wait_pod_ready,
-    with_namespace,
+    Cluster, apply_yaml, docker, docker_quiet, exec, run_dir, wait_for, wait_pod_ready, with_namespace,
 };
 
 const READY: Duration = Duration::from_secs(90);
@@ -87,7 +86,8 @@ async fn a_killed_run_leaves_nothing() -> Result<()> {
     .await??;
     ensure!(started, "the run's cluster did not start");
 
-    let name = format!("odoo-ai-{run}");
+    let filter = format!("label=odoo-ai-operator.test={run}");
+    let name = docker(["ps", "--filter", &filter, "--format", "{{.Names}}"]).await?;
     let id = docker(["inspect", "-f", "{{.Id}}", &name]).await?;
     let format = "{{range .Mounts}}{{if eq .Type \"volume\"}}{{.Name}} {{end}}{{end}}";
     let volumes = docker(["inspect", "-f", format, &name]).await?;
@@ -96,7 +96,7 @@ async fn a_killed_run_leaves_nothing() -> Result<()> {
 
     shell.kill()?;
     shell.wait()?;
-    wait_for("the killed run's container to go", Duration::from_secs(60), || async {
+    wait_for("the killed run's container to go", Duration::from_mins(1), || async {
         Ok(docker_quiet(["inspect", &name]).await.is_none().then_some(()))
     })
     .await?;
@@ -120,8 +120,7 @@ fn processes(id: &str) -> Vec<String> {
         .filter(|entry| entry.file_name().to_string_lossy().bytes().all(|byte| byte.is_ascii_digit()))
         .filter(|entry| {
             ["cgroup", "cmdline"].iter().any(|file| {
-                std::fs::read(entry.path().join(file))
-                    .is_ok_and(|text| String::from_utf8_lossy(&text).contains(id))
+                std::fs::read(entry.path().join(file)).is_ok_and(|text| String::from_utf8_lossy(&text).contains(id))
             })
         })
         .map(|entry| entry.file_name().to_string_lossy().into_owned())

@@ -36,21 +36,3 @@ pub(crate) fn refusals(schema: &Value, object: &Value, old: Option<&Value>) -> V
         Err(errors) => errors.iter().map(ToString::to_string).collect(),
     }
 }
-
-/// RFC 7386: null removes, objects are merged, everything else replaces.
-pub(crate) fn merge(target: &mut Value, patch: &Value) {
-    let Value::Object(members) = patch else {
-        *target = patch.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = Value::Object(serde_json::Map::new());
-    }
-    for (name, value) in members {
-        if value.is_null() {
-            target.as_object_mut().expect("made above").remove(name);
-        } else {
-            merge(&mut target[name.as_str()], value);
-        }
-    }
-}

@@ -82,18 +82,16 @@ pub fn application(view: &View<'_>, component: Component) -> Gate {
 
 fn workload(view: &View<'_>, component: Component, target: Option<&str>) -> Gate {
     let name = view.stack.child(component.name());
-    let (meta, counts) = if component.stateful() {
+    let (meta, counts, refused) = if component.stateful() {
         let set = view.children.stateful_sets.get(&name);
-        (set.map(|set| &set.metadata), set.map(|set| counts_of_set(set)))
+        (set.map(|set| &set.metadata), set.map(|set| counts_of_set(set)), None)
     } else {
         let deployment = view.children.deployments.get(&name);
-        (
-            deployment.map(|deployment| &deployment.metadata),
-            deployment.map(|deployment| counts_of_deployment(deployment)),
-        )
+        let counts = deployment.map(|deployment| counts_of_deployment(deployment));
+        (deployment.map(|deployment| &deployment.metadata), counts, deployment.and_then(|it| refused(it)))
     };
     let (Some(meta), Some(counts)) = (meta, counts) else {
-        return Gate::wait(reasons::PROGRESSING, format!("{component} is created", component = component.name()));
+        return Gate::wait(reasons::PROGRESSING, format!("{} is created", component.name()));
     };
     if target.is_some() && revision::label(meta) != target {
         return Gate::wait(reasons::PROGRESSING, format!("{} is updated", component.name()));
@@ -101,7 +99,8 @@ fn workload(view: &View<'_>, component: Component, target: Option<&str>) -> Gate
     if counts.settled() {
         return Gate::Open;
     }
-    if let Some(Trouble { reason, message }) = pods::trouble(view.children.pods_of(component.name()), target) {
+    let trouble = pods::trouble(view.children.pods_of(component.name()), target).or(refused);
+    if let Some(Trouble { reason, message }) = trouble {
         return Gate::Wait { reason: reason.to_owned(), message };
     }
     let waiting_for = view.agents.explain(component).map(|why| format!(": {why}")).unwrap_or_default();
@@ -110,6 +109,14 @@ fn workload(view: &View<'_>, component: Component, target: Option<&str>) -> Gate
         reasons::POD_NOT_READY,
         format!("{} has {available} of {wanted} pods ready{waiting_for}", component.name()),
     )
+}
+
+/// Pods that may not even be created: a quota, or an admission policy.
+fn refused(deployment: &Deployment) -> Option<Trouble> {
+    let conditions = deployment.status.as_ref()?.conditions.as_ref()?;
+    let failure = conditions.iter().find(|it| it.type_ == "ReplicaFailure" && it.status == "True")?;
+    let message = failure.message.as_deref().unwrap_or_default();
+    Some(Trouble { reason: reasons::FORBIDDEN, message: format!("pods can't be created: {message}") })
 }
 
 /// Pods of a workload.

@@ -1,0 +1,466 @@
+//! `Applier`: one child at a time.
+
+use anyhow::{Context, Result};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Secret;
+use kube::Client;
+use kube::api::{DeleteParams, PostParams};
+use odoo_ai_operator::cluster::apply::Error;
+use odoo_ai_operator::cluster::covers::covers;
+use odoo_ai_operator::cluster::intent::Intent;
+use odoo_ai_operator::labels;
+use serde_json::{Value, json};
+use tokio::sync::RwLock;
+
+use crate::room::{Room, STACK, UID, deployment_spec, owner};
+
+/// Held for writing by the test that reads the counters of the API server.
+static QUIET: RwLock<()> = RwLock::const_new(());
+
+const NOTHING: &[String] = &[];
+
+#[tokio::test]
+async fn what_is_applied_costs_nothing_and_after_a_restart_one_read() -> Result<()> {
+    let _guard = QUIET.read().await;
+    let room = Room::new("costs").await?;
+    let applier = room.applier();
+    for intent in room.all() {
+        let (what, name) = (&intent.resource.plural, &intent.name);
+        let (get, patch) = (format!("get {what} {name}"), format!("patch {what} {name}"));
+        assert_eq!(room.apply(&applier, &intent).await?, (true, vec![get.clone(), patch]), "created");
+        assert_eq!(room.apply(&applier, &intent).await?, (false, vec![]), "remembered");
+        let restarted = room.applier();
+        assert_eq!(room.apply(&restarted, &intent).await?, (false, vec![get]), "restarted");
+        assert_eq!(room.apply(&restarted, &intent).await?, (false, vec![]), "remembered again");
+    }
+    assert_eq!(room.requests.warnings(), NOTHING);
+    Ok(())
+}
+
+/// Counts of `apiserver_request_total` for writes of one resource.
+async fn counted_by_the_server(client: &Client, resource: &str) -> Result<u64> {
+    let text = client.request_text(http::Request::get("/metrics").body(Vec::new())?).await?;
+    let lines = text.lines().filter(|line| line.starts_with("apiserver_request_total{"));
+    let ours = lines.filter(|line| {
+        line.contains(&format!("resource=\"{resource}\""))
+            && ["APPLY", "PATCH", "POST", "PUT", "DELETE"].iter().any(|verb| line.contains(&format!("verb=\"{verb}\"")))
+    });
+    ours.map(|line| Ok(line.rsplit(' ').next().context("a value")?.parse::<u64>()?)).sum()
+}
+
+#[tokio::test]
+async fn the_api_server_counts_the_same_writes() -> Result<()> {
+    let _guard = QUIET.write().await;
+    let room = Room::new("counted").await?;
+    let (applier, intent) = (room.applier(), room.deployment());
+    let before = counted_by_the_server(&room.others, "deployments").await?;
+    room.apply(&applier, &intent).await?;
+    assert_eq!(counted_by_the_server(&room.others, "deployments").await? - before, 1, "created");
+    for _ in 0..20 {
+        room.apply(&applier, &intent).await?;
+        room.apply(&room.applier(), &intent).await?;
+    }
+    assert_eq!(counted_by_the_server(&room.others, "deployments").await? - before, 1, "unchanged");
+    room.edit(&intent, &json!({"spec": {"paused": true}})).await?;
+    room.apply(&applier, &intent).await?;
+    assert_eq!(counted_by_the_server(&room.others, "deployments").await? - before, 2, "only the edit");
+    Ok(())
+}
+
+/// Somebody changes one of our fields.
+fn drifts(room: &Room) -> Vec<(&'static str, Intent, Value)> {
+    let container = |field: &str, value: Value| {
+        let mut container = deployment_spec()["spec"]["template"]["spec"]["containers"][0].clone();
+        container[field] = value;
+        json!({"spec": {"template": {"spec": {"containers": [container]}}}})
+    };
+    let mode = |value: &str| json!([{"name": "MODE", "value": value}]);
+    let app = || room.deployment();
+    vec![
+        ("an image", app(), container("image", json!("app:evil"))),
+        ("a variable", app(), container("env", mode("wild"))),
+        ("a variable that is gone", app(), container("env", json!([]))),
+        ("one argument more", app(), container("args", json!(["serve", "--fast", "--debug"]))),
+        ("more memory", app(), container("resources", json!({"limits": {"memory": "1Gi"}, "requests": {"memory": "64Mi"}}))),
+        ("another mount", app(), container("volumeMounts", json!([{"name": "tmp", "mountPath": "/tmp"}]))),
+        ("root", app(), json!({"spec": {"template": {"spec": {"securityContext": {"runAsUser": 1001}}}}})),
+        ("a pod's label", app(), json!({"spec": {"template": {"metadata": {"labels": {"app": "app", "x": "y"}}}}})),
+        ("a value", room.config_map(), json!({"data": {"mode": "wild"}})),
+        ("a key that is gone", room.config_map(), json!({"data": {"mode": null}})),
+        ("all data", room.config_map(), json!({"data": null})),
+        ("a label", room.config_map(), json!({"metadata": {"labels": {labels::COMPONENT: "other"}}})),
+        ("our annotation", room.config_map(), json!({"metadata": {"annotations": {labels::APPLIED_HASH: "0"}}})),
+        ("the owner", room.config_map(), json!({"metadata": {"ownerReferences": null}})),
+        ("a password", room.secret(), json!({"data": {"password": "ZXZpbA=="}})),
+        ("a selector", room.service(), json!({"spec": {"selector": {"app": "other"}}})),
+        ("a port", room.service(), json!({"spec": {"ports": [{"name": "http", "port": 81, "targetPort": 8080}]}})),
+        ("a target port", room.service(), json!({"spec": {"ports": [{"name": "http", "port": 80, "targetPort": 9}]}})),
+    ]
+}
+
+#[tokio::test]
+async fn drift_in_our_fields_is_put_back_by_one_write() -> Result<()> {
+    let _guard = QUIET.read().await;
+    let room = Room::new("drift").await?;
+    let applier = room.applier();
+    for intent in room.all() {
+        room.apply(&applier, &intent).await?;
+    }
+    for (what, intent, patch) in drifts(&room) {
+        // A label more in the pods is nobody's harm: it isn't our field.
+        let ours = what != "a pod's label";
+        for restarted in [false, true] {
+            let fresh = room.applier();
+            let applier = if restarted { &fresh } else { &applier };
+            room.edit(&intent, &patch).await.with_context(|| what)?;
+            let (written, sent) = room.apply(applier, &intent).await.with_context(|| what)?;
+            let writes = sent.iter().filter(|line| line.starts_with("patch")).count();
+            assert_eq!((written, writes), (ours, usize::from(ours)), "{what}, restarted {restarted}: {sent:?}");
+            let live = serde_json::to_value(room.live(&intent).await?)?;
+            assert!(covers(&live, &intent.object), "{what}: {live:#}");
+            assert_eq!(room.apply(applier, &intent).await?, (false, vec![]), "{what}, afterwards");
+        }
+    }
+    Ok(())
+}
+
+/// A controller that removed a label of ours changes what the gates read, so it is drift, too. On
+/// these kinds it moves no generation; the cache has the labels, so it could be seen for nothing.
+#[tokio::test]
+async fn drift_of_a_label_is_put_back_where_it_moves_no_generation() -> Result<()> {
+    let _guard = QUIET.read().await;
+    let room = Room::new("label").await?;
+    let mut object: Deployment = room.object("app", &deployment_spec());
+    object.metadata.labels.get_or_insert_default().insert(labels::REVISION.to_owned(), "one".to_owned());
+    let (applier, intent) = (room.applier(), Intent::apply(&object));
+    room.apply(&applier, &intent).await?;
+    for value in [json!("other"), json!(null)] {
+        room.edit(&intent, &json!({"metadata": {"labels": {labels::REVISION: value}}})).await?;
+        room.apply(&applier, &intent).await?;
+        let live = room.seen(&intent).await?;
+        let label = live.labels.as_ref().and_then(|labels| labels.get(labels::REVISION));
+        assert_eq!(label.map(String::as_str), Some("one"), "after {value}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn fields_of_others_stay_and_cost_no_write() -> Result<()> {
+    let _guard = QUIET.read().await;
+    let room = Room::new("others").await?;
+    let applier = room.applier();
+    for intent in room.all() {
+        room.apply(&applier, &intent).await?;
+    }
+    let annotation = json!({"metadata": {"annotations": {"somebody.example.com/note": "x"}}});
+    let label = json!({"metadata": {"labels": {"somebody.example.com/team": "x"}}});
+    let pod = |spec: Value| json!({"spec": {"template": {"spec": spec}}});
+    let env = json!({"containers": [{"name": "app", "env": [{"name": "INJECTED", "value": "x"}]}]});
+    let sidecar = json!({"containers": [{"name": "proxy", "image": "proxy:1"}]});
+    let volume = json!({"volumes": [{"name": "more", "emptyDir": {}}]});
+    let port = json!({"ports": [{"name": "metrics", "port": 90, "protocol": "TCP"}]});
+    let cases = [
+        // A Deployment counts annotations, too, as a change of its generation.
+        (room.deployment(), annotation.clone(), true),
+        (room.deployment(), label.clone(), false),
+        (room.deployment(), json!({"spec": {"replicas": 3}}), true),
+        (room.deployment(), pod(env), true),
+        (room.deployment(), pod(sidecar), true),
+        (room.deployment(), pod(volume), true),
+        (room.deployment(), pod(json!({"tolerations": [{"key": "spot", "operator": "Exists"}]})), true),
+        (room.config_map(), annotation.clone(), true),
+        (room.config_map(), json!({"data": {"theirs": "x"}}), true),
+        (room.secret(), label, true),
+        (room.service(), annotation.clone(), true),
+        (room.service(), json!({"spec": port}), true),
+        (room.claim(), annotation, true),
+    ];
+    for (intent, theirs, read) in cases {
+        room.others_apply(&intent, &theirs).await.with_context(|| theirs.to_string())?;
+        let moved = room.seen(&intent).await?.resource_version;
+        let get = format!("get {} {}", intent.resource.plural, intent.name);
+        let wanted = if read { vec![get.clone()] } else { vec![] };
+        assert_eq!(room.apply(&applier, &intent).await?, (false, wanted), "{theirs}");
+        assert_eq!(room.apply(&applier, &intent).await?, (false, vec![]), "{theirs}: seen once");
+        assert_eq!(room.apply(&room.applier(), &intent).await?, (false, vec![get]), "{theirs}: restarted");
+        assert_eq!(room.seen(&intent).await?.resource_version, moved);
+        // They also survive a write of ours.
+        let mut changed = intent.clone();
+        changed.object["metadata"]["labels"]["odoo-ai.atmatasolutions.com/x"] = json!("y");
+        changed.hash = "changed".to_owned();
+        changed.object["metadata"]["annotations"][labels::APPLIED_HASH] = json!("changed");
+        assert!(room.apply(&applier, &changed).await?.0);
+        assert!(room.apply(&applier, &intent).await?.0);
+        let live = serde_json::to_value(room.live(&intent).await?)?;
+        assert!(covers(&live, &theirs), "{theirs}: {live:#}");
+        assert!(covers(&live, &intent.object) && live["metadata"]["labels"]["odoo-ai.atmatasolutions.com/x"].is_null());
+        room.others_apply(&intent, &json!({})).await?;
+        room.apply(&applier, &intent).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_the_intent_no_longer_says_is_removed() -> Result<()> {
+    let _guard = QUIET.read().await;
+    let room = Room::new("removed").await?;
+    let applier = room.applier();
+    room.apply(&applier, &room.deployment()).await?;
+    let mut spec = deployment_spec();
+    let container = &mut spec["spec"]["template"]["spec"]["containers"][0];
+    container["env"].as_array_mut().context("a list")?.remove(0);
+    container["volumeMounts"].as_array_mut().context("a list")?.remove(1);
+    container["resources"]["limits"] = json!(null);
+    let intent = Intent::apply(&room.object::<Deployment>("app", &spec));
+    assert_eq!(room.apply(&applier, &intent).await?, (true, vec!["get deployments app".into(), "patch deployments app".into()]));
+    let live = serde_json::to_value(room.live(&intent).await?)?;
+    let container = &live["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!(container["env"].as_array().map(Vec::len), Some(1), "{container}");
+    assert_eq!(container["volumeMounts"].as_array().map(Vec::len), Some(1), "{container}");
+    assert_eq!(container["resources"]["limits"], json!(null));
+    Ok(())
+}
+
+#[tokio::test]
+async fn quantities_that_the_server_rewrites_are_no_drift() -> Result<()> {
+    let _guard = QUIET.read().await;
+    let room = Room::new("quantities").await?;
+    for (cpu, memory, disk) in [
+        ("1000m", "1024Mi", "1024Mi"),
+        ("0.5", "1.5Gi", "2048Ki"),
+        ("0.001", "1000M", "1.0Gi"),
+        ("1.0", "0.5Gi", "1000k"),
+        ("2", "123456789", "0.1Ti"),
+    ] {
+        let mut spec = deployment_spec();
+        let template = &mut spec["spec"]["template"]["spec"];
+        template["containers"][0]["resources"] =
+            json!({"requests": {"cpu": cpu, "memory": memory, "ephemeral-storage": disk}, "limits": {"memory": memory}});
+        template["volumes"][0]["emptyDir"]["sizeLimit"] = json!(disk);
+        let intent = Intent::apply(&room.object::<Deployment>("app", &spec));
+        let applier = room.applier();
+        assert!(room.apply(&applier, &intent).await?.0, "{cpu} {memory} {disk}");
+        let restarted = room.apply(&room.applier(), &intent).await?;
+        let live = room.live(&intent).await?;
+        let resources = &live.data["spec"]["template"]["spec"]["containers"][0]["resources"];
+        assert_eq!(restarted, (false, vec!["get deployments app".into()]), "{cpu} {memory} {disk}: {resources}");
+        assert_eq!(room.apply(&applier, &intent).await?, (false, vec![]));
+    }
+    Ok(())
+}
+
+/// What the API server leaves out of an answer because it is a zero value, and what it adds.
+#[tokio::test]
+async fn zero_values_that_the_server_leaves_out_are_no_drift() -> Result<()> {
+    let _guard = QUIET.read().await;
+    let room = Room::new("zeros").await?;
+    let mut wrong = Vec::new();
+    let template = "/spec/template/spec";
+    for (at, field, value) in [
+        ("/spec", "replicas", json!(0)),
+        ("/spec", "minReadySeconds", json!(0)),
+        (template, "tolerations", json!([{"key": "dedicated", "effect": "NoSchedule"}, {"operator": "Exists"}])),
+        (template, "nodeSelector", json!({"disk": ""})),
+        (template, "hostNetwork", json!(false)),
+        (template, "imagePullSecrets", json!([])),
+        (template, "securityContext", json!({"runAsNonRoot": true, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}, "supplementalGroups": []})),
+        ("/spec/template/spec/containers/0", "env", json!([{"name": "EMPTY", "value": ""}])),
+        ("/spec/template/spec/containers/0", "args", json!(["--save", ""])),
+        ("/spec/template/spec/containers/0", "readinessProbe", json!({"tcpSocket": {"port": 80}, "initialDelaySeconds": 0})),
+        ("/spec/template/spec/containers/0", "volumeMounts", json!([{"name": "tmp", "mountPath": "/tmp", "readOnly": false}])),
+    ] {
+        let mut spec = deployment_spec();
+        spec.pointer_mut(at).context("a place")?[field] = value.clone();
+        let intent = Intent::apply(&room.object::<Deployment>("app", &spec));
+        assert!(room.apply(&room.applier(), &intent).await.with_context(|| field)?.0, "{field}");
+        let restarted = room.apply(&room.applier(), &intent).await?;
+        if restarted.0 {
+            wrong.push(format!("{field}: {value}"));
+        }
+    }
+    assert!(wrong.is_empty(), "written again after a restart: {wrong:#?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_belongs_to_somebody_else_is_left_alone() -> Result<()> {
+    let _guard = QUIET.read().await;
+    let room = Room::new("foreign").await?;
+    let own = labels::child(STACK, "settings");
+    let controller = |kind: &str| json!([{"apiVersion": "apps/v1", "kind": kind, "name": "x", "uid": UID, "controller": true}]);
+    let cases = [
+        json!({}),
+        json!({"labels": {"app.kubernetes.io/name": "settings"}}),
+        json!({"labels": labels::child("another", "settings")}),
+        json!({"labels": {labels::STACK: STACK}}),
+        json!({"labels": own, "ownerReferences": controller("ReplicaSet")}),
+    ];
+    for mut metadata in cases {
+        metadata["name"] = json!("settings");
+        let intent = room.config_map();
+        let object = json!({"metadata": metadata, "data": {"theirs": "x"}});
+        let object: k8s_openapi::api::core::v1::ConfigMap = serde_json::from_value(object)?;
+        let api: kube::Api<_> = kube::Api::namespaced(room.others.clone(), &room.namespace);
+        let theirs = api.create(&PostParams::default(), &object).await?;
+        for intent in [intent.clone(), Intent { mode: odoo_ai_operator::cluster::intent::Mode::CreateOnly, ..intent }] {
+            let error = room.refused(&intent).await?;
+            assert!(matches!(&error, Error::Foreign(key) if *key == intent.key()), "{metadata}: {error}");
+            assert!(error.to_string().contains("ConfigMap foreign/settings"), "{error}");
+        }
+        let now = api.get("settings").await?;
+        assert_eq!(now.metadata.resource_version, theirs.metadata.resource_version, "{metadata}");
+        api.delete("settings", &DeleteParams::default()).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_created_once_is_never_overwritten() -> Result<()> {
+    let _guard = QUIET.read().await;
+    let room = Room::new("once").await?;
+    let (first, second) = (room.secret_with("first"), room.secret_with("second"));
+    let (first, second) = (Intent::create_only(&first), Intent::create_only(&second));
+    let applier = room.applier();
+    let created = vec!["get secrets login".to_owned(), "create secrets ".to_owned()];
+    assert_eq!(room.apply(&applier, &first).await?, (true, created));
+    let made = room.seen(&first).await?;
+    for applier in [&applier, &room.applier()] {
+        assert_eq!(room.apply(applier, &second).await?, (false, vec![]), "what the cache shows is not even read");
+        // A cache that lags shows nothing yet.
+        room.requests.take();
+        let outcome = applier.apply(&second, None).await?;
+        assert!(matches!(outcome, odoo_ai_operator::cluster::apply::Outcome::Unchanged), "{outcome:?}");
+        assert_eq!(room.requests.take(), ["get secrets login"]);
+    }
+    room.edit(&first, &json!({"data": {"password": "dGhpcmQ="}})).await?;
+    assert_eq!(room.apply(&room.applier(), &first).await?, (false, vec![]), "a person may change it");
+    assert_eq!(room.seen(&first).await?.uid, made.uid);
+    assert_eq!(room.live(&first).await?.data["data"]["password"], "dGhpcmQ=");
+    Ok(())
+}
+
+/// Only metadata are applied, and only to the very Secret that was seen.
+#[tokio::test]
+async fn a_secret_that_is_gone_does_not_come_back_empty() -> Result<()> {
+    let _guard = QUIET.read().await;
+    let room = Room::new("gone").await?;
+    room.apply(&room.applier(), &Intent::create_only(&room.secret_with("first"))).await?;
+    let mut object: Secret = room.object("login", &json!({}));
+    let seen = room.seen(&Intent::apply(&object)).await?;
+    object.metadata.uid.clone_from(&seen.uid);
+    let intent = Intent::apply(&object);
+    assert!(room.apply(&room.applier(), &intent).await?.0);
+    let live = room.live(&intent).await?;
+    assert_eq!(live.data["data"]["password"], "Zmlyc3Q=", "the data stay");
+    assert_eq!(live.metadata.owner_references.as_ref().map(Vec::len), Some(1));
+    assert_eq!(room.apply(&room.applier(), &intent).await?, (false, vec!["get secrets login".into()]));
+    room.api(&intent).delete("login", &DeleteParams::default()).await?;
+    for cache in [None, Some(&seen)] {
+        let error = room.applier().apply(&intent, cache).await.err().context("it was made anew")?;
+        assert!(matches!(&error, Error::Api { source, .. } if matches!(&**source, kube::Error::Api(s) if s.code == 409)), "{error}");
+    }
+    assert!(room.api(&intent).get_opt("login").await?.is_none());
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_a_deleted_predecessor_left_is_taken_over() -> Result<()> {
+    let _guard = QUIET.read().await;
+    let room = Room::new("predecessor").await?;
+    let old = "00000000-0000-4000-8000-00000000000f";
+    for intent in room.all() {
+        let mut before = intent.clone();
+        before.object["metadata"]["ownerReferences"] = json!([owner(old)]);
+        before.hash = "before".to_owned();
+        before.object["metadata"]["annotations"][labels::APPLIED_HASH] = json!("before");
+        assert!(room.apply(&room.applier(), &before).await?.0);
+        let uid = room.seen(&before).await?.uid;
+        let applier = room.applier();
+        assert!(room.apply(&applier, &intent).await.with_context(|| intent.key().to_string())?.0);
+        let live = room.seen(&intent).await?;
+        assert_eq!(live.uid, uid, "{}: the same object", intent.key());
+        let owners: Vec<_> = live.owner_references.iter().flatten().map(|owner| owner.uid.as_str()).collect();
+        assert_eq!(owners, [UID], "{}", intent.key());
+        assert_eq!(room.apply(&applier, &intent).await?, (false, vec![]));
+    }
+    Ok(())
+}
+
+/// The same, where the object was not written by server-side apply: restored from a backup of the
+/// cluster, or created once by the predecessor.
+#[tokio::test]
+async fn what_a_predecessor_left_is_taken_over_whoever_wrote_it() -> Result<()> {
+    let _guard = QUIET.read().await;
+    let room = Room::new("restored").await?;
+    let intent = room.config_map();
+    let mut object: k8s_openapi::api::core::v1::ConfigMap = serde_json::from_value(intent.object.clone())?;
+    object.metadata.owner_references = Some(vec![owner("00000000-0000-4000-8000-00000000000f")]);
+    let api: kube::Api<_> = kube::Api::namespaced(room.others.clone(), &room.namespace);
+    api.create(&PostParams::default(), &object).await?;
+    assert!(room.apply(&room.applier(), &intent).await?.0);
+    let live = room.seen(&intent).await?;
+    let owners: Vec<_> = live.owner_references.iter().flatten().map(|owner| owner.uid.as_str()).collect();
+    assert_eq!(owners, [UID]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_object_that_vanished_is_made_again() -> Result<()> {
+    let _guard = QUIET.read().await;
+    let room = Room::new("vanished").await?;
+    let applier = room.applier();
+    for intent in room.all() {
+        room.apply(&applier, &intent).await?;
+        let seen = room.seen(&intent).await?;
+        // Nothing takes the protection of claims off where no controller runs.
+        room.edit(&intent, &json!({"metadata": {"finalizers": null}})).await?;
+        room.api(&intent).delete(&intent.name, &DeleteParams::default()).await?;
+        assert!(room.apply(&applier, &intent).await?.0, "{}", intent.key());
+        assert_ne!(room.seen(&intent).await?.uid, seen.uid);
+        // Another object of the same name is not the one that was applied.
+        assert_eq!(room.apply(&applier, &intent).await?, (false, vec![]));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_cache_that_lags_behind_our_own_write_causes_none() -> Result<()> {
+    let _guard = QUIET.read().await;
+    let room = Room::new("lag").await?;
+    let applier = room.applier();
+    for intent in room.all() {
+        room.apply(&applier, &intent).await?;
+        let before = room.seen(&intent).await?;
+        let mut object = intent.object.clone();
+        object["metadata"]["labels"]["step"] = json!("two");
+        if intent.resource.kind == "Deployment" {
+            object["spec"]["minReadySeconds"] = json!(1);
+        }
+        object["metadata"]["annotations"][labels::APPLIED_HASH] = json!("two");
+        let second = Intent { object, hash: "two".to_owned(), ..intent };
+        assert!(room.apply(&applier, &second).await?.0);
+        room.requests.take();
+        applier.apply(&second, Some(&before)).await?;
+        assert_eq!(room.requests.writes(), NOTHING, "{}", second.key());
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_finished_job_is_not_made_twice() -> Result<()> {
+    let _guard = QUIET.read().await;
+    let room = Room::new("job").await?;
+    let mut pod = deployment_spec()["spec"]["template"].clone();
+    pod["spec"]["restartPolicy"] = json!("Never");
+    let intent = Intent::create_only(&room.object::<Job>("migrate", &json!({"spec": {"template": pod}})));
+    let (one, two) = (room.applier(), room.applier());
+    assert!(room.apply(&one, &intent).await?.0);
+    assert_eq!(room.apply(&two, &intent).await?, (false, vec![]));
+    // Two operators at once, each having seen nothing: the second POST is refused by the server.
+    room.api(&intent).delete("migrate", &DeleteParams::background()).await?;
+    let (a, b) = tokio::join!(one.apply(&intent, None), two.apply(&intent, None));
+    let written = [a, b].iter().filter(|outcome| format!("{outcome:?}").contains("Written")).count();
+    assert_eq!(written, 1);
+    Ok(())
+}
