@@ -28,7 +28,8 @@ cached_image() {
   local stable="$1" what="$2" key="$IMAGE_CACHE:$2-$3" started=$SECONDS log old
   shift 3
   if ! image_exists "$key"; then
-    log="$ODOOAI_RUN/image-$what.log"
+    log="$ODOOAI_CACHE/logs/image-$what.log"
+    mkdir -p "$ODOOAI_CACHE/logs"
     "$@" "$key" >"$log" 2>&1 || die "building the image $stable failed:
 $(tail -40 "$log")"
     say "  image $stable: $((SECONDS - started)) s"

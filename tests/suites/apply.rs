@@ -12,3 +12,9 @@ mod crds;
 mod requests;
 #[path = "apiserver/room.rs"]
 mod room;
+#[path = "apiserver/stack.rs"]
+mod stack;
+#[path = "apiserver/stage.rs"]
+mod stage;
+#[path = "apiserver/statuses.rs"]
+mod statuses;
