@@ -79,6 +79,10 @@ pub mod reasons {
     pub const CREDENTIALS_LOST: &str = "CredentialsLost";
     /// A login with the new credentials failed; nothing was restarted.
     pub const CREDENTIALS_REJECTED: &str = "CredentialsRejected";
+    /// An object of a deleted stack of the same name is still being removed.
+    pub const CLEANING_UP: &str = "CleaningUp";
+    /// The API server refused an object as invalid.
+    pub const INVALID_OBJECT: &str = "InvalidObject";
     /// An object of the name that is needed belongs to somebody else.
     pub const NAME_CONFLICT: &str = "NameConflict";
 
@@ -179,6 +183,8 @@ pub mod labels {
     pub const REVISION: &str = "odoo-ai.atmatasolutions.com/revision";
     /// Why a Job runs.
     pub const PURPOSE: &str = "odoo-ai.atmatasolutions.com/purpose";
+    /// UID of the volume whose database a Job worked on.
+    pub const VOLUME: &str = "odoo-ai.atmatasolutions.com/volume";
     /// Name of the Backup.
     pub const BACKUP: &str = "odoo-ai.atmatasolutions.com/backup";
 }
@@ -200,6 +206,11 @@ pub mod annotations {
     /// Request on a Backup: verify now. Any new value.
     pub const VERIFY_REQUESTED_AT: &str = "odoo-ai.atmatasolutions.com/verify-requested-at";
 
+    /// On the database's volume: `Pending` until the rules that a new database was seeded with are disabled, then
+    /// `Passed`. It stays with the data when the stack is deleted.
+    pub const RULES_GATE: &str = "odoo-ai.atmatasolutions.com/rules-gate";
+    /// On the database's volume: the major version of PostgreSQL whose files it holds.
+    pub const DATABASE_MAJOR_VERSION: &str = "odoo-ai.atmatasolutions.com/database-major-version";
     /// Hash of the intent that was applied last.
     pub const APPLIED_HASH: &str = "odoo-ai.atmatasolutions.com/applied-hash";
     /// Revision of a pod template.

@@ -37,12 +37,12 @@ docker_up() {
 }
 
 docker_start_own() {
-  local mtu
+  local way mtu
   need_command dockerd docker.io
   need_command iptables iptables
   # A bridge with a larger MTU than the way out loses big packets.
-  mtu="$(ip route show default | sed -n 's/.* dev \([^ ]*\).*/\1/p' | head -1)"
-  mtu="$(cat "/sys/class/net/${mtu:-lo}/mtu")"
+  way="$(ip route show default | sed -n 's/.* dev \([^ ]*\).*/\1/p' | head -1)"
+  mtu="$(ip -o link show dev "${way:-lo}" | sed -n 's/.* mtu \([0-9]*\).*/\1/p')"
   rm -f "$DOCKER_HOME/dockerd.pid"
   {
     cat /proc/sys/net/ipv4/ip_forward

@@ -242,3 +242,7 @@ loadable_images() {
     while read -r version; do echo "odoo-ai-platform/$name:$version"; done < <(app_versions)
   done
 }
+
+# What most of a cluster's life needs: the sample's release and the one after it. Suites load the
+# misbehaving ones themselves, because each takes the node about a second.
+common_images() { loadable_images | grep -E '^(postgres|redis):|:1\.[01]\.0$'; }

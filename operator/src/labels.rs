@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 pub use odoo_ai_crds::conditions::annotations::{APPLIED_HASH, CREDENTIALS_GENERATION};
-pub use odoo_ai_crds::conditions::labels::{COMPONENT, INSTANCE, MANAGED_BY, NAME, PART_OF, REVISION, STACK};
+pub use odoo_ai_crds::conditions::labels::{COMPONENT, INSTANCE, MANAGED_BY, NAME, PART_OF, REVISION, STACK, VOLUME};
 pub use odoo_ai_crds::conditions::{MANAGED_BY as OPERATOR, PART_OF as PLATFORM};
 
 /// Kinds that may own a child of a stack.

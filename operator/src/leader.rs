@@ -1,5 +1,7 @@
 //! The Lease: one operator acts at a time, also while a Deployment is replaced.
 
+use std::time::{Duration, Instant};
+
 use kube::Client;
 use kube_lease_manager::{LeaseManager, LeaseManagerBuilder, LeaseManagerError};
 
@@ -41,13 +43,22 @@ impl Leader {
         Ok(())
     }
 
-    /// Keeps the Lease; resolves when it is lost, with the error that lost it.
+    /// Keeps the Lease; resolves when it is lost, with the error that lost it. An API server that is
+    /// away for a moment loses nothing: the Lease is valid for longer than that.
     pub async fn lost(&self) -> Option<LeaseManagerError> {
+        let mut failing_since: Option<Instant> = None;
         loop {
             match self.manager.changed().await {
-                Ok(true) => {}
+                Ok(true) => failing_since = None,
                 Ok(false) => return None,
-                Err(error) => return Some(error),
+                Err(error) => {
+                    let since = *failing_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() > Duration::from_secs(GRACE) {
+                        return Some(error);
+                    }
+                    tracing::warn!(%error, "lease not renewed, trying again");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
             }
         }
     }

@@ -27,6 +27,9 @@ use crate::rollout::revision::Library;
 use crate::server::{self, Ready};
 use crate::{stack, unimplemented};
 
+/// Time for reconciles under way after SIGTERM; the pod's grace is 30 seconds.
+const LAST_RECONCILES: Duration = Duration::from_secs(20);
+
 /// Why the operator ends.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -86,29 +89,21 @@ async fn act(
     ready: Ready,
     shutdown: impl Future<Output = ()> + Clone + Send + Sync + 'static,
 ) -> Result<(), Error> {
-    let scopes = args.scopes();
-    for scope in &scopes {
-        let crds = async {
-            crd::<OdooAiStack>(&client, scope).await;
-            crd::<Backup>(&client, scope).await;
-            crd::<Restore>(&client, scope).await;
-            crd::<FeatureFlag>(&client, scope).await;
-        };
-        tokio::select! {
-            () = crds => {}
-            () = shutdown.clone() => return Ok(()),
-        }
-    }
-    ready.set(true);
-    tracing::info!("CRDs are served, waiting for the lease");
+    tracing::info!("waiting for the lease");
     let leader = Leader::new(client.clone(), &args.operator_namespace, &args.pod_name).await?;
     tokio::select! {
         held = leader.acquire() => held?,
         () = shutdown.clone() => return Ok(()),
     }
-    tracing::info!("lease held, controllers start");
+    tracing::info!("lease held");
     metrics.leader.set(1);
-    let http = reqwest::Client::builder().connect_timeout(Duration::from_secs(2)).no_proxy().build()?;
+    let http = reqwest::Client::builder()
+        .connect_timeout(Duration::from_secs(2))
+        // A redirect would carry the API key to wherever it points.
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .build()?;
+    let scopes = args.scopes();
     let controllers = scopes.iter().map(|scope| {
         let (caches, streams) = Caches::new(&client, scope);
         let ctx = Arc::new(Context {
@@ -123,12 +118,30 @@ async fn act(
             operator_image: args.operator_image.clone(),
             metrics: metrics.clone(),
         });
-        let stacks = stack::run::run(Arc::clone(&ctx), scope, streams, shutdown.clone());
-        let others = unimplemented::run(client.clone(), scope.clone(), shutdown.clone());
-        futures::future::join(stacks, others)
+        let (client, ready, shutdown) = (client.clone(), ready.clone(), shutdown.clone());
+        // Each by itself: a namespace that is gone keeps no other one from its operator.
+        async move {
+            tokio::select! {
+                () = crds(&client, scope) => {}
+                () = shutdown.clone() => return,
+            }
+            ready.set(true);
+            let stacks = stack::run::run(ctx, scope, streams, shutdown.clone());
+            let others = unimplemented::run(client, scope.clone(), shutdown);
+            futures::future::join(stacks, others).await;
+        }
     });
+    let out_of_patience = async {
+        shutdown.clone().await;
+        tokio::time::sleep(LAST_RECONCILES).await;
+    };
     tokio::select! {
         _ = join_all(controllers) => {
+            leader.release().await;
+            Ok(())
+        }
+        () = out_of_patience => {
+            tracing::warn!("reconciles under way are cut off; the next operator goes on with them");
             leader.release().await;
             Ok(())
         }
@@ -138,6 +151,15 @@ async fn act(
             Err(error.map_or(Error::LeaseLost, Error::Lease))
         }
     }
+}
+
+/// Waits until all four kinds are served.
+async fn crds(client: &Client, scope: &Scope) {
+    crd::<OdooAiStack>(client, scope).await;
+    crd::<Backup>(client, scope).await;
+    crd::<Restore>(client, scope).await;
+    crd::<FeatureFlag>(client, scope).await;
+    tracing::info!(?scope, "CRDs are served, controllers start");
 }
 
 /// Waits until a kind is served and may be listed, saying so instead of ending again and again.

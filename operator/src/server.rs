@@ -52,7 +52,7 @@ fn readiness(ready: &Ready) -> impl IntoResponse + use<> {
     if ready.get() {
         (StatusCode::OK, "ready")
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "waiting for the CRDs; see the log")
+        (StatusCode::SERVICE_UNAVAILABLE, "waiting for the lease or the CRDs; see the log")
     }
 }
 

@@ -228,6 +228,114 @@ fn a_change_in_production_waits_for_an_approval() {
     assert_eq!(world.revision("Deployment", "ai-service"), Some(target.as_str()));
 }
 
+#[test]
+fn another_volume_is_another_database() {
+    let mut world = World::new();
+    world.run_to_the_end();
+    // A person deletes the volume and lets PostgreSQL begin anew.
+    world.objects.remove(&key("PersistentVolumeClaim", "odoo-ai-postgresql"));
+    world.enabled_rules = 45;
+    world.settle();
+    assert_eq!(world.condition("Ready"), Some("False"), "{:?}", world.words("Ready"));
+    world.run_to_the_end();
+    assert!(world.objects.contains_key(&world.newest_job()), "the schema is prepared again");
+    assert_eq!((world.gate_runs, world.enabled_rules), (2, 0));
+}
+
+#[test]
+fn a_recreated_stack_believes_no_result_of_its_predecessor() {
+    let mut world = World::new();
+    world.run_to_the_end();
+    world.enabled_rules = 7; // somebody's choice
+    world.recreate();
+    world.report =
+        sim::MIGRATED.replace("Bootstrapped", "AtHead").replace("\"rulesEmpty\":true", "\"rulesEmpty\":false");
+    world.run_to_the_end();
+    assert_eq!((world.gate_runs, world.enabled_rules), (1, 7));
+    assert_eq!(world.objects.keys().filter(|key| key.kind == "Job").count(), 2);
+}
+
+#[test]
+fn the_rules_gate_is_not_forgotten_with_the_stack() {
+    let mut world = World::new();
+    hold(&mut world, "ai-service");
+    world.recreate();
+    world.report = sim::MIGRATED.replace("\"rulesEmpty\":true", "\"rulesEmpty\":false");
+    world.run_to_the_end();
+    assert_eq!((world.gate_runs, world.enabled_rules), (1, 0));
+}
+
+#[test]
+fn what_runs_is_put_back_while_a_new_revision_waits() {
+    let mut world = World::new();
+    world.edit(|stack| stack.spec.rollout.approval = Some(odoo_ai_crds::stack::Mode::Manual));
+    world.run_to_the_end();
+    let old = world.revision("Deployment", "ai-service").expect("a revision").to_owned();
+    world.edit(|stack| stack.spec.log_level = Some(odoo_ai_crds::stack::LogLevel::Debug));
+    world.settle();
+    world.objects.remove(&key("Deployment", "odoo-ai-ai-service"));
+    world.settle();
+    assert_eq!(world.revision("Deployment", "ai-service"), Some(old.as_str()));
+}
+
+#[test]
+fn a_missing_secret_freezes_only_the_revision() {
+    let mut world = World::new();
+    world.run_to_the_end();
+    world.objects.remove(&key("Secret", "anthropic"));
+    world.objects.remove(&key("StatefulSet", "odoo-ai-redis"));
+    world.edit(|stack| stack.spec.worker.replicas = Some(0));
+    world.settle();
+    assert_eq!(world.words("Ready").0, "SecretMissing");
+    assert_eq!(world.objects[&key("Deployment", "odoo-ai-worker")]["spec"]["replicas"], 0);
+    assert!(world.has("StatefulSet", "redis"));
+}
+
+#[test]
+fn a_secret_that_was_restored_by_hand_is_taken() {
+    let mut world = World::new();
+    world.run_to_the_end();
+    let secret = world.objects.get_mut(&key("Secret", "odoo-ai-database-credentials")).expect("a Secret");
+    secret["metadata"].as_object_mut().expect("metadata").remove("labels");
+    world.settle();
+    assert_eq!(world.condition("Ready"), Some("True"), "{:?}", world.words("Ready"));
+    let secret = &world.objects[&key("Secret", "odoo-ai-database-credentials")];
+    assert!(secret["metadata"]["labels"].is_object(), "the labels are back");
+    assert!(secret["data"]["password"].is_string(), "the password is kept");
+}
+
+#[test]
+fn ready_is_not_claimed_for_a_server_that_is_about_to_change() {
+    let mut world = World::new();
+    world.run_to_the_end();
+    world.edit(|stack| stack.spec.redis.managed.max_memory_mib = Some(512));
+    let _ = world.reconcile(true);
+    assert_eq!(world.condition("Ready"), Some("False"), "{:?}", world.words("Ready"));
+    world.run_to_the_end();
+}
+
+#[test]
+fn many_revisions_leave_a_bounded_history() {
+    let mut world = World::new();
+    world.run_to_the_end();
+    for number in 0..15 {
+        world.edit(|stack| stack.spec.ai.model = Some(format!("model-{number}")));
+        world.run_to_the_end();
+    }
+    assert_eq!(world.stack.status.clone().expect("a status").history.len(), 10);
+}
+
+#[test]
+fn a_job_of_a_revision_that_nobody_wants_is_removed() {
+    let mut world = World::new();
+    hold(&mut world, "migrate-");
+    let old = world.newest_job();
+    world.edit(|stack| stack.spec.images.ai_service = "odoo-ai-platform/ai-service:1.1.0".to_owned());
+    world.settle();
+    assert!(!world.objects.contains_key(&old));
+    assert_ne!(world.newest_job(), old);
+}
+
 /// Objects, by a hash of their spec, and the parts of the status that don't depend on the time.
 fn end_state(world: &World) -> (Vec<String>, Option<String>, Vec<(String, String)>) {
     let hash = |value: &serde_json::Value| odoo_ai_operator::cluster::intent::hash(&value["spec"]);

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 
 use crate::docker::{copy_images, docker, docker_quiet};
 use crate::node::{self, Flavour};
@@ -32,6 +32,9 @@ struct Node {
 }
 
 static SHARED: OnceCell<Cluster> = OnceCell::const_new();
+
+/// Tests that run side by side often want the same image.
+static LOADING: Mutex<()> = Mutex::const_new(());
 
 impl Cluster {
     /// The cluster of this test process: the one that `ODOOAI_KUBECONFIG` names, or `hack/test`
@@ -163,6 +166,7 @@ impl Cluster {
             return Ok(Vec::new());
         }
         let container = self.container()?;
+        let _one_at_a_time = LOADING.lock().await;
         let mut wanted = BTreeMap::new();
         for image in images {
             let id = docker(["image", "inspect", "-f", "{{.Id}}", image]).await?;

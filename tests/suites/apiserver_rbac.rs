@@ -7,6 +7,8 @@ mod crds;
 #[path = "apiserver/requests.rs"]
 #[allow(dead_code, reason = "shared with other suites")]
 mod requests;
+#[path = "apiserver/rights.rs"]
+mod rights;
 #[path = "apiserver/stage.rs"]
 #[allow(dead_code, reason = "shared with other suites")]
 mod stage;
@@ -35,8 +37,9 @@ use odoo_ai_operator::leader::Leader;
 use odoo_ai_operator::unimplemented;
 use odoo_ai_tests::{apply_file, apply_yaml, kubectl, repository, wait_for};
 use requests::Requests;
+use rights::{CLUSTER, NEEDED, NEVER, NOT_USED_YET};
 use serde_json::json;
-use stage::{STACK, Stage};
+use stage::Stage;
 
 /// The helm that `hack/` built, beside the kubectl that it built.
 fn helm() -> Result<PathBuf> {
@@ -115,70 +118,6 @@ async fn check(client: &Client, operator: &str, namespace: &str, table: &[(&str,
     Ok(())
 }
 
-/// What the operator needs where stacks are.
-const NEEDED: &[(&str, &str)] = &[
-    ("get list watch", "odoo-ai.atmatasolutions.com:odooaistacks"),
-    ("list watch", "odoo-ai.atmatasolutions.com:backups"),
-    ("list watch", "odoo-ai.atmatasolutions.com:restores"),
-    ("list watch", "odoo-ai.atmatasolutions.com:featureflags"),
-    ("update", "odoo-ai.atmatasolutions.com:odooaistacks/status"),
-    ("get list watch create patch", "secrets"),
-    ("get list watch create patch", "services"),
-    ("get list watch create patch", "persistentvolumeclaims"),
-    ("get list watch create patch", "apps:deployments"),
-    ("get list watch create patch", "apps:statefulsets"),
-    ("get list watch create", "apps:controllerrevisions"),
-    ("get list watch create", "batch:jobs"),
-    ("list watch", "pods"),
-    ("create patch", "events.k8s.io:events"),
-];
-
-/// What nobody should get by way of the operator, not even where stacks are.
-const NEVER: &[(&str, &str)] = &[
-    ("delete deletecollection update", "secrets"),
-    ("delete deletecollection update", "persistentvolumeclaims"),
-    ("create update patch delete deletecollection", "odoo-ai.atmatasolutions.com:odooaistacks"),
-    ("create update patch delete deletecollection", "odoo-ai.atmatasolutions.com:backups"),
-    ("create update patch delete deletecollection", "odoo-ai.atmatasolutions.com:restores"),
-    ("create update patch delete deletecollection", "odoo-ai.atmatasolutions.com:featureflags"),
-    ("create update patch delete deletecollection", "pods"),
-    ("get create", "pods/exec"),
-    ("get create", "pods/attach"),
-    ("get create", "pods/portforward"),
-    ("get create", "pods/proxy"),
-    ("update patch", "pods/ephemeralcontainers"),
-    ("create", "pods/eviction"),
-    ("create", "pods/binding"),
-    ("create", "serviceaccounts/token"),
-    ("delete update impersonate", "serviceaccounts"),
-    ("get create", "services/proxy"),
-    ("create update patch delete bind escalate", "rbac.authorization.k8s.io:roles"),
-    ("create update patch delete", "rbac.authorization.k8s.io:rolebindings"),
-    ("get update patch delete", "coordination.k8s.io:leases"),
-    ("deletecollection", "apps:deployments"),
-    ("deletecollection", "apps:statefulsets"),
-    ("create update", "apps:deployments/scale"),
-    ("get list create", "batch:cronjobs"),
-    ("delete", "events.k8s.io:events"),
-];
-
-/// What belongs to the cluster.
-const CLUSTER: &[(&str, &str)] = &[
-    ("get list", "nodes"),
-    ("get", "nodes/proxy"),
-    ("get list create delete", "namespaces"),
-    ("get list delete", "persistentvolumes"),
-    ("create update patch delete bind escalate", "rbac.authorization.k8s.io:clusterroles"),
-    ("create update patch delete", "rbac.authorization.k8s.io:clusterrolebindings"),
-    ("create update patch delete", "apiextensions.k8s.io:customresourcedefinitions"),
-    ("create update patch delete", "admissionregistration.k8s.io:validatingwebhookconfigurations"),
-    ("create update patch delete", "admissionregistration.k8s.io:mutatingwebhookconfigurations"),
-    ("impersonate", "users"),
-    ("impersonate", "groups"),
-    ("approve", "certificates.k8s.io:signers"),
-    ("use", "policy:podsecuritypolicies"),
-];
-
 #[tokio::test]
 async fn a_namespaced_operator_may_what_it_needs_and_nothing_elsewhere() -> Result<()> {
     let client = server().await?.client().await?;
@@ -210,56 +149,6 @@ async fn a_cluster_wide_operator_may_the_same_everywhere_and_nothing_more() -> R
     }
     check(&client, "wide", "", CLUSTER, false).await
 }
-
-/// Granted, and not used by the code as it is. A line goes when its issue is done; a new line is a
-/// right that nobody needs.
-const NOT_USED_YET: &[&str] = &[
-    // Read through list and watch.
-    "get odoo-ai.atmatasolutions.com:backups",
-    "get odoo-ai.atmatasolutions.com:featureflags",
-    "get odoo-ai.atmatasolutions.com:restores",
-    "get pods",
-    "list coordination.k8s.io:leases",
-    "watch coordination.k8s.io:leases",
-    // It is patched.
-    "update coordination.k8s.io:leases",
-    // Statuses are replaced with the resource version that was read.
-    "get odoo-ai.atmatasolutions.com:backups/status",
-    "get odoo-ai.atmatasolutions.com:featureflags/status",
-    "get odoo-ai.atmatasolutions.com:odooaistacks/status",
-    "get odoo-ai.atmatasolutions.com:restores/status",
-    "patch odoo-ai.atmatasolutions.com:backups/status",
-    "patch odoo-ai.atmatasolutions.com:featureflags/status",
-    "patch odoo-ai.atmatasolutions.com:odooaistacks/status",
-    "patch odoo-ai.atmatasolutions.com:restores/status",
-    // Asked for by clusters that check owner references, not by a request of ours.
-    "update odoo-ai.atmatasolutions.com:odooaistacks/finalizers",
-    // Created once, never written again.
-    "patch apps:controllerrevisions",
-    "patch batch:jobs",
-    // Pruning and trimming.
-    "delete apps:controllerrevisions",
-    "delete apps:deployments",
-    "delete apps:statefulsets",
-    "delete batch:jobs",
-    "delete configmaps",
-    "delete networking.k8s.io:networkpolicies",
-    "delete services",
-    // Kinds that no stack has yet.
-    "create configmaps",
-    "patch configmaps",
-    "create networking.k8s.io:networkpolicies",
-    "get networking.k8s.io:networkpolicies",
-    "list networking.k8s.io:networkpolicies",
-    "patch networking.k8s.io:networkpolicies",
-    "watch networking.k8s.io:networkpolicies",
-    "create serviceaccounts",
-    "get serviceaccounts",
-    "list serviceaccounts",
-    "patch serviceaccounts",
-    "watch serviceaccounts",
-    "get pods/log",
-];
 
 fn flat(rules: Vec<PolicyRule>) -> BTreeSet<String> {
     let mut all = BTreeSet::new();
@@ -388,15 +277,16 @@ async fn tries_to_do_more_are_refused() -> Result<()> {
     let operator = Requests::default().client(server, Some(token(&client, "trying").await?)).await?;
     let stage = Stage::new(client.clone(), operator.clone(), "tried", |_| {}).await?;
     let stacks: Api<OdooAiStack> = Api::namespaced(operator.clone(), "tried");
-    stacks.get(STACK).await.context("it may read")?;
+    stacks.get(&stage.name).await.context("it may read")?;
     let suspend = Patch::Merge(json!({"spec": {"suspend": true}}));
-    let error = stacks.patch(STACK, &PatchParams::default(), &suspend).await.err().context("the spec was changed")?;
+    let error =
+        stacks.patch(&stage.name, &PatchParams::default(), &suspend).await.err().context("the spec was changed")?;
     assert!(matches!(&error, kube::Error::Api(status) if status.code == 403), "{error}");
     // The subresource is no way around it.
     let mut object = stage.stack().await?;
     object.spec.suspend = true;
     object.metadata.labels = Some([("a".to_owned(), "b".to_owned())].into());
-    let written = stacks.replace_status(STACK, &PostParams::default(), &object).await?;
+    let written = stacks.replace_status(&stage.name, &PostParams::default(), &object).await?;
     assert!(!written.spec.suspend && written.metadata.labels.is_none_or(|labels| labels.is_empty()));
     let secrets: Api<k8s_openapi::api::core::v1::Secret> = Api::namespaced(operator.clone(), "private");
     let error = secrets.list(&ListParams::default()).await.err().context("another namespace's Secrets were read")?;
@@ -410,7 +300,8 @@ async fn the_charts_own_pod_passes_the_restricted_standard() -> Result<()> {
     let requests = Requests::default();
     let client = requests.client(server, None).await?;
     restricted_namespace(&client, "own").await?;
-    install(&client, "own", &["image.digest=sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"]).await?;
+    install(&client, "own", &["image.digest=sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"])
+        .await?;
     let deployment = Api::<Deployment>::namespaced(client.clone(), "own").get("odoo-ai-operator").await?;
     let template = deployment.spec.context("a spec")?.template;
     let mut pod = Pod { metadata: template.metadata.unwrap_or_default(), spec: template.spec, status: None };

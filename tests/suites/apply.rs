@@ -2,11 +2,13 @@
 //! is sent is counted, because a steady stack costs no write at all, and what the server makes of
 //! an object (defaults, rewritten quantities, fields of others) must not look like drift.
 
-#[path = "apiserver/children.rs"]
-mod children;
 #[path = "apiserver/crds.rs"]
 #[allow(dead_code, reason = "shared with other suites")]
 mod crds;
+#[path = "apiserver/drift.rs"]
+mod drift;
+#[path = "apiserver/owners.rs"]
+mod owners;
 #[path = "apiserver/requests.rs"]
 #[allow(dead_code, reason = "shared with other suites")]
 mod requests;

@@ -64,7 +64,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 # What the operator saw and did is reported in the status.
 - apiGroups: [odoo-ai.atmatasolutions.com]
   resources: [odooaistacks/status, backups/status, restores/status, featureflags/status]
-  verbs: [get, patch, update]
+  verbs: [update]
 # Children block the stack's foreground deletion; clusters that check owner references ask for this.
 - apiGroups: [odoo-ai.atmatasolutions.com]
   resources: [odooaistacks/finalizers]
@@ -74,11 +74,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get, list, watch, create, patch]
-# Configuration is read and copied for each revision; Services lead to the components. Those that are no longer
-# wanted are pruned.
+# The user's configuration is read and copied for each revision.
 - apiGroups: [""]
-  resources: [configmaps, services]
-  verbs: [get, list, watch, create, patch, delete]
+  resources: [configmaps]
+  verbs: [get, list, watch]
+# Services lead to the components.
+- apiGroups: [""]
+  resources: [services]
+  verbs: [get, list, watch, create, patch]
 # The pods' own identity, without rights, that carries the pull secrets.
 - apiGroups: [""]
   resources: [serviceaccounts]
@@ -91,26 +94,18 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch]
-# The reports that Jobs leave in their log.
-- apiGroups: [""]
-  resources: [pods/log]
-  verbs: [get]
 # The components themselves.
 - apiGroups: [apps]
   resources: [deployments, statefulsets]
-  verbs: [get, list, watch, create, patch, delete]
-# Stored revisions, and the end of those beyond the history's limit.
+  verbs: [get, list, watch, create, patch]
+# Stored revisions: written once, read when they are applied.
 - apiGroups: [apps]
   resources: [controllerrevisions]
-  verbs: [get, list, watch, create, patch, delete]
-# Migrations and checks.
+  verbs: [get, list, watch, create]
+# Migrations; an unfinished one of a revision that is not wanted any more is deleted.
 - apiGroups: [batch]
   resources: [jobs]
-  verbs: [get, list, watch, create, patch, delete]
-# Who may talk to the database, to Redis and to the application.
-- apiGroups: [networking.k8s.io]
-  resources: [networkpolicies]
-  verbs: [get, list, watch, create, patch, delete]
+  verbs: [get, list, watch, create, delete]
 # One Event for each transition, repeated ones are counted up.
 - apiGroups: [events.k8s.io]
   resources: [events]

@@ -79,8 +79,7 @@ pub struct ManagedDatabase {
     /// CPU and memory. Default: requests 100m and 256Mi, memory limit 512Mi. A change restarts PostgreSQL.
     #[serde(default, skip_serializing_if = "is_unset")]
     pub resources: Resources,
-    /// PostgreSQL parameters, for example `max_connections: "100"`. Applied by a reload where that is enough, else by
-    /// a restart, which is said in a condition. At most 64.
+    /// PostgreSQL parameters, for example `max_connections: "100"`. A change restarts PostgreSQL. At most 64.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::postgres_parameters")]
     pub parameters: BTreeMap<String, String>,

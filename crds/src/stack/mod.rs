@@ -134,7 +134,7 @@ pub struct OdooAiStackSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_level: Option<LogLevel>,
     /// Origins that browsers may call the API from, for example `https://dashboard.example.com`. At most 32.
-    /// Default: the dashboard's own URL.
+    /// Default: the application's own list.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::origins")]
     pub cors_origins: Vec<String>,

@@ -226,6 +226,10 @@ pub struct DatabaseStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub incarnation: Option<String>,
+    /// UID of the volume that the other fields are about; with another volume the schema is prepared anew.
+    #[serde(rename = "volumeUID", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub volume_uid: Option<String>,
     /// Size of the database in bytes, as last reported by a Job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size_bytes: Option<i64>,

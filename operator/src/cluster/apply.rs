@@ -23,10 +23,13 @@ use crate::labels::{self, APPLIED_HASH};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Something with this name exists and isn't ours.
-    #[error("{0} exists and is not managed by this resource; rename or delete it")]
+    #[error("{0} exists and does not belong to this stack; rename or remove one of the two")]
     Foreign(Key),
+    /// It belongs to a stack of the same name that was deleted, and waits for the garbage collector.
+    #[error("{0} of a deleted stack of this name is still being removed")]
+    Leftover(Key),
     /// The API server refused or could not be reached.
-    #[error("{key}: {source}")]
+    #[error("{key}: {}", words(source))]
     Api {
         /// The object that was written or read.
         key: Key,
@@ -65,8 +68,8 @@ impl Remembered {
     }
 
     /// True when the cached metadata show nothing newer than our own last write.
-    fn still_stands(&self, seen: &ObjectMeta) -> bool {
-        if seen.uid.as_deref() != Some(&self.uid) {
+    fn still_stands(&self, seen: &ObjectMeta, intent: &Intent) -> bool {
+        if seen.uid.as_deref() != Some(&self.uid) || !metadata_stands(seen, intent) {
             return false;
         }
         match (self.generation, seen.generation) {
@@ -90,16 +93,24 @@ impl Applier {
         Self { client, memory: Mutex::default() }
     }
 
-    /// Brings one object to its intent. `seen` is its metadata from a cache.
+    /// The generation that our last write of `key` produced; a cached object below it is out of date.
+    #[must_use]
+    pub fn applied_generation(&self, key: &Key) -> Option<i64> {
+        self.memory().get(key).and_then(|remembered| remembered.generation)
+    }
+
+    /// Brings one object to its intent. `seen` is its metadata from a cache, `stack_uid` the UID of
+    /// the stack that it is for.
     ///
     /// # Errors
-    /// [`Error::Foreign`] when the name is taken by an object that isn't ours, else [`Error::Api`].
-    pub async fn apply(&self, intent: &Intent, seen: Option<&ObjectMeta>) -> Result<Outcome, Error> {
+    /// [`Error::Foreign`] when the name is taken by an object that isn't ours, [`Error::Leftover`]
+    /// when by one of a predecessor that is going, else [`Error::Api`].
+    pub async fn apply(&self, intent: &Intent, seen: Option<&ObjectMeta>, stack_uid: &str) -> Result<Outcome, Error> {
         let key = intent.key();
         if let Some(seen) = seen {
             let remembered = self.memory().get(&key).cloned();
-            let known = remembered.is_some_and(|r| r.hash == intent.hash && r.still_stands(seen));
-            if known || (intent.mode == Mode::CreateOnly && is_ours(seen, intent)) {
+            let known = remembered.is_some_and(|r| r.hash == intent.hash && r.still_stands(seen, intent));
+            if known || (intent.mode == Mode::CreateOnly && ownership(seen, intent, stack_uid) == Ownership::Ours) {
                 return Ok(Outcome::Unchanged);
             }
         }
@@ -107,13 +118,18 @@ impl Applier {
         let failed = |source| Error::Api { key: key.clone(), source: Box::new(source) };
         let live = api.get_opt(&intent.name).await.map_err(failed)?;
         let written = match (&live, intent.mode) {
-            (Some(live), _) if !is_ours(&live.metadata, intent) => return Err(Error::Foreign(key)),
+            (Some(live), _) if ownership(&live.metadata, intent, stack_uid) == Ownership::Foreign => {
+                return Err(Error::Foreign(key));
+            }
+            (Some(live), _) if ownership(&live.metadata, intent, stack_uid) == Ownership::Leftover => {
+                return Err(Error::Leftover(key));
+            }
             (Some(_), Mode::CreateOnly) => return Ok(Outcome::Unchanged),
-            (Some(live), Mode::Apply) if stands(live, intent) => {
+            (Some(live), Mode::Apply | Mode::Adopt) if stands(live, intent) => {
                 self.remember(key, Remembered::new(intent, &live.metadata));
                 return Ok(Outcome::Unchanged);
             }
-            (_, Mode::Apply) => {
+            (_, Mode::Apply | Mode::Adopt) => {
                 let params = PatchParams::apply(FIELD_MANAGER).force();
                 api.patch(&intent.name, &params, &Patch::Apply(&intent.object)).await
             }
@@ -150,14 +166,44 @@ fn stands(live: &DynamicObject, intent: &Intent) -> bool {
     same_hash && serde_json::to_value(live).is_ok_and(|live: Value| covers(&live, &intent.object))
 }
 
-/// Ours: our labels for this stack, and no controller but a stack or a revision. A stack that was
-/// deleted and made anew takes over what the garbage collector has not reached yet.
-fn is_ours(meta: &ObjectMeta, intent: &Intent) -> bool {
-    let label = |name: &str| meta.labels.as_ref().and_then(|labels| labels.get(name)).map(String::as_str);
-    let wanted = intent.stack();
+/// Whose an object is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ownership {
+    Ours,
+    Leftover,
+    Foreign,
+}
+
+/// Ours is what our stack or the intent's own owner controls, and what has our labels and no
+/// controller: volumes and keys outlive their stack. With our labels but under the UID of another
+/// stack it is a leftover that the garbage collector has not reached yet.
+fn ownership(meta: &ObjectMeta, intent: &Intent, stack_uid: &str) -> Ownership {
     let controller = meta.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
-    label(labels::MANAGED_BY) == Some(labels::OPERATOR)
-        && wanted.is_some()
-        && label(labels::STACK) == wanted
-        && controller.is_none_or(|owner| labels::OWNER_KINDS.contains(&owner.kind.as_str()))
+    let label = |name: &str| meta.labels.as_ref().and_then(|labels| labels.get(name)).map(String::as_str);
+    let labelled = label(labels::MANAGED_BY) == Some(labels::OPERATOR) && label(labels::STACK) == intent.stack();
+    match controller {
+        Some(owner) if owner.uid == stack_uid || Some(owner.uid.as_str()) == intent.controller() => Ownership::Ours,
+        Some(owner) if labelled && labels::OWNER_KINDS.contains(&owner.kind.as_str()) => Ownership::Leftover,
+        None if labelled || intent.mode == Mode::Adopt => Ownership::Ours,
+        _ => Ownership::Foreign,
+    }
+}
+
+/// Labels and controller, which no generation counts.
+fn metadata_stands(seen: &ObjectMeta, intent: &Intent) -> bool {
+    let wanted = intent.object["metadata"]["labels"].as_object();
+    let label = |name: &String| seen.labels.as_ref().and_then(|labels| labels.get(name)).map(String::as_str);
+    let labels = wanted.into_iter().flatten().all(|(name, value)| label(name) == value.as_str());
+    let owners = seen.owner_references.iter().flatten();
+    let controller = owners.into_iter().find(|owner| owner.controller == Some(true)).map(|owner| owner.uid.as_str());
+    labels && controller == intent.controller()
+}
+
+/// What the API server said, without the rest of its answer.
+#[must_use]
+pub fn words(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
 }

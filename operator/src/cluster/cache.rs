@@ -3,7 +3,7 @@
 //! Workloads, Jobs and Pods are kept whole (gates read their status); of everything else only the
 //! metadata is kept. Managed fields are dropped.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::{NamespaceResourceScope, PartialObjectMeta};
 use kube::runtime::reflector::{self, Lookup, Store};
@@ -58,6 +58,7 @@ pub struct Caches {
     config_maps: Store<PartialObjectMeta<ConfigMap>>,
     secrets: Store<PartialObjectMeta<Secret>>,
     services: Store<PartialObjectMeta<Service>>,
+    accounts: Store<PartialObjectMeta<ServiceAccount>>,
     claims: Store<PartialObjectMeta<PersistentVolumeClaim>>,
     revisions: Store<PartialObjectMeta<ControllerRevision>>,
 }
@@ -72,6 +73,7 @@ pub struct Streams {
     pub config_maps: Events<PartialObjectMeta<ConfigMap>>,
     pub secrets: Events<PartialObjectMeta<Secret>>,
     pub services: Events<PartialObjectMeta<Service>>,
+    pub accounts: Events<PartialObjectMeta<ServiceAccount>>,
     pub claims: Events<PartialObjectMeta<PersistentVolumeClaim>>,
     pub revisions: Events<PartialObjectMeta<ControllerRevision>>,
 }
@@ -90,9 +92,21 @@ impl Caches {
         let (config_maps, config_map_events) = watch(scope.api(client), all.clone());
         let (secrets, secret_events) = watch(scope.api(client), all);
         let (services, service_events) = watch(scope.api(client), ours.clone());
+        let (accounts, account_events) = watch(scope.api(client), ours.clone());
         let (claims, claim_events) = watch(scope.api(client), ours.clone());
         let (revisions, revision_events) = watch(scope.api(client), ours);
-        let caches = Self { deployments, stateful_sets, jobs, pods, config_maps, secrets, services, claims, revisions };
+        let caches = Self {
+            deployments,
+            stateful_sets,
+            jobs,
+            pods,
+            config_maps,
+            secrets,
+            services,
+            accounts,
+            claims,
+            revisions,
+        };
         let streams = Streams {
             deployments: deployment_events,
             stateful_sets: stateful_set_events,
@@ -101,6 +115,7 @@ impl Caches {
             config_maps: config_map_events,
             secrets: secret_events,
             services: service_events,
+            accounts: account_events,
             claims: claim_events,
             revisions: revision_events,
         };
@@ -118,6 +133,7 @@ impl Caches {
             self.config_maps.wait_until_ready(),
             self.secrets.wait_until_ready(),
             self.services.wait_until_ready(),
+            self.accounts.wait_until_ready(),
             self.claims.wait_until_ready(),
             self.revisions.wait_until_ready(),
         );
@@ -128,7 +144,13 @@ impl Caches {
     pub fn children(&self, namespace: &str, stack: &str) -> Children {
         let mut metadata = HashMap::new();
         metadata.extend(metas("ConfigMap", &self.config_maps, namespace, stack));
-        metadata.extend(metas("Secret", &self.secrets, namespace, stack));
+        metadata.extend(metas("ServiceAccount", &self.accounts, namespace, stack));
+        // By name, whatever their labels: a person may have restored one from an export.
+        let secrets = self.secrets.state_filter(|secret| secret.metadata.namespace.as_deref() == Some(namespace));
+        metadata.extend(secrets.into_iter().map(|secret| {
+            let name = secret.metadata.name.clone().unwrap_or_default();
+            (Key { kind: "Secret".to_owned(), namespace: namespace.to_owned(), name }, secret.metadata.clone())
+        }));
         metadata.extend(metas("Service", &self.services, namespace, stack));
         metadata.extend(metas("PersistentVolumeClaim", &self.claims, namespace, stack));
         metadata.extend(metas("ControllerRevision", &self.revisions, namespace, stack));
@@ -138,6 +160,7 @@ impl Caches {
             jobs: by_name(&self.jobs, namespace, stack),
             pods: by_name(&self.pods, namespace, stack),
             metadata,
+            behind: HashSet::new(),
         }
     }
 }
@@ -153,8 +176,10 @@ pub struct Children {
     pub jobs: BTreeMap<String, Arc<Job>>,
     /// Pods by name.
     pub pods: BTreeMap<String, Arc<Pod>>,
-    /// Metadata of the other kinds.
+    /// Metadata of the other kinds, and of all Secrets of the namespace.
     pub metadata: HashMap<Key, ObjectMeta>,
+    /// Workloads whose cached state is older than our own last write: nothing may be concluded from it.
+    pub behind: HashSet<Key>,
 }
 
 impl Children {
@@ -167,6 +192,18 @@ impl Children {
             "Job" => self.jobs.get(&key.name).map(|child| &child.metadata),
             _ => self.metadata.get(key),
         }
+    }
+
+    /// Notes which workloads are older here than `applied` says that we wrote.
+    pub fn compare(&mut self, namespace: &str, applied: impl Fn(&Key) -> Option<i64>) {
+        let deployments = self.deployments.values().map(|it| ("Deployment", &it.metadata));
+        let sets = self.stateful_sets.values().map(|it| ("StatefulSet", &it.metadata));
+        let behind = deployments.chain(sets).filter_map(|(kind, meta)| {
+            let name = meta.name.clone()?;
+            let key = Key { kind: kind.to_owned(), namespace: namespace.to_owned(), name };
+            (meta.generation < applied(&key)).then_some(key)
+        });
+        self.behind = behind.collect();
     }
 
     /// Pods of one component.

@@ -59,7 +59,8 @@ fn is_empty(value: &Value) -> bool {
 }
 
 /// A quantity in thousandths, enough to compare what users write for CPU, memory and storage.
-fn quantity(text: &str) -> Option<i128> {
+#[must_use]
+pub fn quantity(text: &str) -> Option<i128> {
     let split = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
     let (number, suffix) = text.split_at(split);
     let scale: i128 = match suffix {

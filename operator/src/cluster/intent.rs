@@ -18,6 +18,8 @@ pub enum Mode {
     Apply,
     /// Created once and never written again: Jobs, `ControllerRevision`s, generated Secrets.
     CreateOnly,
+    /// Server-side apply on an object that may have been made by a person, like a restored Secret.
+    Adopt,
 }
 
 /// One object that should exist.
@@ -33,7 +35,8 @@ pub struct Intent {
     pub mode: Mode,
     /// The whole object as JSON, `apiVersion` and `kind` included.
     pub object: Value,
-    /// SHA-256 of the canonical JSON of `object`, hexadecimal.
+    /// SHA-256 of the canonical JSON of `object`, hexadecimal. A Secret's data are left out: the hash
+    /// is kept in an annotation, and a plain hash of a weak secret could be guessed.
     pub hash: String,
 }
 
@@ -73,13 +76,26 @@ impl Intent {
         Self::new(object, Mode::CreateOnly)
     }
 
+    /// Intent to apply `object` to what may have been made by a person.
+    #[must_use]
+    pub fn adopt<K>(object: &K) -> Self
+    where
+        K: Resource<DynamicType = ()> + Serialize,
+    {
+        Self::new(object, Mode::Adopt)
+    }
+
     fn new<K>(object: &K, mode: Mode) -> Self
     where
         K: Resource<DynamicType = ()> + Serialize,
     {
         let meta: &ObjectMeta = object.meta();
         let mut json = serde_json::to_value(object).expect("Kubernetes objects serialise to JSON");
-        let hash = hash(&json);
+        let mut hashed = json.clone();
+        if K::kind(&()) == "Secret" {
+            hashed["data"].take();
+        }
+        let hash = hash(&hashed);
         json["metadata"]["annotations"][APPLIED_HASH] = Value::String(hash.clone());
         Self {
             resource: ApiResource::erase::<K>(&()),
@@ -89,6 +105,13 @@ impl Intent {
             object: json,
             hash,
         }
+    }
+
+    /// UID of the controller that the object names.
+    #[must_use]
+    pub fn controller(&self) -> Option<&str> {
+        let owners = self.object["metadata"]["ownerReferences"].as_array()?;
+        owners.iter().find(|owner| owner["controller"] == true)?["uid"].as_str()
     }
 
     /// The stack that the object belongs to, by its label.

@@ -9,6 +9,7 @@ use super::migration::{self, Progress};
 use super::pods::{self, Trouble};
 use super::revision;
 use crate::cluster::cache::Children;
+use crate::cluster::intent::Key;
 use crate::component::{Component, ComponentExt};
 use crate::stack::agents::Agents;
 use crate::stack::model::Stack;
@@ -56,6 +57,8 @@ pub struct View<'a> {
     pub agents: &'a Agents,
     /// The revision that the spec asks for.
     pub target: &'a str,
+    /// The database's volume.
+    pub volume: &'a Volume,
     /// Now.
     pub now: Timestamp,
 }
@@ -66,22 +69,63 @@ impl View<'_> {
     pub fn entry(&self) -> Option<&RevisionHistory> {
         self.status.history.iter().find(|entry| entry.revision == self.target)
     }
+
+    /// Where the migration of the target stands.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        let volume = self.volume.uid.as_deref().unwrap_or_default();
+        migration::progress(self.stack, self.children, self.target, volume, self.now)
+    }
 }
 
-/// The server of `component` runs.
+/// The database's volume as it was observed, with what is written on it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Volume {
+    /// Its UID; `None` until it exists.
+    pub uid: Option<String>,
+    /// The annotation `rules-gate`.
+    pub rules_gate: Option<String>,
+}
+
+/// Value of the annotation `rules-gate` until the gate is passed.
+pub const PENDING: &str = "Pending";
+/// Value of the annotation `rules-gate` afterwards.
+pub const PASSED: &str = "Passed";
+
+/// The server of `component` runs, as the spec wants it.
 #[must_use]
 pub fn server(view: &View<'_>, component: Component) -> Gate {
-    workload(view, component, None)
+    let inputs = match component {
+        Component::Database => &view.stack.database.inputs,
+        _ => &view.stack.redis.inputs,
+    };
+    workload(view, component, &revision::of_server(inputs), None)
 }
 
 /// `component` runs the target revision, and nothing else of it is left but pods that terminate.
 #[must_use]
 pub fn application(view: &View<'_>, component: Component) -> Gate {
-    workload(view, component, Some(view.target))
+    workload(view, component, view.target, Some(view.target))
 }
 
-fn workload(view: &View<'_>, component: Component, target: Option<&str>) -> Gate {
+/// Wanted pods of `component`: live, never part of a revision. While a new database is seeded there
+/// is one ai-service: two that start together seed twice.
+#[must_use]
+pub fn replicas(stack: &Stack, component: Component, seeding: bool) -> i32 {
+    match component {
+        Component::AiService if seeding => 1,
+        Component::AiService => stack.components.ai_service.replicas,
+        Component::Worker => stack.components.worker.replicas,
+        Component::Dashboard => stack.components.dashboard.replicas,
+        Component::Database | Component::Redis | Component::Beat => 1,
+    }
+}
+
+/// `of_pods`: the revision label of the pods that count.
+fn workload(view: &View<'_>, component: Component, target: &str, of_pods: Option<&str>) -> Gate {
     let name = view.stack.child(component.name());
+    let kind = if component.stateful() { "StatefulSet" } else { "Deployment" };
+    let key = Key { kind: kind.to_owned(), namespace: view.stack.namespace.clone(), name: name.clone() };
     let (meta, counts, refused) = if component.stateful() {
         let set = view.children.stateful_sets.get(&name);
         (set.map(|set| &set.metadata), set.map(|set| counts_of_set(set)), None)
@@ -93,13 +137,14 @@ fn workload(view: &View<'_>, component: Component, target: Option<&str>) -> Gate
     let (Some(meta), Some(counts)) = (meta, counts) else {
         return Gate::wait(reasons::PROGRESSING, format!("{} is created", component.name()));
     };
-    if target.is_some() && revision::label(meta) != target {
+    let wanted = replicas(view.stack, component, rules(view) != Gate::Open);
+    if revision::label(meta) != Some(target) || counts.wanted != wanted || view.children.behind.contains(&key) {
         return Gate::wait(reasons::PROGRESSING, format!("{} is updated", component.name()));
     }
     if counts.settled() {
         return Gate::Open;
     }
-    let trouble = pods::trouble(view.children.pods_of(component.name()), target).or(refused);
+    let trouble = pods::trouble(view.children.pods_of(component.name()), of_pods).or(refused);
     if let Some(Trouble { reason, message }) = trouble {
         return Gate::Wait { reason: reason.to_owned(), message };
     }
@@ -186,21 +231,30 @@ pub fn approval(view: &View<'_>) -> Gate {
     Gate::wait(
         reasons::AWAITING_APPROVAL,
         format!(
-            "revision {target} waits for an approval: kubectl annotate odooaistack {name} {annotation}={target} --overwrite",
+            "revision {target} waits for an approval: kubectl annotate odooaistack -n {namespace} {name} {annotation}={target} --overwrite",
             target = view.target,
+            namespace = view.stack.namespace,
             name = view.stack.name,
             annotation = annotations::APPROVED_REVISION,
         ),
     )
 }
 
+/// The target's image is known, and this very database is at its schema.
+#[must_use]
+pub fn migrated(view: &View<'_>) -> bool {
+    let known = view.entry().is_some_and(|entry| !entry.schema_heads.is_empty());
+    let volume = view.status.database.as_ref().and_then(|database| database.volume_uid.as_deref());
+    known && volume.is_some() && volume == view.volume.uid.as_deref()
+}
+
 /// The schema is what the target's image needs, as its Job found or made it.
 #[must_use]
 pub fn migration(view: &View<'_>) -> Gate {
-    if view.entry().is_some_and(|entry| !entry.schema_heads.is_empty()) {
+    if migrated(view) {
         return Gate::Open;
     }
-    match migration::progress(view.stack, view.children, view.target, view.now) {
+    match view.progress() {
         Progress::Succeeded(_) => Gate::wait(reasons::MIGRATING, "the result of the migration is recorded"),
         Progress::Start { failure: None, .. } => Gate::wait(reasons::MIGRATING, "the migration is started"),
         Progress::Running { message } => {
@@ -210,7 +264,7 @@ pub fn migration(view: &View<'_>) -> Gate {
                 None => Gate::wait(reasons::MIGRATING, message),
             }
         }
-        Progress::Start { failure: Some(message), .. } | Progress::Pause { failure: message, .. } => {
+        Progress::Start { failure: Some(message), .. } | Progress::Pause { failure: message } => {
             Gate::wait(reasons::MIGRATION_FAILED, message)
         }
         Progress::Refused { reason, message } => Gate::Blocked { reason, message },
@@ -222,7 +276,9 @@ pub fn migration(view: &View<'_>) -> Gate {
 pub fn rules(view: &View<'_>) -> Gate {
     let done = view.status.rules.as_ref().is_some_and(|rules| rules.seeded_disabled);
     let seeded_by_us = view.status.history.iter().any(|entry| entry.rules_empty == Some(true));
-    if done || !seeded_by_us || view.stack.unmanaged_rules == UnmanagedRules::Ignore {
+    // The volume remembers for a stack that was deleted before its gate.
+    let pending = seeded_by_us || view.volume.rules_gate.as_deref() == Some(PENDING);
+    if done || !pending || view.stack.unmanaged_rules == UnmanagedRules::Ignore {
         return Gate::Open;
     }
     Gate::wait(reasons::PROGRESSING, "the automation rules that the application seeded are disabled")

@@ -68,9 +68,10 @@ impl Inputs {
     /// The revision's name: an HMAC, because a plain hash of a weak secret could be guessed.
     #[must_use]
     pub fn revision(&self, key: &[u8]) -> String {
-        let variables: Vec<Value> = self
-            .variables
-            .iter()
+        let mut variables: Vec<_> = self.variables.iter().collect();
+        variables.sort_by_key(|variable| (variable.audience, &variable.name));
+        let variables: Vec<Value> = variables
+            .into_iter()
             .map(|variable| {
                 let (kind, value) = match &variable.value {
                     Content::Literal(value) => ("literal", value),
@@ -80,10 +81,21 @@ impl Inputs {
             })
             .collect();
         let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
-        mac.update(canonical(&json!({"spec": self.spec, "variables": variables})).as_bytes());
+        mac.update(canonical(&json!({"spec": written(&self.spec), "variables": variables})).as_bytes());
         let mut name = hex(&mac.finalize().into_bytes());
         name.truncate(NAME_LENGTH);
         name
+    }
+
+    /// What is stored with the templates: enough to name the revision again under another key. The
+    /// values of Secrets are in the copies.
+    #[must_use]
+    pub fn stored(&self) -> Value {
+        let variables = self.variables.iter().map(|variable| match &variable.value {
+            Content::Literal(value) => json!([variable.audience.prefix(), variable.name, "literal", value]),
+            Content::Secret(_) => json!([variable.audience.prefix(), variable.name, "secret"]),
+        });
+        json!({"spec": written(&self.spec), "variables": variables.collect::<Vec<_>>()})
     }
 
     /// Data of the revision's immutable Secret.
@@ -130,6 +142,30 @@ impl Inputs {
     }
 }
 
+/// What somebody wrote: unset and empty fields count as absent, so that a field which a later
+/// version of the API brings changes no revision.
+#[must_use]
+pub fn written(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(key, value)| (key.clone(), written(value)))
+            .filter(|(_, value)| !is_empty(value))
+            .collect(),
+        Value::Array(items) => items.iter().map(written).collect(),
+        scalar => scalar.clone(),
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        _ => false,
+    }
+}
+
 fn copy_key(variable: &Variable) -> String {
     format!("{}.{}", variable.audience.prefix(), variable.name)
 }
@@ -164,6 +200,16 @@ mod tests {
         let mut changed = inputs("one");
         changed.spec = json!({"images": {"aiService": "a:2"}});
         assert_ne!(revision, changed.revision(b"key"));
+    }
+
+    #[test]
+    fn unset_fields_and_the_order_of_variables_are_no_difference() {
+        let revision = inputs("one").revision(b"key");
+        let mut other = inputs("one");
+        other.variables.reverse();
+        other.spec["model"] = Value::Null;
+        other.spec["worker"] = json!({"queues": []});
+        assert_eq!(other.revision(b"key"), revision);
     }
 
     #[test]

@@ -6,7 +6,9 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use odoo_ai_crds::conditions::reasons;
 use serde::Deserialize;
 
+use super::revision;
 use crate::cluster::cache::Children;
+use crate::labels;
 use crate::stack::build::job;
 pub use crate::stack::build::job::COMPONENT;
 use crate::stack::model::Stack;
@@ -66,12 +68,10 @@ pub enum Progress {
     },
     /// A Job failed; the next one comes later.
     Pause {
-        /// When, from now.
-        after: SignedDuration,
         /// Why it failed.
         failure: String,
     },
-    /// The agent decided that it must not be done.
+    /// The agent decided that it must not be done; it is asked again after [`LONGEST_PAUSE`].
     Refused {
         /// Condition reason.
         reason: String,
@@ -82,42 +82,69 @@ pub enum Progress {
     Succeeded(Box<Report>),
 }
 
-/// Reads the Jobs of `revision`, in the order of their attempts.
+/// Reads the Jobs of `revision` for the database on `volume`; other volumes' and other stacks'
+/// results say nothing about it.
 #[must_use]
-pub fn progress(stack: &Stack, children: &Children, revision: &str, now: Timestamp) -> Progress {
-    let newest = (1..).map_while(|attempt| Some((attempt, children.jobs.get(&name(stack, revision, attempt))?))).last();
+pub fn progress(stack: &Stack, children: &Children, revision: &str, volume: &str, now: Timestamp) -> Progress {
+    let prefix = stack.child(&job::prefix(revision));
+    let number = |name: &str| name.strip_prefix(&prefix)?.parse::<u32>().ok();
+    let newest = children.jobs.iter().filter_map(|(name, job)| Some((number(name)?, job))).max_by_key(|(n, _)| *n);
     let Some((attempt, job)) = newest else {
         return Progress::Start { attempt: 1, failure: None };
     };
-    let report =
-        children.pods_of(COMPONENT).filter(|pod| belongs(pod, job)).filter_map(report_of).max_by_key(|(at, _)| *at);
-    let report = report.map(|(_, report)| report);
-    match (ended(job), report) {
+    let next = |failure| Progress::Start { attempt: attempt + 1, failure };
+    if !is_about(job, &stack.owner.uid, volume) {
+        return next(None);
+    }
+    let name = job.metadata.name.as_deref().unwrap_or_default();
+    let pods = children.pods_of(COMPONENT).filter(|pod| belongs(pod, job));
+    let report = pods.filter_map(report_of).max_by_key(|(at, _)| *at).map(|(_, report)| report);
+    match (ended(job, now), report) {
         (None, report) => Progress::Running { message: running(job, report.as_ref()) },
-        (Some((true, _)), Some(report)) => Progress::Succeeded(Box::new(report)),
+        (Some((true, _)), Some(report)) if report.result == "Succeeded" && !report.schema.heads.is_empty() => {
+            Progress::Succeeded(Box::new(report))
+        }
         // The pod and its message are gone (eviction, a lost node): the Job is idempotent, ask again.
-        (Some((true, _)), None) => Progress::Start { attempt: attempt + 1, failure: None },
-        (Some((false, _)), Some(report)) if report.result == "Refused" => {
-            Progress::Refused { reason: report.reason, message: report.message }
+        (Some((true, at)), _) if at.duration_until(now) >= FIRST_PAUSE => next(None),
+        (Some((true, _)), _) => Progress::Running { message: format!("the result of Job {name} is awaited") },
+        (Some((false, at)), Some(report)) if report.result == "Refused" => {
+            let message = format!("{}; to ask again at once, delete Job {name}", report.message);
+            if at.duration_until(now) >= LONGEST_PAUSE {
+                next(Some(message))
+            } else {
+                Progress::Refused { reason: report.reason, message }
+            }
         }
         (Some((false, at)), report) => {
-            let failure = report.map_or_else(
-                || format!("Job {} failed; see kubectl logs job/{0}", job.metadata.name.as_deref().unwrap_or_default()),
-                |report| report.message,
-            );
+            let failure = report
+                .map_or_else(|| format!("Job {name} failed; see kubectl logs job/{name}"), |report| report.message);
             let pause = (FIRST_PAUSE * 2_i32.saturating_pow(attempt.min(10) - 1)).min(LONGEST_PAUSE);
-            let after = at.duration_until(now);
-            if after >= pause {
-                Progress::Start { attempt: attempt + 1, failure: Some(failure) }
-            } else {
-                Progress::Pause { after: pause - after, failure }
-            }
+            if at.duration_until(now) >= pause { next(Some(failure)) } else { Progress::Pause { failure } }
         }
     }
 }
 
-fn name(stack: &Stack, revision: &str, attempt: u32) -> String {
-    stack.child(&job::suffix(revision, attempt))
+/// Unfinished Jobs of other revisions: they would prepare the schema for what nobody wants any more.
+#[must_use]
+pub fn obsolete(children: &Children, revision: &str) -> Vec<(String, String)> {
+    let other =
+        |job: &Job| revision::label(&job.metadata) != Some(revision) && ended(job, Timestamp::UNIX_EPOCH).is_none();
+    let ours = |job: &Job| {
+        job.metadata.labels.as_ref().and_then(|labels| labels.get(labels::COMPONENT)).map(String::as_str)
+            == Some(COMPONENT)
+    };
+    children
+        .jobs
+        .iter()
+        .filter(|(_, job)| ours(job) && other(job) && job.metadata.deletion_timestamp.is_none())
+        .filter_map(|(name, job)| Some((name.clone(), job.metadata.uid.clone()?)))
+        .collect()
+}
+
+fn is_about(job: &Job, stack_uid: &str, volume: &str) -> bool {
+    let owned = job.metadata.owner_references.iter().flatten().any(|owner| owner.uid == stack_uid);
+    let about = job.metadata.labels.as_ref().and_then(|labels| labels.get(labels::VOLUME)).map(String::as_str);
+    owned && about == Some(volume)
 }
 
 fn running(job: &Job, report: Option<&Report>) -> String {
@@ -129,10 +156,10 @@ fn running(job: &Job, report: Option<&Report>) -> String {
 }
 
 /// Whether the Job ended, well or not, and when.
-fn ended(job: &Job) -> Option<(bool, Timestamp)> {
+fn ended(job: &Job, now: Timestamp) -> Option<(bool, Timestamp)> {
     let conditions = job.status.as_ref()?.conditions.as_ref()?;
     conditions.iter().filter(|condition| condition.status == "True").find_map(|condition| {
-        let at = condition.last_transition_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
+        let at = condition.last_transition_time.as_ref().map_or(now, |time| time.0);
         match condition.type_.as_str() {
             "Complete" => Some((true, at)),
             "Failed" => Some((false, at)),

@@ -2,6 +2,7 @@
 //! gates, what is stored of a revision, its history.
 
 pub mod gates;
+pub mod history;
 pub mod inputs;
 pub mod migration;
 pub mod pods;

@@ -17,7 +17,7 @@ pub struct Trouble {
     pub message: String,
 }
 
-/// The first trouble among `pods` of `revision` (of any, if `None`), newest trouble kinds first.
+/// The first trouble among `pods` of `revision` (of any, if `None`).
 #[must_use]
 pub fn trouble<'a>(pods: impl Iterator<Item = &'a Pod>, revision: Option<&str>) -> Option<Trouble> {
     pods.filter(|pod| revision.is_none() || revision::label(&pod.metadata) == revision)

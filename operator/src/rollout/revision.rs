@@ -50,12 +50,12 @@ pub fn name(stack: &str, revision: &str) -> String {
     format!("{stack}-{revision}")
 }
 
-/// Name suffix of the stored template of a data server, by the hash of its inputs.
+/// Name of a data server's template, by the hash of what the user wrote.
 #[must_use]
-pub fn server_suffix(component: &str, inputs: &Value) -> String {
+pub fn of_server(inputs: &Value) -> String {
     let mut hash = hash(inputs);
     hash.truncate(HASH_LENGTH);
-    format!("{component}-{hash}")
+    hash
 }
 
 /// The intent to keep `stored` under `<stack>-<suffix>`.
@@ -71,6 +71,9 @@ pub fn intent(stack: &Stack, component: &str, suffix: &str, number: i64, stored:
 
 /// Component label of an application revision.
 pub const APPLICATION: &str = "application";
+/// Component label of a data server's stored template: not the server's own, by which its
+/// `StatefulSet` would take it for one of its revisions.
+pub const SERVER: &str = "server-template";
 
 /// Owner reference to a stored revision that exists.
 #[must_use]
@@ -82,7 +85,7 @@ pub fn owner(children: &Children, namespace: &str, name: &str) -> Option<OwnerRe
         name: name.to_owned(),
         uid: meta.uid.clone()?,
         controller: Some(true),
-        block_owner_deletion: Some(true),
+        block_owner_deletion: None,
     })
 }
 
@@ -152,7 +155,7 @@ impl Library {
     }
 }
 
-/// The next `revision` number: one above the highest that the stack has.
+/// The next `revision` number, for the order in which `kubectl` lists them.
 #[must_use]
 pub fn next_number(stored: usize) -> i64 {
     i64::try_from(stored).unwrap_or(i64::MAX - 1) + 1

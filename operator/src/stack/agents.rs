@@ -12,7 +12,7 @@ use crate::cluster::cache::Children;
 use crate::component::{Component, ComponentExt};
 
 /// Longest time for one answer.
-const TIMEOUT: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Answers by pod name; a pod that didn't answer is missing.
 #[derive(Clone, Debug, Default)]
@@ -62,12 +62,6 @@ impl Agents {
         let pods = children.pods_of(Component::AiService.name()).filter(|pod| runs(pod));
         let answers = join_all(pods.map(|pod| ask_one(http, pod))).await;
         Self { answers: answers.into_iter().flatten().collect() }
-    }
-
-    /// Answers given, for tests.
-    #[must_use]
-    pub fn given(answers: impl IntoIterator<Item = (String, Answer)>) -> Self {
-        Self { answers: answers.into_iter().collect() }
     }
 
     /// Why `component` may not be ready yet, if an agent knows.

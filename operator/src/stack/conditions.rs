@@ -1,7 +1,7 @@
 //! The conditions of a stack: one function per condition, all of them plain.
 
 use odoo_ai_crds::conditions::{reasons, types};
-use odoo_ai_crds::stack::Step;
+use odoo_ai_crds::stack::{EvictionPolicy, Step};
 
 use super::decide::{Decision, Roll};
 use super::error::Error;
@@ -69,6 +69,8 @@ fn summary(decision: &Decision, failure: Option<&Error>) -> (Verdict, Verdict, V
         )),
         Decision::Problem(problem) if problem.stalled => stuck(problem.reason, problem.message.clone()),
         Decision::Problem(problem) => working(problem.reason, problem.message.clone()),
+        Decision::Hold(hold) if hold.problem.stalled => stuck(hold.problem.reason, hold.problem.message.clone()),
+        Decision::Hold(hold) => working(hold.problem.reason, hold.problem.message.clone()),
         Decision::Generate(..) => working(reasons::INSTALLING, "keys and passwords are generated".to_owned()),
         Decision::Roll(roll) => match (&roll.position.gate, roll.position.step) {
             (Gate::Open, _) | (_, None) => resting(Verdict::new(
@@ -106,7 +108,17 @@ fn server(seen: &Observed, component: Component) -> Verdict {
     let name = format!("{}-{}", seen.object.metadata.name.as_deref().unwrap_or_default(), component.name());
     let counts = seen.children.stateful_sets.get(&name).map(|set| counts_of_set(set)).unwrap_or_default();
     if let Counts { available: 1.., .. } = counts {
-        return Verdict::new(true, reasons::SERVING, format!("{} accepts connections", component.name()));
+        let policy = seen.object.spec.redis.managed.eviction_policy;
+        return match policy.filter(|policy| component == Component::Redis && *policy != EvictionPolicy::NoEviction) {
+            None => Verdict::new(true, reasons::SERVING, format!("{} accepts connections", component.name())),
+            Some(policy) => Verdict::new(
+                true,
+                reasons::EVICTION_POLICY_UNFIT,
+                format!(
+                    "redis accepts connections, but with {policy} a full Redis drops queued tasks silently: use noeviction"
+                ),
+            ),
+        };
     }
     match crate::rollout::pods::trouble(seen.children.pods_of(component.name()), None) {
         Some(trouble) => Verdict::new(false, trouble.reason, trouble.message),

@@ -3,26 +3,24 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use odoo_ai_crds::conditions::{annotations, reasons};
-use odoo_ai_crds::stack::{
-    DatabaseStatus, HistoryImage, OdooAiStackStatus, RevisionHistory, RevisionResult, RolloutStatus, Step,
-};
+use odoo_ai_crds::stack::{OdooAiStackStatus, Step, UnmanagedRules};
 
 use super::build::application::Schema;
-use super::build::data::{DATABASE, DATABASE_ADMIN, Generated, generated};
-use super::model::{AppSecrets, Stack};
+use super::build::data::{self, DATABASE, DATABASE_ADMIN, Generated, generated};
+use super::model::Stack;
 use super::observe::Observed;
 use super::resolve;
 use super::validate::{self, Problem};
 use crate::cluster::cache::Children;
 use crate::cluster::intent::Key;
 use crate::component::{APPLICATION, Component, ComponentExt};
-use crate::rollout::gates::{Gate, View};
+use crate::rollout::gates::{self, Gate, View, Volume};
 use crate::rollout::inputs::Inputs;
-use crate::rollout::migration::{self, Progress};
-use crate::rollout::revision;
+use crate::rollout::migration::{self, Progress, Report};
 use crate::rollout::steps::{self, Position, TABLE};
+use crate::rollout::{history, revision};
 
 /// What to do now.
 #[derive(Clone, Debug)]
@@ -31,33 +29,57 @@ pub enum Decision {
     Suspended,
     /// Nothing can be done about the spec as it is; what runs keeps running.
     Problem(Problem),
+    /// No revision can be named for now; everything else is kept as the spec wants it.
+    Hold(Box<Hold>),
     /// Secrets that everything else needs are generated first.
     Generate(Box<Stack>, Vec<Generated>),
     /// Bring the stack towards the target revision.
     Roll(Box<Roll>),
 }
 
+/// What is applied in any case: data servers, Services, volumes, and what each component runs.
+#[derive(Clone, Debug)]
+pub struct Base {
+    /// The accepted spec.
+    pub stack: Stack,
+    /// The revision that each application component runs now.
+    pub runs: BTreeMap<Component, String>,
+    /// A new database is being seeded.
+    pub seeding: bool,
+    /// What is to be written on the volume about the rules gate.
+    pub rules_gate: Option<String>,
+    /// Counts the credentials that were proven.
+    pub credentials_generation: i64,
+}
+
+/// A stack whose revision can't be named.
+#[derive(Clone, Debug)]
+pub struct Hold {
+    /// What is applied all the same.
+    pub base: Base,
+    /// Why.
+    pub problem: Problem,
+}
+
 /// A rollout, or the steady state that it ends in.
 #[derive(Clone, Debug)]
 pub struct Roll {
-    /// The accepted spec.
-    pub stack: Stack,
+    /// What is applied in any case.
+    pub base: Base,
     /// The revision's inputs.
     pub inputs: Inputs,
     /// The wanted revision.
     pub target: String,
-    /// What the target's image knows of the schema, once a Job has told.
+    /// What the target's image knows of the schema, once a Job has told and the database is at it.
     pub schema: Option<Schema>,
     /// Where the rollout stands.
     pub position: Position,
-    /// The revision that each application component runs now.
-    pub runs: BTreeMap<Component, String>,
-    /// Number of the migrate Job that is created or kept, while the schema is prepared.
-    pub migrate_attempt: Option<u32>,
+    /// The migrate Job to create: the number of the attempt and the UID of the volume.
+    pub migrate: Option<(u32, String)>,
+    /// Unfinished Jobs of revisions that nobody wants any more: name and UID.
+    pub obsolete_jobs: Vec<(String, String)>,
     /// The seeded rules are to be disabled now.
     pub disable_rules: bool,
-    /// Counts the credentials that were proven.
-    pub credentials_generation: i64,
     /// The status with the intent: written before anything is done.
     pub status: OdooAiStackStatus,
 }
@@ -68,67 +90,162 @@ pub fn decide(seen: &Observed, operator_image: &str) -> Decision {
     if seen.object.spec.suspend {
         return Decision::Suspended;
     }
-    match roll(seen, operator_image) {
-        Ok(decision) => decision,
-        Err(problem) => Decision::Problem(problem),
+    let stack = match accept(seen, operator_image) {
+        Ok(stack) => stack,
+        Err(problem) => return Decision::Problem(problem),
+    };
+    let missing: Vec<_> =
+        generated(&stack).into_iter().filter(|which| !exists(&stack, &seen.children, *which)).collect();
+    if !missing.is_empty() {
+        return Decision::Generate(Box::new(stack), missing);
+    }
+    let named = revision_key(&stack, seen).and_then(|key| {
+        let inputs = resolve::inputs(&seen.object.spec, &stack.app_secrets, &seen.data)?;
+        Ok((inputs.revision(key), inputs))
+    });
+    match named {
+        Ok((target, inputs)) => roll(seen, stack, target, inputs),
+        Err(problem) => {
+            let volume = volume(&stack, &seen.children);
+            let base = base(stack, seen, &seen.status(), &volume, BTreeMap::new());
+            Decision::Hold(Box::new(Hold { base, problem }))
+        }
     }
 }
 
-fn roll(seen: &Observed, operator_image: &str) -> Result<Decision, Problem> {
+fn accept(seen: &Observed, operator_image: &str) -> Result<Stack, Problem> {
     let stack = validate::stack(&seen.object, operator_image)?;
     credentials_kept(&stack, &seen.children)?;
-    let missing: Vec<_> =
-        generated(&stack).into_iter().filter(|which| !exists(&stack, &seen.children, *which)).collect();
-    let Some(key) = seen.revision_key.as_ref().filter(|_| missing.is_empty()) else {
-        return Ok(Decision::Generate(Box::new(stack), missing));
-    };
-    let app_secrets_unread = matches!(&stack.app_secrets, AppSecrets::Generated(name)
-        if seen.data.get(&super::references::Reference::Secret(name.clone())).is_none_or(Option::is_none));
-    if app_secrets_unread {
-        return Ok(Decision::Generate(Box::new(stack), missing));
-    }
-    let inputs = resolve::inputs(&seen.object.spec, &stack.app_secrets, &seen.data)?;
-    let target = inputs.revision(key);
-    let status = intend(seen, &stack, &target);
+    files_fit(&stack, &seen.children)?;
+    Ok(stack)
+}
+
+/// Missing where it was read before the caches knew of it, or where somebody emptied it.
+fn revision_key<'a>(stack: &Stack, seen: &'a Observed) -> Result<&'a [u8], Problem> {
+    seen.revision_key.as_deref().ok_or_else(|| {
+        Problem::missing(
+            reasons::SECRET_KEY_MISSING,
+            format!("Secret {} has no key `key`; restore it from your export", stack.child(data::REVISION_KEY.suffix)),
+        )
+    })
+}
+
+fn roll(seen: &Observed, stack: Stack, target: String, inputs: Inputs) -> Decision {
+    let volume = volume(&stack, &seen.children);
+    let mut status = history::intend(seen.status(), &stack, &target, seen.now);
+    history::notice_volume(&mut status, &volume);
     let annotations = seen.object.metadata.annotations.as_ref();
     let approved = annotations.and_then(|all| all.get(annotations::APPROVED_REVISION)).map(String::as_str);
-    let view = View {
-        stack: &stack,
-        status: &status,
-        approved,
-        children: &seen.children,
-        agents: &seen.agents,
-        target: &target,
-        now: seen.now,
+    let progress = {
+        let view = view(seen, &stack, &status, &target, &volume, approved);
+        (!gates::migrated(&view)).then(|| view.progress())
     };
+    if let Some(Progress::Succeeded(report)) = &progress {
+        history::record(&mut status, &target, Report::clone(report), &volume);
+    }
+    let view = view(seen, &stack, &status, &target, &volume, approved);
     let position = steps::position(&view);
-    let schema = view
-        .entry()
-        .filter(|entry| !entry.schema_heads.is_empty())
-        .map(|entry| Schema { heads: entry.schema_heads.clone(), known: entry.known_revisions.clone() });
-    let migrating = position.step == Some(Step::Migration);
-    let migrate_attempt = match migration::progress(&stack, &seen.children, &target, seen.now) {
-        Progress::Start { attempt, .. } if migrating => Some(attempt),
+    let migrate = match progress {
+        Some(Progress::Start { attempt, .. }) if position.step == Some(Step::Migration) => {
+            volume.uid.clone().map(|uid| (attempt, uid))
+        }
         _ => None,
     };
-    let disable_rules = position.step == Some(Step::RulesGate);
-    let runs = runs(&stack, &seen.children, &target, &position);
-    let credentials_generation =
-        status.database.as_ref().and_then(|database| database.credentials_generation).unwrap_or(1);
-    let mut status = status;
+    let known = view.entry().filter(|_| gates::migrated(&view));
+    let schema = known.map(|entry| Schema { heads: entry.schema_heads.clone(), known: entry.known_revisions.clone() });
+    let reached = TABLE
+        .iter()
+        .filter(|row| position.reached(row.step))
+        .filter_map(|row| Some((row.component.filter(|it| APPLICATION.contains(it))?, target.clone())))
+        .collect();
     advance(&mut status, &position, approved.filter(|approved| *approved == target));
-    Ok(Decision::Roll(Box::new(Roll {
-        stack,
+    let obsolete_jobs = migration::obsolete(&seen.children, &target);
+    let base = base(stack, seen, &status, &volume, reached);
+    Decision::Roll(Box::new(Roll {
+        base,
         inputs,
-        target,
         schema,
+        migrate,
+        obsolete_jobs,
+        disable_rules: position.step == Some(Step::RulesGate),
         position,
-        runs,
-        migrate_attempt,
-        disable_rules,
-        credentials_generation,
         status,
-    })))
+        target,
+    }))
+}
+
+fn view<'a>(
+    seen: &'a Observed,
+    stack: &'a Stack,
+    status: &'a OdooAiStackStatus,
+    target: &'a str,
+    volume: &'a Volume,
+    approved: Option<&'a str>,
+) -> View<'a> {
+    View { stack, status, approved, children: &seen.children, agents: &seen.agents, target, volume, now: seen.now }
+}
+
+/// The database's volume, from the caches.
+fn volume(stack: &Stack, children: &Children) -> Volume {
+    let meta = children.meta(&key(stack, "PersistentVolumeClaim", Component::Database.name()));
+    let annotation = |meta: &ObjectMeta| meta.annotations.as_ref()?.get(annotations::RULES_GATE).cloned();
+    Volume { uid: meta.and_then(|meta| meta.uid.clone()), rules_gate: meta.and_then(annotation) }
+}
+
+/// What runs: `reached` components the target, the others what they have.
+fn base(
+    stack: Stack,
+    seen: &Observed,
+    status: &OdooAiStackStatus,
+    volume: &Volume,
+    mut reached: BTreeMap<Component, String>,
+) -> Base {
+    for component in APPLICATION {
+        if !reached.contains_key(&component) {
+            reached.extend(present(&stack, seen, component).map(|revision| (component, revision)));
+        }
+    }
+    let passed = status.rules.as_ref().is_some_and(|rules| rules.seeded_disabled);
+    let pending = status.history.iter().any(|entry| entry.rules_empty == Some(true));
+    let noted = volume.rules_gate.as_deref() == Some(gates::PENDING);
+    Base {
+        runs: reached,
+        seeding: !passed && (pending || noted) && stack.unmanaged_rules != UnmanagedRules::Ignore,
+        rules_gate: match (passed, pending) {
+            (true, _) => Some(gates::PASSED.to_owned()),
+            (false, true) => Some(gates::PENDING.to_owned()),
+            (false, false) => volume.rules_gate.clone(),
+        },
+        credentials_generation: status.database.as_ref().and_then(|it| it.credentials_generation).unwrap_or(1),
+        stack,
+    }
+}
+
+/// The revision that a component runs: as its workload says, or said when it was last seen.
+fn present(stack: &Stack, seen: &Observed, component: Component) -> Option<String> {
+    let kind = if component.stateful() { "StatefulSet" } else { "Deployment" };
+    let label = seen.children.meta(&key(stack, kind, component.name())).and_then(revision::label);
+    let status = seen.object.status.as_ref();
+    let last = || status?.components.iter().find(|it| it.name == component)?.revision.clone();
+    label.map(str::to_owned).or_else(last)
+}
+
+/// PostgreSQL's files of one major version can't be read by another.
+fn files_fit(stack: &Stack, children: &Children) -> Result<(), Problem> {
+    let volume = key(stack, "PersistentVolumeClaim", Component::Database.name());
+    let annotations = children.meta(&volume).and_then(|meta| meta.annotations.as_ref());
+    let on_disk = annotations.and_then(|all| all.get(annotations::DATABASE_MAJOR_VERSION));
+    let wanted = stack.database.major_version.to_string();
+    match on_disk.filter(|on_disk| **on_disk != wanted) {
+        None => Ok(()),
+        Some(on_disk) => Err(Problem::refused(
+            reasons::REQUIRES_MIGRATION,
+            format!(
+                "the volume {} holds files of PostgreSQL {on_disk} and database.managed.majorVersion is {wanted}: set it to {on_disk}, or make a new stack and restore the data into it",
+                volume.name
+            ),
+        )),
+    }
 }
 
 /// Data without its password is not something to generate a new password for.
@@ -140,7 +257,7 @@ fn credentials_kept(stack: &Stack, children: &Children) -> Result<(), Problem> {
         Some(which) => Err(Problem::refused(
             reasons::CREDENTIALS_LOST,
             format!(
-                "Secret {} is gone while the volume {} with the database exists; restore the Secret from your export, or delete the volume if its data may be lost",
+                "Secret {} is gone while the volume {} with the database exists; restore the Secret from your export. If the data may be lost: delete the StatefulSet {1} and the PersistentVolumeClaim {1}",
                 stack.child(which.suffix),
                 volume.name
             ),
@@ -156,93 +273,12 @@ fn key(stack: &Stack, kind: &str, suffix: &str) -> Key {
     Key { kind: kind.to_owned(), namespace: stack.namespace.clone(), name: stack.child(suffix) }
 }
 
-/// The status with the intent to bring in `target`, and with what a Job has reported since.
-fn intend(seen: &Observed, stack: &Stack, target: &str) -> OdooAiStackStatus {
-    let mut status = seen.status();
-    status.update_revision = Some(target.to_owned());
-    let rolling = status.rollout.as_ref().and_then(|rollout| rollout.revision.as_deref()) == Some(target);
-    let settled = status.current_revision.as_deref() == Some(target);
-    if !rolling && !settled {
-        for entry in &mut status.history {
-            if entry.result == Some(RevisionResult::InProgress) && entry.revision != target {
-                entry.result = Some(RevisionResult::Superseded);
-                entry.completed_at = Some(Time(seen.now));
-            }
-        }
-        status.rollout = Some(RolloutStatus {
-            revision: Some(target.to_owned()),
-            started_at: Some(Time(seen.now)),
-            ..RolloutStatus::default()
-        });
-    } else if settled {
-        status.rollout = None;
-    }
-    if !status.history.iter().any(|entry| entry.revision == target) {
-        let entry = entry(stack, target, seen, &status.history);
-        status.history.insert(0, entry);
-    }
-    record_migration(seen, stack, target, &mut status);
-    status
-}
-
-/// A new history entry. An image that was seen before needs no Job to tell its schema.
-fn entry(stack: &Stack, target: &str, seen: &Observed, history: &[RevisionHistory]) -> RevisionHistory {
-    let images = [(Component::AiService, &stack.images.ai_service), (Component::Dashboard, &stack.images.dashboard)];
-    let same_image = history.iter().find(|old| {
-        !old.schema_heads.is_empty()
-            && old
-                .images
-                .iter()
-                .any(|image| image.name == Component::AiService && image.image == stack.images.ai_service)
-    });
-    RevisionHistory {
-        revision: target.to_owned(),
-        images: images
-            .into_iter()
-            .map(|(name, image)| HistoryImage { name, image: image.clone(), image_id: None })
-            .collect(),
-        schema_heads: same_image.map(|old| old.schema_heads.clone()).unwrap_or_default(),
-        known_revisions: same_image.map(|old| old.known_revisions.clone()).unwrap_or_default(),
-        result: Some(RevisionResult::InProgress),
-        started_at: Some(Time(seen.now)),
-        ..RevisionHistory::default()
-    }
-}
-
-fn record_migration(seen: &Observed, stack: &Stack, target: &str, status: &mut OdooAiStackStatus) {
-    let Some(entry) = status.history.iter_mut().find(|entry| entry.revision == target) else { return };
-    if !entry.schema_heads.is_empty() {
-        return;
-    }
-    if let Progress::Succeeded(report) = migration::progress(stack, &seen.children, target, seen.now) {
-        entry.schema_heads.clone_from(&report.schema.heads);
-        entry.known_revisions.clone_from(&report.schema.known);
-        entry.rules_empty = Some(report.rules_empty);
-        let old = status.database.take().unwrap_or_default();
-        status.database = Some(DatabaseStatus {
-            schema_revision: Some(report.schema.current.join(",")),
-            incarnation: report.incarnation.or(old.incarnation),
-            size_bytes: report.database_bytes.or(old.size_bytes),
-            credentials_generation: old.credentials_generation.or(Some(1)),
-        });
-    }
-}
-
-/// The target where its step has been reached; before that, what the component runs already.
-fn runs(stack: &Stack, children: &Children, target: &str, position: &Position) -> BTreeMap<Component, String> {
-    let mut runs = BTreeMap::new();
-    for row in &TABLE {
-        let Some(component) = row.component.filter(|component| APPLICATION.contains(component)) else { continue };
-        let kind = if component.stateful() { "StatefulSet" } else { "Deployment" };
-        let present = children.meta(&key(stack, kind, component.name())).and_then(revision::label);
-        let wanted = if position.reached(row.step) { Some(target) } else { present };
-        runs.extend(wanted.map(|revision| (component, revision.to_owned())));
-    }
-    runs
-}
-
 /// Moves the status along with the position; an approval that let it pass is counted.
 fn advance(status: &mut OdooAiStackStatus, position: &Position, approved: Option<&str>) {
+    // The rules gate is for the first install: whatever let it pass, it never comes again.
+    if position.step.is_none_or(|step| step > Step::RulesGate) {
+        status.rules.get_or_insert_default().seeded_disabled = true;
+    }
     let Some(rollout) = &mut status.rollout else { return };
     if position.step != Some(Step::Watch) && position.step.is_some() {
         rollout.samples = 0;

@@ -8,7 +8,7 @@ use crate::cluster::apply;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The API server refused or could not be reached.
-    #[error("{0}")]
+    #[error("{}", apply::words(.0))]
     Api(#[from] kube::Error),
     /// A child could not be written.
     #[error(transparent)]
@@ -40,8 +40,10 @@ impl Error {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Apply(apply::Error::Foreign(_)) => reasons::NAME_CONFLICT,
+            Self::Apply(apply::Error::Leftover(_)) => reasons::CLEANING_UP,
             Self::Apply(apply::Error::Api { source, .. }) => match &**source {
-                kube::Error::Api(status) if status.code == 403 || status.code == 422 => reasons::FORBIDDEN,
+                kube::Error::Api(status) if status.code == 403 => reasons::FORBIDDEN,
+                kube::Error::Api(status) if status.code == 400 || status.code == 422 => reasons::INVALID_OBJECT,
                 _ => reasons::UNREACHABLE,
             },
             Self::Api(_) | Self::NotReady | Self::TimedOut | Self::Rules(_) => reasons::UNREACHABLE,

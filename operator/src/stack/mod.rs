@@ -32,11 +32,10 @@ const KIND: &str = "OdooAiStack";
 /// Brings one stack a step closer to its spec.
 ///
 /// # Errors
-/// What kept it from doing so; the conditions say it too.
+/// What kept it from doing so; the conditions say it too, where the API server could be reached.
 pub async fn reconcile(object: Arc<OdooAiStack>, ctx: Arc<Context>) -> Result<Action, Error> {
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
     let Some(seen) = observe::observe(&ctx, &name, &namespace).await? else {
-        ctx.forget(&(namespace, name));
         return Ok(Action::await_change());
     };
     let decision = decide::decide(&seen, &ctx.operator_image);

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{ResourceRequirements, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use odoo_ai_crds::stack::{Environment, Mode, UnmanagedRules};
+use serde_json::Value;
 
 /// A stack whose spec was accepted, with every default resolved.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +35,8 @@ pub struct Stack {
     pub rollout: Rollout,
     /// What happens to seeded rules on a first install.
     pub unmanaged_rules: UnmanagedRules,
+    /// Longest time of a migrate Job, seconds.
+    pub migration_timeout: i32,
     /// The operator's own image: init containers and the sidecar run it.
     pub operator_image: String,
 }
@@ -45,8 +48,8 @@ pub struct Images {
     pub ai_service: String,
     /// The dashboard.
     pub dashboard: String,
-    /// `imagePullPolicy`, `None` for the kubelet's own default.
-    pub pull_policy: Option<String>,
+    /// `imagePullPolicy`.
+    pub pull_policy: String,
     /// Names of pull Secrets.
     pub pull_secrets: Vec<String>,
 }
@@ -64,8 +67,14 @@ pub struct Database {
     pub resources: ResourceRequirements,
     /// Server parameters, name → value.
     pub parameters: BTreeMap<String, String>,
+    /// Major version of PostgreSQL.
+    pub major_version: i32,
     /// Numeric user of the image.
     pub user_id: i64,
+    /// Group of the volume.
+    pub group_id: i64,
+    /// What the user wrote: the stored template is made anew only when this changes.
+    pub inputs: Value,
     /// The stack owns the volume: deleting the stack deletes the data.
     pub delete_with_stack: bool,
 }
@@ -83,6 +92,10 @@ pub struct Redis {
     pub resources: ResourceRequirements,
     /// Numeric user of the image.
     pub user_id: i64,
+    /// Group of the scratch volume.
+    pub group_id: i64,
+    /// What the user wrote: the stored template is made anew only when this changes.
+    pub inputs: Value,
 }
 
 /// The processes of the application.
@@ -137,8 +150,6 @@ pub enum AppSecrets {
 pub struct Rollout {
     /// Whether a new revision waits for a person.
     pub approval: Mode,
-    /// Longest time for one step.
-    pub progress_deadline: i32,
     /// Length of the watch after the last step.
     pub watch_duration: i32,
     /// Time between two samples.

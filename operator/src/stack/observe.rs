@@ -61,7 +61,8 @@ pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Optio
     if object.metadata.deletion_timestamp.is_some() {
         return Ok(None);
     }
-    let children = ctx.caches.children(namespace, name);
+    let mut children = ctx.caches.children(namespace, name);
+    children.compare(namespace, |key| ctx.applier.applied_generation(key));
     let (AppSecrets::Referenced(app) | AppSecrets::Generated(app)) = validate::app_secrets(&object.spec, name);
     let wanted = references::of(&object.spec, &app);
     let secrets: Api<Secret> = Api::namespaced(ctx.client.clone(), namespace);

@@ -57,6 +57,11 @@ pub async fn outcome(
 ) -> Result<Action, Error> {
     let name: Name = (seen.object.namespace().unwrap_or_default(), seen.object.name_any());
     let sample = sample_due(ctx, &name, decision);
+    // The decision is out of date: what would be said of it is too.
+    let done = match done {
+        Err(error) if error.is_conflict() => return Err(error),
+        done => done,
+    };
     let (wanted, transitions) = stack_status::after(&seen, decision, &done, sample);
     let ready = wanted.conditions.iter().any(|c| c.type_ == types::READY && c.status == "True");
     let object = Object { namespace: name.0.clone(), name: name.1.clone() };
@@ -92,11 +97,11 @@ async fn tell(ctx: &Context, object: &OdooAiStack, transitions: &[Transition]) {
 fn again(decision: &Decision) -> Action {
     match decision {
         Decision::Suspended => Action::requeue(RESYNC * 5),
-        Decision::Problem(_) => Action::requeue(RESYNC),
+        Decision::Problem(_) | Decision::Hold(_) => Action::requeue(RESYNC),
         Decision::Generate(..) => Action::requeue(Duration::from_secs(1)),
         Decision::Roll(roll) if roll.settled() => Action::requeue(RESYNC),
         Decision::Roll(roll) if roll.position.step == Some(Step::Watch) => {
-            Action::requeue(Duration::from_secs(u64::from(roll.stack.rollout.watch_period.unsigned_abs())))
+            Action::requeue(Duration::from_secs(u64::from(roll.base.stack.rollout.watch_period.unsigned_abs())))
         }
         Decision::Roll(_) => Action::requeue(PATIENCE),
     }
@@ -105,7 +110,7 @@ fn again(decision: &Decision) -> Action {
 fn sample_due(ctx: &Context, name: &Name, decision: &Decision) -> bool {
     match decision {
         Decision::Roll(roll) if roll.position.step == Some(Step::Watch) => {
-            let period = u64::from(roll.stack.rollout.watch_period.unsigned_abs());
+            let period = u64::from(roll.base.stack.rollout.watch_period.unsigned_abs());
             ctx.pacer.due(name, Duration::from_secs(period))
         }
         _ => {

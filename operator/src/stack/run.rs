@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use kube::runtime::controller::Config;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{Controller, Predicate, PredicateConfig, WatchStreamExt, predicates, reflector, watcher};
@@ -36,8 +36,14 @@ pub async fn run(
     let (stacks, writer) = reflector::store();
     // A status write is no reason to look again; a request by annotation is.
     let wanted = predicates::generation.combine(predicates::annotations);
+    let gone = Arc::clone(&ctx);
     let trigger = watcher(api, watcher::Config::default())
         .default_backoff()
+        .inspect_ok(move |event| {
+            if let watcher::Event::Delete(stack) = event {
+                gone.forget(&(stack.namespace().unwrap_or_default(), stack.name_any()));
+            }
+        })
         .reflect(writer)
         .touched_objects()
         .predicate_filter(wanted, PredicateConfig::default());
@@ -48,6 +54,7 @@ pub async fn run(
         .watches_stream(streams.jobs, |child| owner(&child))
         .watches_stream(streams.pods, |child| owner(&child))
         .watches_stream(streams.services, |child| owner(&child))
+        .watches_stream(streams.accounts, |child| owner(&child))
         .watches_stream(streams.claims, |child| owner(&child))
         .watches_stream(streams.revisions, |child| owner(&child))
         .watches_stream(streams.secrets, referring(stacks.clone(), Reference::Secret))

@@ -52,13 +52,17 @@ fn next(seen: &Observed, decision: &Decision, applied: Applied, sample: bool) ->
     wanted.observed_generation = Some(seen.generation());
     match decision {
         Decision::Suspended | Decision::Problem(_) => {}
+        Decision::Hold(hold) => {
+            wanted.effective = Some(effective(&hold.base.stack, seen));
+            wanted.components = components(&hold.base.stack, &seen.children);
+        }
         Decision::Generate(stack, _) => {
             wanted.effective = Some(effective(stack, seen));
         }
         Decision::Roll(roll) => {
-            wanted.effective = Some(effective(&roll.stack, seen));
-            wanted.components = components(&roll.stack, &seen.children);
-            wanted.urls = Some(urls(&roll.stack));
+            wanted.effective = Some(effective(&roll.base.stack, seen));
+            wanted.components = components(&roll.base.stack, &seen.children);
+            wanted.urls = Some(urls(&roll.base.stack));
             if applied.rules_disabled.is_some() {
                 wanted.rules.get_or_insert_default().seeded_disabled = true;
             }

@@ -3,16 +3,21 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::ResourceRequirements;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::{Resource, ResourceExt};
 use odoo_ai_crds::common::Resources;
 use odoo_ai_crds::conditions::reasons;
 use odoo_ai_crds::stack::{
-    DatabaseType, DeletionPolicy, Environment, LogLevel, Mode, OdooAiStack, OdooAiStackSpec, PodSettings, RedisType,
-    UnmanagedRules,
+    DatabaseType, DeletionPolicy, Environment, LogLevel, Mode, OdooAiStack, OdooAiStackSpec, PodSettings, PullPolicy,
+    RedisType, UnmanagedRules,
 };
+
+use serde_json::json;
 
 use super::build::pod;
 use super::model::{AppSecrets, Component, Components, Database, Images, Redis, Rollout, Stack};
+use crate::cluster::covers::quantity;
+use crate::rollout::inputs::written;
 
 /// Longest name of a stack: `<name>-migrate-<revision>-<attempt>` must be a label value.
 const NAME_LIMIT: usize = 40;
@@ -65,7 +70,7 @@ pub fn stack(object: &OdooAiStack, operator_image: &str) -> Result<Stack, Proble
         images: Images {
             ai_service: spec.images.ai_service.clone(),
             dashboard: spec.images.dashboard.clone(),
-            pull_policy: spec.images.pull_policy.map(|policy| policy.to_string()),
+            pull_policy: spec.images.pull_policy.unwrap_or(PullPolicy::IfNotPresent).to_string(),
             pull_secrets: spec.images.pull_secrets.iter().map(|reference| reference.name.clone()).collect(),
         },
         database: database(spec),
@@ -74,6 +79,7 @@ pub fn stack(object: &OdooAiStack, operator_image: &str) -> Result<Stack, Proble
         settings: settings(spec),
         rollout: rollout(spec),
         unmanaged_rules: spec.rules.unmanaged.unwrap_or(UnmanagedRules::Disable),
+        migration_timeout: spec.migrations.timeout_seconds.unwrap_or(1800),
         operator_image: operator_image.to_owned(),
         name,
     })
@@ -113,8 +119,11 @@ pub fn ignored(spec: &OdooAiStackSpec) -> Vec<&'static str> {
         ("ingress", spec.ingress.is_some()),
         ("rollout.checks", !rollout.checks.is_empty()),
         ("rollout.rollback", rollout.rollback.is_some()),
+        ("rollout.healthCheck.failureThreshold", rollout.health_check.failure_threshold.is_some()),
         ("rollout.progressDeadlineSeconds", rollout.progress_deadline_seconds.is_some()),
-        ("migrations", spec.migrations != odoo_ai_crds::stack::Migrations::default()),
+        ("migrations.policy", spec.migrations.policy.is_some()),
+        ("migrations.backup", spec.migrations.backup.is_some() || spec.migrations.backup_ref.is_some()),
+        ("migrations.backwardCompatible", !spec.migrations.backward_compatible.is_empty()),
     ]
     .into_iter()
     .filter_map(|(field, set)| set.then_some(field))
@@ -123,14 +132,24 @@ pub fn ignored(spec: &OdooAiStackSpec) -> Vec<&'static str> {
 
 fn database(spec: &OdooAiStackSpec) -> Database {
     let managed = &spec.database.managed;
-    let major = managed.major_version.unwrap_or(17);
+    let major_version = managed.major_version.unwrap_or(17);
+    let user_id = managed.security.run_as_user.unwrap_or(999);
     Database {
-        image: managed.image.clone().unwrap_or_else(|| format!("postgres:{major}")),
+        major_version,
+        group_id: managed.security.fs_group.unwrap_or(user_id),
+        inputs: written(&json!({
+            "image": managed.image,
+            "majorVersion": managed.major_version,
+            "resources": managed.resources,
+            "parameters": managed.parameters,
+            "security": managed.security,
+        })),
+        image: managed.image.clone().unwrap_or_else(|| format!("postgres:{major_version}")),
         storage_size: managed.storage.size.clone().unwrap_or_else(|| "10Gi".to_owned()),
         storage_class: managed.storage.storage_class_name.clone(),
         resources: resources(&managed.resources, pod::resources("100m", "256Mi", "512Mi")),
         parameters: managed.parameters.clone(),
-        user_id: managed.security.run_as_user.unwrap_or(999),
+        user_id,
         delete_with_stack: managed.deletion_policy == Some(DeletionPolicy::Delete),
     }
 }
@@ -139,12 +158,21 @@ fn redis(spec: &OdooAiStackSpec) -> Redis {
     let managed = &spec.redis.managed;
     let max_memory_mib = managed.max_memory_mib.unwrap_or(256);
     let limit = format!("{}Mi", max_memory_mib + max_memory_mib / 2);
+    let user_id = managed.security.run_as_user.unwrap_or(999);
     Redis {
+        group_id: managed.security.fs_group.unwrap_or(user_id),
+        inputs: written(&json!({
+            "image": managed.image,
+            "maxMemoryMiB": managed.max_memory_mib,
+            "evictionPolicy": managed.eviction_policy,
+            "resources": managed.resources,
+            "security": managed.security,
+        })),
         image: managed.image.clone().unwrap_or_else(|| "redis:7".to_owned()),
         max_memory_mib,
         eviction_policy: managed.eviction_policy.map_or("noeviction", |policy| policy.as_str()).to_owned(),
         resources: resources(&managed.resources, pod::resources("50m", "64Mi", &limit)),
-        user_id: managed.security.run_as_user.unwrap_or(999),
+        user_id,
     }
 }
 
@@ -188,18 +216,30 @@ fn component(replicas: Option<i32>, settings: &PodSettings, user: i64, default: 
     }
 }
 
-/// The user's amounts win one by one; what is unset keeps its default.
+/// The user's amounts win one by one; what is unset keeps its default, unless that would be a
+/// request above the limit: then it follows the user's amount.
 fn resources(wanted: &Resources, default: ResourceRequirements) -> ResourceRequirements {
     let wanted = wanted.to_requirements();
-    let merge = |mut base: BTreeMap<_, _>, over: Option<BTreeMap<_, _>>| {
-        base.extend(over.unwrap_or_default());
-        base
-    };
-    ResourceRequirements {
-        requests: default.requests.map(|base| merge(base, wanted.requests)),
-        limits: default.limits.map(|base| merge(base, wanted.limits)),
-        claims: None,
+    let (wanted_requests, wanted_limits) = (wanted.requests.unwrap_or_default(), wanted.limits.unwrap_or_default());
+    let mut requests = default.requests.unwrap_or_default();
+    let mut limits = default.limits.unwrap_or_default();
+    for (name, limit) in &wanted_limits {
+        if let Some(request) = requests.get_mut(name).filter(|request| above(request, limit)) {
+            *request = limit.clone();
+        }
     }
+    for (name, request) in &wanted_requests {
+        if let Some(limit) = limits.get_mut(name).filter(|limit| above(request, limit)) {
+            *limit = request.clone();
+        }
+    }
+    requests.extend(wanted_requests);
+    limits.extend(wanted_limits);
+    ResourceRequirements { requests: Some(requests), limits: Some(limits), claims: None }
+}
+
+fn above(left: &Quantity, right: &Quantity) -> bool {
+    matches!((quantity(&left.0), quantity(&right.0)), (Some(left), Some(right)) if left > right)
 }
 
 /// uvicorn and celery agree on these four.
@@ -232,10 +272,28 @@ fn rollout(spec: &OdooAiStackSpec) -> Rollout {
     let watch_duration = check.duration_seconds.unwrap_or(if local { 10 } else { 120 });
     Rollout {
         approval: spec.rollout.approval.unwrap_or(if local { Mode::Automatic } else { Mode::Manual }),
-        progress_deadline: spec.rollout.progress_deadline_seconds.unwrap_or(600),
         watch_duration,
         watch_period: check.period_seconds.unwrap_or(5).min(watch_duration),
         failure_threshold: check.failure_threshold.unwrap_or(3),
         history_limit: spec.rollout.revision_history_limit.unwrap_or(10),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use odoo_ai_crds::common::ResourceAmounts;
+
+    #[test]
+    fn one_amount_alone_never_makes_a_request_above_its_limit() {
+        let memory = |memory: &str| ResourceAmounts { memory: Some(memory.to_owned()), ..ResourceAmounts::default() };
+        let default = || pod::resources("50m", "384Mi", "768Mi");
+        let of = |map: Option<BTreeMap<String, Quantity>>| map.and_then(|map| Some(map.get("memory")?.0.clone()));
+        let small = Resources { limits: memory("256Mi"), ..Resources::default() };
+        let small = resources(&small, default());
+        assert_eq!((of(small.requests), of(small.limits)), (Some("256Mi".to_owned()), Some("256Mi".to_owned())));
+        let large = Resources { requests: memory("1Gi"), ..Resources::default() };
+        let large = resources(&large, default());
+        assert_eq!((of(large.requests), of(large.limits)), (Some("1Gi".to_owned()), Some("1Gi".to_owned())));
     }
 }

@@ -47,6 +47,8 @@ pub(crate) struct World {
     pub(crate) enabled_rules: usize,
     /// How often the rules gate ran.
     pub(crate) gate_runs: usize,
+    /// What a migrate Job reports.
+    pub(crate) report: String,
     /// Writes after which the operator dies, once.
     pub(crate) crash_after: Option<usize>,
     now: Timestamp,
@@ -85,6 +87,7 @@ impl World {
             writes: Vec::new(),
             enabled_rules: 0,
             gate_runs: 0,
+            report: MIGRATED.to_owned(),
             crash_after: None,
             now: Timestamp::from_second(1_790_000_000).expect("a valid time"),
             uids: 0,
@@ -95,6 +98,16 @@ impl World {
     pub(crate) fn edit(&mut self, change: impl FnOnce(&mut OdooAiStack)) {
         change(&mut self.stack);
         self.stack.metadata.generation = self.stack.metadata.generation.map(|generation| generation + 1);
+    }
+
+    /// `kubectl delete` without the children, and `kubectl apply` again: a new UID and no status.
+    pub(crate) fn recreate(&mut self) {
+        self.uids += 1;
+        self.stack.metadata.uid = Some(format!("uid-of-stack-{}", self.uids));
+        self.stack.metadata.generation = Some(1);
+        self.stack.status = None;
+        let children = self.objects.values_mut();
+        children.filter_map(|it| it["metadata"].as_object_mut()).for_each(|it| drop(it.remove("ownerReferences")));
     }
 
     /// One reconcile; `sample`: a sample of the watch is due.
@@ -118,6 +131,10 @@ impl World {
                 }
             }
             Decision::Roll(roll) => {
+                for (name, _) in &roll.obsolete_jobs {
+                    self.count(format!("delete {name}"))?;
+                    self.objects.remove(&key("Job", name));
+                }
                 for intent in assemble::assemble(roll, &seen) {
                     self.write(&intent)?;
                 }
@@ -125,6 +142,11 @@ impl World {
                     self.enabled_rules = 0;
                     self.gate_runs += 1;
                     applied.rules_disabled = Some(45);
+                }
+            }
+            Decision::Hold(hold) => {
+                for intent in assemble::hold(&hold.base, &seen) {
+                    self.write(&intent)?;
                 }
             }
             Decision::Suspended | Decision::Problem(_) => {}
@@ -187,11 +209,16 @@ impl World {
                 let condition =
                     json!({"type": "Complete", "status": "True", "lastTransitionTime": self.now.to_string()});
                 object["status"] = json!({"conditions": [condition]});
-                let pod = job_pod(key, object, MIGRATED);
+                let pod = job_pod(key, object, &self.report);
                 self.objects.insert(self::key("Pod", &format!("{}-pod", key.name)), pod);
             }
             _ => {}
         }
+    }
+
+    /// The Job with the highest name.
+    pub(crate) fn newest_job(&self) -> Key {
+        self.objects.keys().filter(|key| key.kind == "Job").max().cloned().unwrap_or_else(|| key("Job", ""))
     }
 
     /// Status of a condition.
@@ -274,7 +301,7 @@ impl World {
                 "StatefulSet" => drop(children.stateful_sets.insert(name, typed::<StatefulSet>(value))),
                 "Job" => drop(children.jobs.insert(name, typed::<Job>(value))),
                 "Pod" => drop(children.pods.insert(name, typed::<Pod>(value))),
-                _ if value["metadata"]["labels"].is_object() => {
+                kind if kind == "Secret" || value["metadata"]["labels"].is_object() => {
                     let meta = serde_json::from_value(value["metadata"].clone()).expect("metadata");
                     children.metadata.insert(key.clone(), meta);
                 }

@@ -109,9 +109,7 @@ impl Room {
 
     pub(crate) fn service(&self) -> Intent {
         let port = json!({"name": "http", "port": 80, "protocol": "TCP", "targetPort": 8080});
-        Intent::apply(
-            &self.object::<Service>("web", &json!({"spec": {"selector": {"app": "app"}, "ports": [port]}})),
-        )
+        Intent::apply(&self.object::<Service>("web", &json!({"spec": {"selector": {"app": "app"}, "ports": [port]}})))
     }
 
     pub(crate) fn claim(&self) -> Intent {

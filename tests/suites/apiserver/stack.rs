@@ -6,16 +6,18 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, PodTemplateSpec, Secret};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, PersistentVolumeClaim, Pod, PodTemplateSpec, ResourceQuota, Secret, Service,
+};
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
-use odoo_ai_crds::stack::OdooAiStack;
 use odoo_ai_operator::cluster::FIELD_MANAGER;
+use odoo_ai_tests::wait_for;
 use serde_json::{Value, json};
 
 use crate::crds::server;
 use crate::requests::Requests;
-use crate::stage::{STACK, Stage, value};
+use crate::stage::{Stage, value};
 
 async fn stage(namespace: &str, edit: impl FnOnce(&mut Value)) -> Result<(Stage, Requests)> {
     let server = server().await?;
@@ -35,6 +37,8 @@ fn everything(stack: &mut Value) {
             "env": [{"name": "OWN", "value": "1"}],
         })
     };
+    // The longest name that there is: the names of children and their labels must still fit.
+    stack["metadata"]["name"] = json!("a".repeat(40));
     let spec = &mut stack["spec"];
     for (component, cpu) in [("aiService", "0.1"), ("worker", "1000m"), ("beat", "0.05"), ("dashboard", "100m")] {
         spec[component] = pod(cpu);
@@ -103,7 +107,8 @@ async fn versions(stage: &Stage) -> Result<BTreeSet<String>> {
 async fn all_kinds_are_ours(stage: &Stage, requests: &Requests) -> Result<()> {
     let children = stage.children().await?;
     let kinds: BTreeSet<_> = children.iter().filter_map(|child| Some(child.types.as_ref()?.kind.as_str())).collect();
-    let wanted = ["ControllerRevision", "Deployment", "Job", "PersistentVolumeClaim", "Pod", "Secret", "Service", "StatefulSet"];
+    let wanted =
+        ["ControllerRevision", "Deployment", "Job", "PersistentVolumeClaim", "Pod", "Secret", "Service", "StatefulSet"];
     assert_eq!(kinds, BTreeSet::from(wanted));
     for child in children.iter().filter(|child| child.types.as_ref().is_some_and(|types| types.kind != "Pod")) {
         for entry in child.managed_fields().iter().filter(|entry| entry.subresource.is_none()) {
@@ -160,6 +165,14 @@ async fn the_controller_comes_to_rest() -> Result<()> {
     stage.edit(&json!({"worker": {"replicas": 2}})).await?;
     stage.until_ready().await?;
     assert_eq!(requests.writes().iter().filter(|line| line.contains("deployments")).count(), 1);
+    // Of the user's Secrets only the metadata are watched, and that wakes it, too.
+    let key = Patch::Merge(json!({"stringData": {"apiKey": "another"}}));
+    stage.api::<Secret>().patch("anthropic", &PatchParams::default(), &key).await?;
+    wait_for("a revision with the new key", Duration::from_secs(10), || async {
+        Ok((stage.stack().await?.status.unwrap_or_default().history.len() == 2).then_some(()))
+    })
+    .await?;
+    stage.until_ready().await?;
     controller.abort();
     Ok(())
 }
@@ -179,7 +192,7 @@ async fn drift_is_put_back_by_one_write_and_what_others_add_stays() -> Result<()
     let (stage, requests) = stage("astray", |_| {}).await?;
     stage.run_to_the_end().await?;
     stage.reconcile().await?;
-    let worker = format!("{STACK}-worker");
+    let worker = format!("{}-worker", stage.name);
     let container = json!({"name": "worker", "image": "evil:1", "env": [{"name": "THEIRS", "value": "x"}]});
     let patch = json!({"spec": {"template": {"spec": {"containers": [container]}}}, "metadata": {"annotations": {"note": "x"}}});
     stage.api::<Deployment>().patch(&worker, &PatchParams::default(), &Patch::Strategic(patch)).await?;
@@ -250,11 +263,7 @@ async fn a_stack_that_was_deleted_and_made_anew_keeps_its_data() -> Result<()> {
     };
     let before = secrets(stage.ours().await?);
     assert_eq!(before.len(), 5);
-    let mut again = stage.stack().await?;
-    stage.api::<OdooAiStack>().delete(STACK, &DeleteParams::default()).await?;
-    again.metadata = kube::api::ObjectMeta { name: again.metadata.name, ..kube::api::ObjectMeta::default() };
-    again.status = None;
-    let again = stage.api::<OdooAiStack>().create(&PostParams::default(), &again).await?;
+    let again = stage.replace().await?;
     stage.reconcile().await?;
     stage.collect_garbage().await?;
     stage.run_to_the_end().await?;
@@ -273,11 +282,7 @@ async fn a_stack_that_was_deleted_and_made_anew_keeps_its_data() -> Result<()> {
 async fn the_job_of_a_deleted_predecessor_is_not_believed() -> Result<()> {
     let (stage, _) = stage("belief", |_| {}).await?;
     stage.run_to_the_end().await?;
-    let mut again = stage.stack().await?;
-    stage.api::<OdooAiStack>().delete(STACK, &DeleteParams::default()).await?;
-    again.metadata = kube::api::ObjectMeta { name: again.metadata.name, ..kube::api::ObjectMeta::default() };
-    again.status = None;
-    stage.api::<OdooAiStack>().create(&PostParams::default(), &again).await?;
+    stage.replace().await?;
     for _ in 0..3 {
         stage.reconcile().await?;
     }
@@ -288,11 +293,78 @@ async fn the_job_of_a_deleted_predecessor_is_not_believed() -> Result<()> {
     Ok(())
 }
 
+/// What is left, by kind, when a stack is gone and the garbage collector was there.
+async fn left(stage: &Stage) -> Result<Vec<String>> {
+    stage.delete().await?;
+    stage.collect_garbage().await?;
+    let children = stage.children().await?;
+    let kinds = children.iter().filter_map(|child| Some(child.types.as_ref()?.kind.clone()));
+    let mut kinds: Vec<_> = kinds.collect();
+    kinds.sort();
+    Ok(kinds)
+}
+
+const DATA: [&str; 7] =
+    ["PersistentVolumeClaim", "PersistentVolumeClaim", "Secret", "Secret", "Secret", "Secret", "Secret"];
+
+#[tokio::test]
+async fn data_and_keys_outlive_the_stack_and_nothing_else_does() -> Result<()> {
+    let (stage, _) = stage("outlive", |_| {}).await?;
+    stage.run_to_the_end().await?;
+    assert_eq!(left(&stage).await?, DATA);
+    Ok(())
+}
+
+#[tokio::test]
+async fn data_and_keys_go_with_the_stack_only_as_long_as_it_says_so() -> Result<()> {
+    let deletion = |policy: &str| json!({"database": {"managed": {"deletionPolicy": policy}}});
+    let (first, _) =
+        stage("delete", |stack| stack["spec"]["database"]["managed"]["deletionPolicy"] = json!("Delete")).await?;
+    first.run_to_the_end().await?;
+    // Changing one's mind is a change of owners, also for Secrets that were created once.
+    first.edit(&deletion("Retain")).await?;
+    first.run_to_the_end().await?;
+    assert_eq!(left(&first).await?, DATA);
+    let (second, _) = stage("retain", |_| {}).await?;
+    second.run_to_the_end().await?;
+    second.edit(&deletion("Delete")).await?;
+    second.run_to_the_end().await?;
+    // The protection of claims waits for a controller that isn't there.
+    for claim in second.ours::<PersistentVolumeClaim>().await? {
+        let none = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+        second.api::<PersistentVolumeClaim>().patch(&claim.name_any(), &PatchParams::default(), &none).await?;
+    }
+    assert_eq!(left(&second).await?, Vec::<String>::new());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_quota_that_refuses_is_named_and_waited_for() -> Result<()> {
+    let (stage, _) = stage("quota", |_| {}).await?;
+    let hard = json!({"count/statefulsets.apps": "1"});
+    let quota = json!({"metadata": {"name": "small"}, "spec": {"hard": hard}});
+    let quotas = stage.api::<ResourceQuota>();
+    quotas.create(&PostParams::default(), &serde_json::from_value(quota)?).await?;
+    let status = Patch::Merge(json!({"status": {"hard": hard, "used": {"count/statefulsets.apps": "0"}}}));
+    quotas.patch_status("small", &PatchParams::default(), &status).await?;
+    let mut last = Ok(());
+    for _ in 0..4 {
+        last = stage.reconcile().await;
+    }
+    assert!(last.is_err());
+    let ready = stage.condition("Ready").await?;
+    assert!(ready.starts_with("False Forbidden StatefulSet quota/odoo-ai-redis"), "{ready}");
+    assert!(ready.contains("exceeded quota: small"), "{ready}");
+    assert!(stage.condition("Stalled").await?.starts_with("False"), "it may go away");
+    quotas.delete("small", &DeleteParams::default()).await?;
+    stage.run_to_the_end().await
+}
+
 #[tokio::test]
 async fn a_foreign_object_stalls_the_stack_and_says_which() -> Result<()> {
     let (stage, _) = stage("taken", |_| {}).await?;
     let service = json!({"metadata": {"name": "odoo-ai-redis"}, "spec": {"ports": [{"port": 1}]}});
-    let services = stage.api::<k8s_openapi::api::core::v1::Service>();
+    let services = stage.api::<Service>();
     services.create(&PostParams::default(), &serde_json::from_value(service)?).await?;
     let mut last = Ok(());
     for _ in 0..4 {

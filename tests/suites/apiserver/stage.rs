@@ -10,14 +10,14 @@ use futures::StreamExt;
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
-use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Resource, ResourceExt};
 use odoo_ai_crds::stack::OdooAiStack;
 use odoo_ai_operator::backoff::Backoff;
 use odoo_ai_operator::cluster::apply::Applier;
-use odoo_ai_operator::cluster::covers::covers;
 use odoo_ai_operator::cluster::cache::{Caches, Events as Watch, Scope, Streams};
+use odoo_ai_operator::cluster::covers::covers;
 use odoo_ai_operator::cluster::events::Events;
 use odoo_ai_operator::context::{Context, Pacer};
 use odoo_ai_operator::labels;
@@ -34,9 +34,6 @@ use tokio::task::JoinHandle;
 
 use crate::crds::restricted_namespace;
 
-/// Name of the sample's stack.
-pub(crate) const STACK: &str = "odoo-ai";
-
 /// What the migrate Job reports.
 const MIGRATED: &str = r#"{"version":1,"result":"Succeeded","reason":"Bootstrapped","message":"done",
     "schema":{"heads":["003"],"known":["001","002","003"],"current":["003"]},"incarnation":"1/2","rulesEmpty":true}"#;
@@ -44,6 +41,8 @@ const MIGRATED: &str = r#"{"version":1,"result":"Succeeded","reason":"Bootstrapp
 /// A stack in a namespace, and an operator that cares for it.
 pub(crate) struct Stage {
     pub(crate) namespace: String,
+    /// Name of the stack.
+    pub(crate) name: String,
     /// Everybody else's client.
     pub(crate) others: Client,
     operator: Client,
@@ -79,11 +78,12 @@ impl Stage {
         // The shortest watch that there is.
         stack["spec"]["rollout"] = json!({"healthCheck": {"durationSeconds": 1, "periodSeconds": 1}});
         edit(&mut stack);
+        let name = stack["metadata"]["name"].as_str().context("a name")?.to_owned();
         let stacks: Api<OdooAiStack> = Api::namespaced(others.clone(), namespace);
         stacks.create(&PostParams::default(), &serde_json::from_value(stack)?).await?;
         let rules = rules_api().await?;
         let (ctx, watches) = start(&operator, namespace, rules)?;
-        Ok(Self { namespace: namespace.to_owned(), others, operator, ctx, watches, rules })
+        Ok(Self { namespace: namespace.to_owned(), name, others, operator, ctx, watches, rules })
     }
 
     /// Another operator, which knows nothing.
@@ -105,7 +105,7 @@ impl Stage {
 
     /// The stack as it is now.
     pub(crate) async fn stack(&self) -> Result<OdooAiStack> {
-        Ok(self.api().get(STACK).await?)
+        Ok(self.api().get(&self.name).await?)
     }
 
     /// Objects of a kind, as everybody sees them.
@@ -116,8 +116,23 @@ impl Stage {
     /// Somebody changes the stack's spec.
     pub(crate) async fn edit(&self, spec: &Value) -> Result<()> {
         let patch = Patch::Merge(json!({"spec": spec}));
-        self.api::<OdooAiStack>().patch(STACK, &PatchParams::default(), &patch).await?;
+        self.api::<OdooAiStack>().patch(&self.name, &PatchParams::default(), &patch).await?;
         Ok(())
+    }
+
+    /// Somebody deletes the stack; nobody waits for its children.
+    pub(crate) async fn delete(&self) -> Result<()> {
+        self.api::<OdooAiStack>().delete(&self.name, &DeleteParams::background()).await?;
+        Ok(())
+    }
+
+    /// Somebody deletes the stack and makes the same again.
+    pub(crate) async fn replace(&self) -> Result<OdooAiStack> {
+        let mut again = self.stack().await?;
+        self.delete().await?;
+        again.metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
+        again.status = None;
+        Ok(self.api().create(&PostParams::default(), &again).await?)
     }
 
     /// Status and words of a condition.
@@ -217,7 +232,11 @@ impl Stage {
     /// Writes a status, where it isn't so already.
     async fn status<K>(&self, object: &K, status: &Value) -> Result<()>
     where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Serialize + std::fmt::Debug,
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + DeserializeOwned
+            + Serialize
+            + std::fmt::Debug,
     {
         if covers(&value(object)["status"], status) {
             return Ok(());
@@ -233,7 +252,7 @@ impl Stage {
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
     {
-        let children = ListParams::default().labels(&format!("{}={STACK}", labels::STACK));
+        let children = ListParams::default().labels(&format!("{}={}", labels::STACK, self.name));
         Ok(self.api::<K>().list(&children).await?.items)
     }
 
@@ -244,7 +263,8 @@ impl Stage {
             let api: Api<DynamicObject> = Api::namespaced_with(self.others.clone(), &self.namespace, &kind);
             let list = api.list(&ListParams::default().labels(labels::STACK)).await?;
             all.extend(list.items.into_iter().map(|mut object| {
-                object.types = Some(kube::api::TypeMeta { api_version: kind.api_version.clone(), kind: kind.kind.clone() });
+                object.types =
+                    Some(kube::api::TypeMeta { api_version: kind.api_version.clone(), kind: kind.kind.clone() });
                 object
             }));
         }
@@ -257,9 +277,12 @@ impl Stage {
         loop {
             let children = self.children().await?;
             let mut alive: Vec<_> = children.iter().filter_map(ResourceExt::uid).collect();
-            alive.extend(self.api::<OdooAiStack>().list(&ListParams::default()).await?.iter().filter_map(ResourceExt::uid));
+            alive.extend(
+                self.api::<OdooAiStack>().list(&ListParams::default()).await?.iter().filter_map(ResourceExt::uid),
+            );
             let orphan = |child: &&DynamicObject| {
-                !child.owner_references().is_empty()
+                child.metadata.deletion_timestamp.is_none()
+                    && !child.owner_references().is_empty()
                     && child.owner_references().iter().all(|owner| !alive.contains(&owner.uid))
             };
             let orphans: Vec<_> = children.iter().filter(orphan).collect();
@@ -351,7 +374,8 @@ async fn rules_api() -> Result<SocketAddr> {
         while let Ok((mut connection, _)) = listener.accept().await {
             let mut request = [0; 4096];
             let _ = connection.read(&mut request).await;
-            let answer = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\nconnection: close\r\n\r\n[]";
+            let answer =
+                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\nconnection: close\r\n\r\n[]";
             let _ = connection.write_all(answer.as_bytes()).await;
         }
     });

@@ -23,7 +23,13 @@ fn say(object: &mut OdooAiStack, message: &str) {
     let generation = object.metadata.generation.unwrap_or_default();
     let status = object.status.get_or_insert_default();
     status.observed_generation = Some(generation);
-    status::set(&mut status.conditions, "Ready", &Verdict::new(false, "Progressing", message), generation, Timestamp::now());
+    status::set(
+        &mut status.conditions,
+        "Ready",
+        &Verdict::new(false, "Progressing", message),
+        generation,
+        Timestamp::now(),
+    );
 }
 
 fn is_conflict(error: &kube::Error) -> bool {
@@ -88,7 +94,7 @@ async fn a_reconcile_loses_nothing_that_happens_meanwhile() -> Result<()> {
     let annotate = async {
         for count in 0..40 {
             let patch = Patch::Merge(json!({"metadata": {"annotations": {"count": count.to_string()}}}));
-            api.patch(crate::stage::STACK, &PatchParams::default(), &patch).await?;
+            api.patch(&stage.name, &PatchParams::default(), &patch).await?;
             tokio::time::sleep(std::time::Duration::from_millis(25)).await;
         }
         anyhow::Ok(())

@@ -1,7 +1,7 @@
 //! The first install: in which order it comes up.
 
 use std::fmt::Write;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use odoo_ai_tests::wait_for;
@@ -15,17 +15,17 @@ const READY: u64 = 300;
 
 /// Applies the local sample and waits until it is Ready; the remark says how long that took.
 pub(crate) async fn comes_up(room: &Room, recorder: &Recorder) -> Result<String> {
-    let began = recorder.elapsed();
+    let began = Instant::now();
     room.apply(&sample("local.yaml")?).await?;
     let seen_off = rules_when_the_worker_is_created(room, recorder);
     let (ready, rules) = tokio::join!(room.wait_ready(READY), seen_off);
-    let took = recorder.elapsed() - began;
+    let took = began.elapsed().as_secs_f64();
     if let (Err(ready), Err(rules)) = (&ready, &rules) {
         anyhow::bail!("{ready:#}; rules: {rules:#}");
     }
     ready?;
     rules?;
-    Ok(format!("apply → Ready {:.1} s", took.as_secs_f64()))
+    Ok(format!("apply → Ready {took:.1} s"))
 }
 
 /// As soon as the worker's Deployment is there: its pods take seconds from then on.
@@ -41,17 +41,17 @@ async fn rules_when_the_worker_is_created(room: &Room, recorder: &Recorder) -> R
 }
 
 /// The names of the rules that are on.
-pub(crate) fn enabled(rules: &[Value]) -> Vec<&str> {
-    rules.iter().filter(|rule| rule["enabled"] != false).filter_map(|rule| rule["name"].as_str()).collect()
+pub(crate) fn enabled(rules: &[Value]) -> Vec<String> {
+    let enabled = rules.iter().filter(|rule| rule["enabled"] != false);
+    enabled.map(|rule| rule["name"].as_str().unwrap_or("a rule without a name").to_owned()).collect()
 }
 
 /// Each step of the first install began when the one before it was done, by the store's own order.
 pub(crate) async fn came_in_order(recorder: &Recorder) -> Result<String> {
     let created = |kind: &'static str, component: &'static str| move |seen: &Seen| seen.is(kind, component);
     let ready = |component: &'static str| move |seen: &Seen| seen.is("Pod", component) && seen.has("Ready", "True");
-    let serves = |kind: &'static str, component: &'static str| {
-        move |seen: &Seen| seen.is(kind, component) && seen.available()
-    };
+    let serves =
+        |kind: &'static str, component: &'static str| move |seen: &Seen| seen.is(kind, component) && seen.available();
     let mut order = Order::default();
     let applied = recorder.past("the stack", |seen| seen.kind == "OdooAiStack").await?;
     order.then("stack", applied.clone());

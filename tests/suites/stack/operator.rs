@@ -7,9 +7,9 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client, ResourceExt};
-use odoo_ai_tests::{Cluster, helm_upgrade, logs, run_dir, service_get, wait_for};
+use odoo_ai_tests::{Cluster, docker, helm_upgrade, logs, run_dir, service_get, wait_for};
 use tokio::process::Command;
-use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tokio::sync::OnceCell;
 
 pub(crate) const NAMESPACE: &str = "odoo-ai-suite-operator";
 const RELEASE: &str = "odoo-ai-operator";
@@ -24,20 +24,9 @@ const IMAGES: [&str; 7] = [
     "redis:7",
 ];
 /// Also when a killed operator has left its Lease, which is then waited for.
-const COMES_UP: Duration = Duration::from_secs(120);
+const COMES_UP: Duration = Duration::from_mins(2);
 
 static INSTALLED: OnceCell<()> = OnceCell::const_new();
-static TURN: RwLock<()> = RwLock::const_new(());
-
-/// While it is held, the operator may have work with the holder's stack.
-pub(crate) async fn busy() -> RwLockReadGuard<'static, ()> {
-    TURN.read().await
-}
-
-/// While it is held, nobody else gives the operator work: for its counters, its end, a reboot.
-pub(crate) async fn alone() -> RwLockWriteGuard<'static, ()> {
-    TURN.write().await
-}
 
 /// The cluster with CRDs and operator in it.
 pub(crate) async fn cluster() -> Result<&'static Cluster> {
@@ -114,17 +103,30 @@ pub(crate) async fn leading(client: &Client) -> Result<Pod> {
 pub(crate) async fn pod(client: &Client) -> Result<Pod> {
     let parameters = ListParams::default().labels("app.kubernetes.io/component=operator");
     let pods = Api::<Pod>::namespaced(client.clone(), NAMESPACE).list(&parameters).await?;
-    let mut live: Vec<Pod> =
-        pods.items.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect();
+    let mut live: Vec<Pod> = pods.items.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect();
     ensure!(live.len() == 1, "the operator has {} pods", live.len());
     Ok(live.remove(0))
 }
 
-/// Deletes the operator's pod and gives the one that came after it, once it acts. Without a grace
-/// the old one cannot give up its Lease.
-pub(crate) async fn replace(client: &Client, grace: Option<u32>) -> Result<Pod> {
+/// How an operator ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Its pod is deleted as usual.
+    Asked,
+    /// Its pod is deleted without a grace: it has a moment still.
+    Forced,
+    /// Its process is killed, and its pod with it: what it held stays held.
+    Crashed,
+}
+
+/// Ends the operator and gives the pod that came after it, once that one acts.
+pub(crate) async fn replace(cluster: &Cluster, client: &Client, end: End) -> Result<Pod> {
     let old = pod(client).await?;
-    let parameters = DeleteParams { grace_period_seconds: grace, ..DeleteParams::default() };
+    if end == End::Crashed {
+        crash(cluster, &old).await?;
+    }
+    let grace_period_seconds = (end != End::Asked).then_some(0);
+    let parameters = DeleteParams { grace_period_seconds, ..DeleteParams::default() };
     Api::<Pod>::namespaced(client.clone(), NAMESPACE).delete(&old.name_any(), &parameters).await?;
     wait_for("another operator to hold the Lease", COMES_UP, || async {
         let pod = leading(client).await?;
@@ -132,6 +134,15 @@ pub(crate) async fn replace(client: &Client, grace: Option<u32>) -> Result<Pod> 
         Ok(Some(pod))
     })
     .await
+}
+
+/// SIGKILL, from outside of the pod.
+async fn crash(cluster: &Cluster, pod: &Pod) -> Result<()> {
+    let mut statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+    let id = statuses.find_map(|status| status.container_id.as_deref()?.split("://").nth(1));
+    let id = id.context("the operator has no container")?;
+    let node = cluster.container()?;
+    docker(["exec", &node, "ctr", "-n", "k8s.io", "tasks", "kill", "--signal", "SIGKILL", id]).await.map(drop)
 }
 
 /// What the operator has logged since it started.
@@ -151,7 +162,8 @@ impl Metrics {
     pub(crate) fn value(&self, name: &str) -> u64 {
         let name = format!("odooai_operator_{name}");
         let series = self.0.lines().filter_map(|line| line.strip_prefix(&name)?.rsplit_once(' '));
-        series.filter(|(labels, _)| labels.is_empty() || labels.starts_with('{')).filter_map(|(_, v)| v.parse::<u64>().ok()).sum()
+        let series = series.filter(|(labels, _)| labels.is_empty() || labels.starts_with('{'));
+        series.filter_map(|(_, value)| value.parse::<u64>().ok()).sum()
     }
 
     /// Writes to children and to statuses.

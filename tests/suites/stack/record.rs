@@ -62,12 +62,17 @@ impl Seen {
         self.object["status"]["availableReplicas"].as_i64() >= Some(1)
     }
 
-    /// Its one pod is of the newest template and serves, and no other is left.
+    /// The workload's one pod is of the newest template and serves, and no other is left.
     pub(crate) fn settled(&self) -> bool {
         let status = &self.object["status"];
         let current = status["observedGeneration"] == self.object["metadata"]["generation"];
         let one = |field: &str| status[field] == 1;
-        current && one("updatedReplicas") && one("availableReplicas") && one("replicas")
+        let updated = if self.kind == "StatefulSet" {
+            status["currentRevision"] == status["updateRevision"]
+        } else {
+            one("updatedReplicas")
+        };
+        current && updated && one("availableReplicas") && one("replicas")
     }
 
     pub(crate) fn ends(&self) -> bool {

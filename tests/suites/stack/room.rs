@@ -1,6 +1,6 @@
 //! One stack in its namespace, and how to look at it and into it.
 
-use std::fmt::Debug;
+use std::fmt::{Debug, Write};
 use std::path::Path;
 use std::time::Duration;
 
@@ -45,7 +45,10 @@ impl Room {
 
     pub(crate) async fn list<K>(&self) -> Result<Vec<K>>
     where
-        K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + serde::de::DeserializeOwned,
+        K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + serde::de::DeserializeOwned,
     {
         Ok(self.api::<K>().list(&ListParams::default()).await?.items)
     }
@@ -59,7 +62,7 @@ impl Room {
             if document["kind"] == "OdooAiStack" {
                 document["spec"]["rollout"]["healthCheck"] = json!({"durationSeconds": 2, "periodSeconds": 1});
             }
-            text += &format!("---\n{document}\n");
+            writeln!(text, "---\n{document}")?;
         }
         apply_yaml(&self.client, &self.ns, &text).await
     }
@@ -128,7 +131,13 @@ impl Room {
     }
 
     /// Asks the API through its Service: status code and body, whatever they are.
-    pub(crate) async fn ask(&self, method: &str, path: &str, key: Option<&str>, body: Option<&Value>) -> Result<(u16, String)> {
+    pub(crate) async fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        key: Option<&str>,
+        body: Option<&Value>,
+    ) -> Result<(u16, String)> {
         let uri = format!("/api/v1/namespaces/{}/services/http:{STACK}-ai-service:http/proxy{path}", self.ns);
         let mut request = http::Request::builder().method(method).uri(uri);
         if let Some(key) = key {

@@ -38,11 +38,13 @@ pub(crate) async fn no_secret_is_shown(room: &Room) -> Result<String> {
             let plain = String::from_utf8_lossy(&value.0).into_owned();
             // A file of several words holds one secret among them.
             let words = plain.split_whitespace().map(str::to_owned).chain([base64]);
-            needles.extend(words.filter(|word| word.len() >= SHORTEST && word != "requirepass").map(|word| (word, name.clone())));
+            needles.extend(
+                words.filter(|word| word.len() >= SHORTEST && word != "requirepass").map(|word| (word, name.clone())),
+            );
         }
     }
     ensure!(needles.len() >= 10, "only {} secret values were found", needles.len());
-    let haystacks = haystacks(room).await?;
+    let haystacks = Box::pin(haystacks(room)).await?;
     let mut shown = Vec::new();
     for (place, text) in &haystacks {
         let found = needles.iter().filter(|(value, _)| text.contains(value.as_str()));
@@ -89,7 +91,11 @@ async fn haystacks(room: &Room) -> Result<Haystacks> {
 
 async fn objects<K>(room: &Room, all: &mut Haystacks) -> Result<()>
 where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Serialize,
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + DeserializeOwned
+        + Serialize,
 {
     let found = room.list::<K>().await?;
     let kind = K::kind(&());
@@ -126,14 +132,18 @@ pub(crate) async fn pods_are_locked_down(room: &Room) -> Result<String> {
             let user = own.run_as_user.or(of_pod.run_as_user);
             ensure!(non_root && user.is_some_and(|user| user > 0), "{at} may run as root: {user:?}");
             ensure!(own.read_only_root_filesystem == Some(true), "{at} may write to its root");
-            ensure!(own.privileged != Some(true) && own.allow_privilege_escalation == Some(false), "{at} may gain rights");
+            ensure!(
+                own.privileged != Some(true) && own.allow_privilege_escalation == Some(false),
+                "{at} may gain rights"
+            );
             let dropped = own.capabilities.and_then(|capabilities| capabilities.drop).unwrap_or_default();
             ensure!(dropped.contains(&"ALL".to_owned()), "{at} keeps capabilities");
             ensure!(container.resources.is_some_and(|r| r.limits.is_some()), "{at} has no memory limit");
         }
     }
     // Not only written down.
-    let look = "id -u; touch /odooai-suite 2>/dev/null && echo writable; ls /var/run/secrets/kubernetes.io 2>/dev/null; true";
+    let look =
+        "id -u; touch /odooai-suite 2>/dev/null && echo writable; ls /var/run/secrets/kubernetes.io 2>/dev/null; true";
     for component in ["postgresql", "redis", "ai-service", "worker", "beat", "dashboard"] {
         let said = room.run(component, &["sh", "-c", look]).await?;
         let user: u32 = said.trim().parse().with_context(|| format!("{component} said {said}"))?;

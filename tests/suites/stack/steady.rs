@@ -10,10 +10,10 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
 use kube::{Resource, ResourceExt};
 use odoo_ai_crds::stack::OdooAiStack;
-use odoo_ai_tests::wait_for;
+use odoo_ai_tests::{Cluster, wait_for};
 use serde::de::DeserializeOwned;
 
-use crate::operator::{self, Metrics};
+use crate::operator::{self, End, Metrics};
 use crate::room::{Room, summary};
 
 /// Longer than the operator's own rhythm of a minute.
@@ -92,12 +92,12 @@ pub(crate) async fn rests(room: &Room) -> Result<String> {
 }
 
 /// A new operator finds everything in place: it reads, and writes nothing.
-pub(crate) async fn restart_is_not_noticed(room: &Room) -> Result<String> {
+pub(crate) async fn restart_is_not_noticed(room: &Room, cluster: &Cluster) -> Result<String> {
     let (before, starts) = (versions(room).await?, starts(room).await?);
     let stacks = kube::Api::<OdooAiStack>::all(room.client.clone()).list(&kube::api::ListParams::default()).await?;
-    operator::replace(&room.client, None).await?;
+    operator::replace(cluster, &room.client, End::Asked).await?;
     let wanted = u64::try_from(stacks.items.len())?;
-    wait_for("the new operator to look at each stack", Duration::from_secs(60), || async {
+    wait_for("the new operator to look at each stack", Duration::from_mins(1), || async {
         let seen = Metrics::read(&room.client).await?.value("reconciles_total");
         Ok((seen >= wanted).then_some(()))
     })

@@ -1,19 +1,20 @@
 //! A new revision rolls: in order, without a gap, and also when the operator dies in the middle.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt;
 use odoo_ai_crds::stack::{OdooAiStackStatus, RevisionResult};
+use odoo_ai_tests::Cluster;
 use serde_json::json;
 
-use crate::operator;
+use crate::operator::{self, End};
 use crate::poller::Poller;
 use crate::record::{Order, Recorder, Seen};
 use crate::room::{Room, condition};
 
-const STARTS: Duration = Duration::from_secs(60);
+const STARTS: Duration = Duration::from_mins(1);
 const DONE: u64 = 300;
 
 /// What there was before an update.
@@ -41,26 +42,30 @@ async fn jobs(room: &Room) -> Result<Vec<String>> {
     Ok(room.list::<Job>().await?.iter().map(ResourceExt::name_any).collect())
 }
 
-/// Changes the log level; with `kill` the operator's pod is killed while ai-service is replaced.
-pub(crate) async fn rolls(room: &Room, recorder: &Recorder, before: &Before, kill: bool) -> Result<String> {
+/// Changes the log level; with an `end` the operator meets it while ai-service is replaced.
+pub(crate) async fn rolls(
+    room: &Room,
+    recorder: &Recorder,
+    before: &Before,
+    end: Option<(&Cluster, End)>,
+) -> Result<String> {
     let poller = Poller::start(room).await?;
     let count = poller.count().await?;
-    let applied = recorder.elapsed();
+    let applied = Instant::now();
     room.change(json!({"logLevel": "Debug"})).await?;
     let old = before.revision();
     let new = |seen: &Seen| seen.is("Pod", "ai-service") && seen.revision() != old && seen.version > before.version;
     recorder.first("a new ai-service pod", STARTS, new).await?;
     let mut killed = String::new();
-    if kill {
+    if let Some((cluster, end)) = end {
         let ready = condition(&room.stack().await?, "Ready").context("no condition Ready")?;
         ensure!(ready.status != "True", "the rollout was over before the operator could be killed");
-        let died = recorder.elapsed();
-        operator::replace(&room.client, Some(0)).await?;
-        let away = (recorder.elapsed() - died).as_secs_f64();
-        killed = format!(", operator away for {away:.1} s");
+        let died = Instant::now();
+        operator::replace(cluster, &room.client, end).await?;
+        killed = format!(", operator away for {:.1} s", died.elapsed().as_secs_f64());
     }
     room.wait_ready(DONE).await?;
-    let took = (recorder.elapsed() - applied).as_secs_f64();
+    let took = applied.elapsed().as_secs_f64();
     let answers = poller.never_failed(&count).await?;
     Ok(format!("{took:.1} s{killed}; {answers}"))
 }
@@ -82,12 +87,7 @@ pub(crate) async fn rolled_in_order(room: &Room, recorder: &Recorder, before: &B
     for (kind, component, changed, done) in parts {
         let of = |seen: &Seen| late(seen) && seen.is(kind, component) && seen.revision() == new;
         order.then(changed, recorder.past(changed, of).await?);
-        // A StatefulSet's status names its revision only while it is replaced.
-        let settled = |seen: &Seen| {
-            let pod = seen.is("Pod", component) && seen.has("Ready", "True");
-            if kind == "StatefulSet" { late(seen) && pod && seen.revision() == new } else { of(seen) && seen.settled() }
-        };
-        order.then(done, recorder.past(done, settled).await?);
+        order.then(done, recorder.past(done, |seen| of(seen) && seen.settled()).await?);
     }
     let ready = |seen: &Seen| {
         late(seen) && seen.kind == "OdooAiStack" && seen.object["status"]["currentRevision"] == new.as_str()

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{AGENT, AGENT_PORT, API_PORT, CREDENTIALS, DASHBOARD_PORT, DATABASE_NAME, DATABASE_USER, meta, pod};
+use super::{AGENT, AGENT_PORT, API_PORT, CREDENTIALS, DASHBOARD_PORT, DATABASE_NAME, DATABASE_USER, data, meta, pod};
 use crate::component::{Component, ComponentExt};
 use crate::rollout::inputs::Inputs;
 use crate::stack::model::{Component as Settings, Stack};
@@ -145,7 +145,7 @@ impl Rendering<'_> {
         let container = Container {
             name: Component::Dashboard.name().to_owned(),
             image: Some(self.stack.images.dashboard.clone()),
-            image_pull_policy: self.stack.images.pull_policy.clone(),
+            image_pull_policy: Some(self.stack.images.pull_policy.clone()),
             env: Some(env),
             ports: Some(vec![container_port("http", DASHBOARD_PORT)]),
             resources: Some(settings.resources.clone()),
@@ -179,7 +179,7 @@ impl Rendering<'_> {
         Container {
             name: component.name().to_owned(),
             image: Some(self.stack.images.ai_service.clone()),
-            image_pull_policy: self.stack.images.pull_policy.clone(),
+            image_pull_policy: Some(self.stack.images.pull_policy.clone()),
             command: Some(run.iter().chain(command).map(|word| (*word).to_owned()).collect()),
             env: Some(env),
             resources: Some(settings.resources.clone()),
@@ -189,8 +189,7 @@ impl Rendering<'_> {
     }
 
     fn python_pod(&self, settings: &Settings, mut container: Container, grace_seconds: i64) -> PodSpec {
-        let (install, agent_volume, agent_mount) =
-            pod::agent(&self.stack.operator_image, self.stack.images.pull_policy.as_deref());
+        let (install, agent_volume, agent_mount) = pod::agent(&self.stack.operator_image);
         let (volumes, mounts) = self.credentials();
         let own = container.volume_mounts.take().unwrap_or_default();
         let shared = [agent_mount, pod::mount("tmp", "/tmp", false)];
@@ -208,8 +207,7 @@ impl Rendering<'_> {
         PodSpec {
             node_selector: (!settings.node_selector.is_empty()).then(|| settings.node_selector.clone()),
             tolerations: (!settings.tolerations.is_empty()).then(|| settings.tolerations.clone()),
-            image_pull_secrets: pod::pull_secrets(&self.stack.images.pull_secrets),
-            ..pod::spec(settings.user_id, settings.group_id)
+            ..pod::spec(self.stack, settings.user_id, settings.group_id)
         }
     }
 
@@ -229,7 +227,7 @@ impl Rendering<'_> {
         Container {
             name: "agent".to_owned(),
             image: Some(self.stack.operator_image.clone()),
-            image_pull_policy: self.stack.images.pull_policy.clone(),
+            image_pull_policy: Some(pod::PULL_POLICY.to_owned()),
             command: Some(vec!["/agent".to_owned(), "serve".to_owned()]),
             restart_policy: Some("Always".to_owned()),
             env: Some(env),
@@ -292,7 +290,7 @@ pub fn settings_of(stack: &Stack) -> Vec<EnvVar> {
 /// Volumes and mounts of the live database and Redis credentials.
 #[must_use]
 pub fn credentials(stack: &Stack) -> (Vec<Volume>, Vec<VolumeMount>) {
-    [("database", "database-credentials"), ("redis", "redis-credentials")]
+    [("database", data::DATABASE.suffix), ("redis", data::REDIS.suffix)]
         .into_iter()
         .map(|(name, suffix)| pod::credential(name, &stack.child(suffix), &["password"]))
         .unzip()

@@ -5,15 +5,17 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{
-    PersistentVolumeClaim, PersistentVolumeClaimSpec, Secret, Service, ServicePort, ServiceSpec,
-    VolumeResourceRequirements,
+    LocalObjectReference, PersistentVolumeClaim, PersistentVolumeClaimSpec, Secret, Service, ServiceAccount,
+    ServicePort, ServiceSpec, VolumeResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use odoo_ai_crds::conditions::annotations;
+
 use super::application::{Rendering, copy_name};
-use super::{API_PORT, DASHBOARD_PORT, meta};
+use super::{API_PORT, DASHBOARD_PORT, meta, pod};
 use crate::cluster::cache::Children;
 use crate::cluster::intent::{Intent, Key};
 use crate::component::{Component, ComponentExt};
@@ -86,7 +88,7 @@ pub fn ownership(stack: &Stack, children: &Children) -> Vec<Intent> {
             meta::ownerless(stack, which.component, which.suffix)
         };
         let metadata = ObjectMeta { uid: Some(uid), ..metadata };
-        Some(Intent::apply(&Secret { metadata, ..Secret::default() }))
+        Some(Intent::adopt(&Secret { metadata, ..Secret::default() }))
     };
     generated(stack).into_iter().filter_map(owned).collect()
 }
@@ -142,23 +144,40 @@ fn service(stack: &Stack, component: Component, port_name: &str, port: i32) -> I
     })
 }
 
-/// The volumes: PostgreSQL's data and beat's schedule.
+/// The account that all pods run under: no rights, no token, but the pull secrets.
 #[must_use]
-pub fn claims(stack: &Stack) -> Vec<Intent> {
+pub fn service_account(stack: &Stack) -> Intent {
+    let references = stack.images.pull_secrets.iter().map(|name| LocalObjectReference { name: name.clone() });
+    Intent::apply(&ServiceAccount {
+        metadata: meta::owned(stack, "application", pod::SERVICE_ACCOUNT),
+        automount_service_account_token: Some(false),
+        image_pull_secrets: Some(references.collect()),
+        ..ServiceAccount::default()
+    })
+}
+
+/// The volumes: PostgreSQL's data and beat's schedule. What must be known of the data is kept with
+/// them: the status goes with the stack, the data stay.
+#[must_use]
+pub fn claims(stack: &Stack, rules_gate: Option<&str>) -> Vec<Intent> {
     let database = &stack.database;
-    let class = database.storage_class.clone();
+    let mut facts =
+        BTreeMap::from([(annotations::DATABASE_MAJOR_VERSION.to_owned(), database.major_version.to_string())]);
+    facts.extend(rules_gate.map(|state| (annotations::RULES_GATE.to_owned(), state.to_owned())));
     vec![
-        claim(stack, Component::Database, &database.storage_size, class.clone(), database.delete_with_stack),
-        claim(stack, Component::Beat, "64Mi", class, database.delete_with_stack),
+        claim(stack, Component::Database, &database.storage_size, Some(facts)),
+        claim(stack, Component::Beat, "64Mi", None),
     ]
 }
 
-fn claim(stack: &Stack, component: Component, size: &str, class: Option<String>, owned: bool) -> Intent {
-    let metadata = if owned {
+fn claim(stack: &Stack, component: Component, size: &str, facts: Option<BTreeMap<String, String>>) -> Intent {
+    let class = stack.database.storage_class.clone();
+    let metadata = if stack.database.delete_with_stack {
         meta::owned(stack, component.name(), component.name())
     } else {
         meta::ownerless(stack, component.name(), component.name())
     };
+    let metadata = ObjectMeta { annotations: facts, ..metadata };
     Intent::apply(&PersistentVolumeClaim {
         metadata,
         spec: Some(PersistentVolumeClaimSpec {

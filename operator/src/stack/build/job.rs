@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Container, PodSpec, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::application::{Rendering, connection, credentials, database_url, settings_of};
-use super::{AGENT, CREDENTIALS, DATABASE_ADMIN, meta, pod};
+use super::{AGENT, CREDENTIALS, DATABASE_ADMIN, data, meta, pod};
 use crate::cluster::intent::Intent;
 use crate::component::Component;
 use crate::labels;
@@ -21,20 +21,22 @@ const TRIES: i32 = 3;
 /// A finished Job is kept for seven days, for its log; its result is in the status by then.
 const KEEP_SECONDS: i32 = 7 * 24 * 3600;
 
-/// Name suffix of the Job of one attempt.
+/// Name suffix of the Jobs of a revision; the number of the attempt follows.
 #[must_use]
-pub fn suffix(revision: &str, attempt: u32) -> String {
-    format!("migrate-{revision}-{attempt}")
+pub fn prefix(revision: &str) -> String {
+    format!("migrate-{revision}-")
 }
 
-/// The migrate Job of a revision.
+/// The migrate Job of a revision, for the database on the volume with this UID.
 #[must_use]
-pub fn migrate(rendering: &Rendering<'_>, attempt: u32) -> Intent {
+pub fn migrate(rendering: &Rendering<'_>, attempt: u32, volume: &str) -> Intent {
     let stack = rendering.stack;
-    let suffix = suffix(rendering.revision, attempt);
+    let suffix = format!("{}{attempt}", prefix(rendering.revision));
     let labels = meta::pod_labels(stack, COMPONENT, Some(rendering.revision));
     let mut metadata = meta::owned(stack, COMPONENT, &suffix);
-    metadata.labels.get_or_insert_default().insert(labels::REVISION.to_owned(), rendering.revision.to_owned());
+    let labels_of_job = metadata.labels.get_or_insert_default();
+    labels_of_job.insert(labels::REVISION.to_owned(), rendering.revision.to_owned());
+    labels_of_job.insert(labels::VOLUME.to_owned(), volume.to_owned());
     let rule = PodFailurePolicyRule {
         action: "FailJob".to_owned(),
         on_exit_codes: Some(PodFailurePolicyOnExitCodesRequirement {
@@ -47,6 +49,7 @@ pub fn migrate(rendering: &Rendering<'_>, attempt: u32) -> Intent {
     Intent::create_only(&Job {
         metadata,
         spec: Some(JobSpec {
+            active_deadline_seconds: Some(i64::from(stack.migration_timeout)),
             backoff_limit: Some(TRIES - 1),
             pod_failure_policy: Some(PodFailurePolicy { rules: vec![rule] }),
             ttl_seconds_after_finished: Some(KEEP_SECONDS),
@@ -63,9 +66,9 @@ pub fn migrate(rendering: &Rendering<'_>, attempt: u32) -> Intent {
 fn pod_spec(rendering: &Rendering<'_>) -> PodSpec {
     let stack = rendering.stack;
     let settings = &stack.components.ai_service;
-    let (install, agent_volume, agent_mount) = pod::agent(&stack.operator_image, stack.images.pull_policy.as_deref());
+    let (install, agent_volume, agent_mount) = pod::agent(&stack.operator_image);
     let (admin_volume, admin_mount) =
-        pod::credential("database-admin", &stack.child("database-admin-credentials"), &["password"]);
+        pod::credential("database-admin", &stack.child(data::DATABASE_ADMIN.suffix), &["password"]);
     let (credential_volumes, credential_mounts) = credentials(stack);
     let mut env = connection(stack);
     env.extend([
@@ -79,7 +82,7 @@ fn pod_spec(rendering: &Rendering<'_>) -> PodSpec {
     let container = Container {
         name: COMPONENT.to_owned(),
         image: Some(stack.images.ai_service.clone()),
-        image_pull_policy: stack.images.pull_policy.clone(),
+        image_pull_policy: Some(stack.images.pull_policy.clone()),
         command: Some(vec![AGENT.to_owned(), "migrate".to_owned()]),
         env: Some(env),
         resources: Some(settings.resources.clone()),
@@ -93,12 +96,11 @@ fn pod_spec(rendering: &Rendering<'_>) -> PodSpec {
         init_containers: Some(vec![install]),
         containers: vec![container],
         restart_policy: Some("Never".to_owned()),
-        image_pull_secrets: pod::pull_secrets(&stack.images.pull_secrets),
         node_selector: (!settings.node_selector.is_empty()).then(|| settings.node_selector.clone()),
         tolerations: (!settings.tolerations.is_empty()).then(|| settings.tolerations.clone()),
         volumes: Some(
             [agent_volume, pod::scratch("tmp", "1Gi"), admin_volume].into_iter().chain(credential_volumes).collect(),
         ),
-        ..pod::spec(settings.user_id, settings.group_id)
+        ..pod::spec(stack, settings.user_id, settings.group_id)
     }
 }

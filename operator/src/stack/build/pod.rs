@@ -2,15 +2,19 @@
 
 use k8s_openapi::api::core::v1::{
     Capabilities, Container, EmptyDirVolumeSource, EnvVar, EnvVarSource, ExecAction, HTTPGetAction, KeyToPath,
-    Lifecycle, LifecycleHandler, LocalObjectReference, PodSecurityContext, PodSpec, Probe, ResourceRequirements,
-    SeccompProfile, SecretKeySelector, SecretVolumeSource, SecurityContext, SleepAction, TCPSocketAction, Volume,
-    VolumeMount,
+    Lifecycle, LifecycleHandler, PodSecurityContext, PodSpec, Probe, ResourceRequirements, SeccompProfile,
+    SecretKeySelector, SecretVolumeSource, SecurityContext, SleepAction, TCPSocketAction, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{AGENT_PORT, CREDENTIALS};
+use crate::stack::model::Stack;
 
+/// Name suffix of the account that all pods run under; it has no rights and no token.
+pub const SERVICE_ACCOUNT: &str = "workload";
+/// When the nodes pull the images of operator, PostgreSQL and Redis.
+pub const PULL_POLICY: &str = "IfNotPresent";
 /// Name of the volume that holds the agent.
 const AGENT_VOLUME: &str = "agent";
 /// Folder of the agent.
@@ -18,8 +22,10 @@ const AGENT_DIRECTORY: &str = "/odooai/bin";
 
 /// A pod spec under the restricted Pod Security Standard, with numeric users.
 #[must_use]
-pub fn spec(user: i64, group: i64) -> PodSpec {
+pub fn spec(stack: &Stack, user: i64, group: i64) -> PodSpec {
     PodSpec {
+        // Pull secrets are the account's, so that they are live and part of no template.
+        service_account_name: Some(stack.child(SERVICE_ACCOUNT)),
         automount_service_account_token: Some(false),
         // A Service named `ai-service` would inject AI_SERVICE_PORT=tcp://…, which kills the application.
         enable_service_links: Some(false),
@@ -36,13 +42,6 @@ pub fn spec(user: i64, group: i64) -> PodSpec {
     }
 }
 
-/// Pull secrets as references.
-#[must_use]
-pub fn pull_secrets(names: &[String]) -> Option<Vec<LocalObjectReference>> {
-    let references: Vec<_> = names.iter().map(|name| LocalObjectReference { name: name.clone() }).collect();
-    (!references.is_empty()).then_some(references)
-}
-
 /// Container security: nothing but what a process without privileges needs.
 #[must_use]
 pub fn locked_down() -> Option<SecurityContext> {
@@ -57,7 +56,13 @@ pub fn locked_down() -> Option<SecurityContext> {
 /// A variable with a literal value.
 #[must_use]
 pub fn env(name: &str, value: impl Into<String>) -> EnvVar {
-    EnvVar { name: name.to_owned(), value: Some(value.into()), value_from: None }
+    EnvVar { name: name.to_owned(), value: Some(literal(&value.into())), value_from: None }
+}
+
+/// Text that the kubelet must not expand: `$(NAME)` in a value or an argument would be replaced.
+#[must_use]
+pub fn literal(text: &str) -> String {
+    text.replace('$', "$$")
 }
 
 /// A variable from a key of a Secret.
@@ -111,11 +116,11 @@ pub fn credential(name: &str, secret: &str, keys: &[&str]) -> (Volume, VolumeMou
 
 /// The init container that copies the agent into the pod, its volume, and the mount for the others.
 #[must_use]
-pub fn agent(operator_image: &str, pull_policy: Option<&str>) -> (Container, Volume, VolumeMount) {
+pub fn agent(operator_image: &str) -> (Container, Volume, VolumeMount) {
     let install = Container {
         name: "agent-install".to_owned(),
         image: Some(operator_image.to_owned()),
-        image_pull_policy: pull_policy.map(str::to_owned),
+        image_pull_policy: Some(PULL_POLICY.to_owned()),
         command: Some(vec!["/agent".to_owned(), "install".to_owned(), AGENT_DIRECTORY.to_owned()]),
         resources: Some(resources("5m", "16Mi", "64Mi")),
         security_context: locked_down(),

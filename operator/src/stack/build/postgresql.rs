@@ -6,44 +6,29 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde_json::{Value, json};
 
-use super::{CREDENTIALS, DATABASE_ADMIN, meta, pod};
+use super::{CREDENTIALS, DATABASE_ADMIN, data, meta, pod};
 use crate::component::{Component, ComponentExt};
 use crate::stack::model::Stack;
 
 const DATA: &str = "/var/lib/postgresql/data";
-
-/// What the server's template is made of.
-#[must_use]
-pub fn inputs(stack: &Stack) -> Value {
-    let database = &stack.database;
-    json!({
-        "image": database.image,
-        "pullPolicy": stack.images.pull_policy,
-        "pullSecrets": stack.images.pull_secrets,
-        "resources": database.resources,
-        "parameters": database.parameters,
-        "userId": database.user_id,
-    })
-}
 
 /// The server's pod template.
 #[must_use]
 pub fn template(stack: &Stack) -> PodTemplateSpec {
     let database = &stack.database;
     let (admin_volume, admin_mount) =
-        pod::credential("database-admin", &stack.child("database-admin-credentials"), &["password"]);
+        pod::credential("database-admin", &stack.child(data::DATABASE_ADMIN.suffix), &["password"]);
     let mut args = vec!["postgres".to_owned()];
     for (name, value) in &database.parameters {
-        args.extend(["-c".to_owned(), format!("{name}={value}")]);
+        args.extend(["-c".to_owned(), pod::literal(&format!("{name}={value}"))]);
     }
     // Over TCP on purpose: while the image initialises, its server listens on the socket only.
     let ready = ["pg_isready", "-h", "127.0.0.1", "-U", DATABASE_ADMIN];
     let container = Container {
         name: Component::Database.name().to_owned(),
         image: Some(database.image.clone()),
-        image_pull_policy: stack.images.pull_policy.clone(),
+        image_pull_policy: Some(pod::PULL_POLICY.to_owned()),
         args: Some(args),
         env: Some(vec![
             pod::env("POSTGRES_USER", DATABASE_ADMIN),
@@ -75,7 +60,6 @@ pub fn template(stack: &Stack) -> PodTemplateSpec {
     };
     let spec = PodSpec {
         containers: vec![container],
-        image_pull_secrets: pod::pull_secrets(&stack.images.pull_secrets),
         termination_grace_period_seconds: Some(120),
         volumes: Some(vec![
             Volume {
@@ -99,7 +83,7 @@ pub fn template(stack: &Stack) -> PodTemplateSpec {
             },
             admin_volume,
         ]),
-        ..pod::spec(database.user_id, database.user_id)
+        ..pod::spec(stack, database.user_id, database.group_id)
     };
     let labels = meta::pod_labels(stack, Component::Database.name(), None);
     PodTemplateSpec { metadata: Some(ObjectMeta { labels: Some(labels), ..ObjectMeta::default() }), spec: Some(spec) }

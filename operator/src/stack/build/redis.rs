@@ -2,33 +2,17 @@
 
 use k8s_openapi::api::core::v1::{Container, ContainerPort, PodSpec, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde_json::{Value, json};
 
-use super::{CREDENTIALS, meta, pod};
+use super::{CREDENTIALS, data, meta, pod};
 use crate::component::{Component, ComponentExt};
 use crate::stack::model::Stack;
-
-/// What the server's template is made of.
-#[must_use]
-pub fn inputs(stack: &Stack) -> Value {
-    let redis = &stack.redis;
-    json!({
-        "image": redis.image,
-        "pullPolicy": stack.images.pull_policy,
-        "pullSecrets": stack.images.pull_secrets,
-        "maxMemoryMiB": redis.max_memory_mib,
-        "evictionPolicy": redis.eviction_policy,
-        "resources": redis.resources,
-        "userId": redis.user_id,
-    })
-}
 
 /// The server's pod template.
 #[must_use]
 pub fn template(stack: &Stack) -> PodTemplateSpec {
     let redis = &stack.redis;
     let (credentials_volume, credentials_mount) =
-        pod::credential("redis", &stack.child("redis-credentials"), &["redis.conf"]);
+        pod::credential("redis", &stack.child(data::REDIS.suffix), &["redis.conf"]);
     let max_memory = format!("{}mb", redis.max_memory_mib);
     // The password is in the file: an argument could be read by anyone on the node.
     let command = [
@@ -50,7 +34,7 @@ pub fn template(stack: &Stack) -> PodTemplateSpec {
     let container = Container {
         name: Component::Redis.name().to_owned(),
         image: Some(redis.image.clone()),
-        image_pull_policy: stack.images.pull_policy.clone(),
+        image_pull_policy: Some(pod::PULL_POLICY.to_owned()),
         command: Some(command.iter().map(|word| (*word).to_owned()).collect()),
         ports: Some(vec![ContainerPort {
             name: Some("redis".to_owned()),
@@ -68,10 +52,9 @@ pub fn template(stack: &Stack) -> PodTemplateSpec {
     };
     let spec = PodSpec {
         containers: vec![container],
-        image_pull_secrets: pod::pull_secrets(&stack.images.pull_secrets),
         termination_grace_period_seconds: Some(30),
         volumes: Some(vec![pod::scratch("data", "1Gi"), credentials_volume]),
-        ..pod::spec(redis.user_id, redis.user_id)
+        ..pod::spec(stack, redis.user_id, redis.group_id)
     };
     let labels = meta::pod_labels(stack, Component::Redis.name(), None);
     PodTemplateSpec { metadata: Some(ObjectMeta { labels: Some(labels), ..ObjectMeta::default() }), spec: Some(spec) }

@@ -23,17 +23,20 @@ pub struct Overlay {
     pub credentials_generation: i64,
 }
 
-/// The workload of `component` with `template` and the overlay.
+/// The workload of `component` with `template`, which is of `revision`, and the overlay.
 #[must_use]
-pub fn workload(stack: &Stack, component: Component, template: &PodTemplateSpec, overlay: Overlay) -> Intent {
-    let revision = revision_of(template);
+pub fn workload(
+    stack: &Stack,
+    component: Component,
+    revision: &str,
+    template: &PodTemplateSpec,
+    overlay: Overlay,
+) -> Intent {
     let mut template = template.clone();
     let annotations = template.metadata.get_or_insert_default().annotations.get_or_insert_default();
     annotations.insert(labels::CREDENTIALS_GENERATION.to_owned(), overlay.credentials_generation.to_string());
     let mut metadata = meta::owned(stack, component.name(), component.name());
-    if let Some(revision) = revision {
-        metadata.labels.get_or_insert_default().insert(labels::REVISION.to_owned(), revision);
-    }
+    metadata.labels.get_or_insert_default().insert(labels::REVISION.to_owned(), revision.to_owned());
     let selector = meta::selector(stack, component.name());
     if component.stateful() {
         let spec = StatefulSetSpec {
@@ -71,10 +74,4 @@ pub fn workload(stack: &Stack, component: Component, template: &PodTemplateSpec,
         };
         Intent::apply(&Deployment { metadata, spec: Some(spec), status: None })
     }
-}
-
-/// The revision that a template was rendered for.
-#[must_use]
-pub fn revision_of(template: &PodTemplateSpec) -> Option<String> {
-    template.metadata.as_ref()?.labels.as_ref()?.get(labels::REVISION).cloned()
 }

@@ -1,0 +1,133 @@
+//! The status before anything is done: the intent to bring in a revision, what its Job reported, and
+//! the history of revisions.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use odoo_ai_crds::stack::{
+    DatabaseStatus, HistoryImage, OdooAiStackStatus, RevisionHistory, RevisionResult, RolloutStatus,
+};
+
+use super::gates::Volume;
+use super::migration::Report;
+use crate::component::Component;
+use crate::stack::model::Stack;
+
+/// The status with the intent to bring in `target`.
+#[must_use]
+pub fn intend(mut status: OdooAiStackStatus, stack: &Stack, target: &str, now: Timestamp) -> OdooAiStackStatus {
+    status.update_revision = Some(target.to_owned());
+    for entry in &mut status.history {
+        if entry.result == Some(RevisionResult::InProgress) && entry.revision != target {
+            entry.result = Some(RevisionResult::Superseded);
+            entry.completed_at = Some(Time(now));
+        }
+    }
+    let rolling = status.rollout.as_ref().and_then(|rollout| rollout.revision.as_deref()) == Some(target);
+    if status.current_revision.as_deref() == Some(target) {
+        status.rollout = None;
+    } else if !rolling {
+        status.rollout = Some(RolloutStatus {
+            revision: Some(target.to_owned()),
+            started_at: Some(Time(now)),
+            ..RolloutStatus::default()
+        });
+        begin(&mut status, stack, target, now);
+    }
+    trim(&mut status, usize::try_from(stack.rollout.history_limit).unwrap_or(1));
+    status
+}
+
+/// The target's entry moves to the front, anew where it has none.
+fn begin(status: &mut OdooAiStackStatus, stack: &Stack, target: &str, now: Timestamp) {
+    let known = status.history.iter().position(|entry| entry.revision == target);
+    let mut entry = match known {
+        Some(index) => status.history.remove(index),
+        None => entry(stack, target, &status.history),
+    };
+    entry.result = Some(RevisionResult::InProgress);
+    entry.started_at = Some(Time(now));
+    entry.completed_at = None;
+    status.history.insert(0, entry);
+}
+
+/// A new history entry. An image that was seen before needs no Job to tell its schema.
+fn entry(stack: &Stack, target: &str, history: &[RevisionHistory]) -> RevisionHistory {
+    let images = [(Component::AiService, &stack.images.ai_service), (Component::Dashboard, &stack.images.dashboard)];
+    let image = |old: &RevisionHistory| {
+        old.images.iter().any(|it| it.name == Component::AiService && it.image == stack.images.ai_service)
+    };
+    let same_image = history.iter().find(|old| !old.schema_heads.is_empty() && image(old));
+    RevisionHistory {
+        revision: target.to_owned(),
+        images: images
+            .into_iter()
+            .map(|(name, image)| HistoryImage { name, image: image.clone(), image_id: None })
+            .collect(),
+        schema_heads: same_image.map(|old| old.schema_heads.clone()).unwrap_or_default(),
+        known_revisions: same_image.map(|old| old.known_revisions.clone()).unwrap_or_default(),
+        ..RevisionHistory::default()
+    }
+}
+
+/// Beyond the limit, but never the current, the new, the failed revision or one that a component runs.
+fn trim(status: &mut OdooAiStackStatus, limit: usize) {
+    let kept: Vec<String> = [&status.current_revision, &status.update_revision, &status.failed_revision]
+        .into_iter()
+        .flatten()
+        .chain(status.components.iter().filter_map(|component| component.revision.as_ref()))
+        .cloned()
+        .collect();
+    let mut count = 0;
+    status.history.retain(|entry| {
+        count += 1;
+        count <= limit || kept.contains(&entry.revision)
+    });
+}
+
+/// What is known of a database goes with its volume.
+pub fn notice_volume(status: &mut OdooAiStackStatus, volume: &Volume) {
+    let known = status.database.as_ref().and_then(|database| database.volume_uid.as_ref());
+    let replaced = matches!((known, &volume.uid), (Some(known), Some(uid)) if known != uid);
+    if replaced {
+        let credentials_generation = status.database.as_ref().and_then(|database| database.credentials_generation);
+        status.database = Some(DatabaseStatus { credentials_generation, ..DatabaseStatus::default() });
+        for entry in &mut status.history {
+            entry.rules_empty = None;
+        }
+        status.rules.get_or_insert_default().seeded_disabled = false;
+    }
+}
+
+/// What the migrate Job of `target` reported about the database on `volume`.
+pub fn record(status: &mut OdooAiStackStatus, target: &str, report: Report, volume: &Volume) {
+    let Some(entry) = status.history.iter_mut().find(|entry| entry.revision == target) else { return };
+    entry.schema_heads = report.schema.heads;
+    entry.known_revisions = report.schema.known;
+    entry.rules_empty = Some(report.rules_empty);
+    let old = status.database.take().unwrap_or_default();
+    status.database = Some(DatabaseStatus {
+        schema_revision: Some(report.schema.current.join(",")),
+        incarnation: report.incarnation.or(old.incarnation),
+        volume_uid: volume.uid.clone(),
+        size_bytes: report.database_bytes.or(old.size_bytes),
+        credentials_generation: old.credentials_generation.or(Some(1)),
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn history_never_grows_beyond_its_limit_and_keeps_what_runs() {
+        let entry = |revision: &str| RevisionHistory { revision: revision.to_owned(), ..RevisionHistory::default() };
+        let mut status = OdooAiStackStatus {
+            current_revision: Some("r9".to_owned()),
+            history: (0..100).map(|number| entry(&format!("r{number}"))).collect(),
+            ..OdooAiStackStatus::default()
+        };
+        trim(&mut status, 3);
+        let left: Vec<_> = status.history.iter().map(|entry| entry.revision.as_str()).collect();
+        assert_eq!(left, ["r0", "r1", "r2", "r9"]);
+    }
+}

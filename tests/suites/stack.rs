@@ -1,0 +1,153 @@
+//! A whole stack on a real cluster: first install, steady state, updates and faults, as a user
+//! meets them. Each test has a stack of its own and many checks; all of them share one operator,
+//! and take turns where one of them would disturb what another counts.
+
+#[path = "stack/checks.rs"]
+mod checks;
+#[path = "stack/faults.rs"]
+mod faults;
+#[path = "stack/full.rs"]
+mod full;
+#[path = "stack/install.rs"]
+mod install;
+#[path = "stack/memory.rs"]
+mod memory;
+#[path = "stack/operator.rs"]
+mod operator;
+#[path = "stack/poller.rs"]
+mod poller;
+#[path = "stack/ready.rs"]
+mod ready;
+#[path = "stack/record.rs"]
+mod record;
+#[path = "stack/room.rs"]
+mod room;
+#[path = "stack/safety.rs"]
+mod safety;
+#[path = "stack/steady.rs"]
+mod steady;
+#[path = "stack/turns.rs"]
+mod turns;
+#[path = "stack/update.rs"]
+mod update;
+
+use anyhow::Result;
+
+use checks::Checks;
+use operator::End;
+use record::Recorder;
+use turns::with_room;
+
+/// From nothing to Ready, then nothing at all, then a new revision while the operator dies.
+#[tokio::test]
+async fn a_stack_comes_up_rests_and_rolls() -> Result<()> {
+    with_room("rolls", |cluster, room, turns| async move {
+        let (room, mut checks) = (&room, Checks::new("rolls"));
+        turns.busy().await;
+        let recorder = &Recorder::start(room).await?;
+        checks.need("first install, rules off when the worker is made", install::comes_up(room, recorder)).await?;
+
+        turns.alone().await;
+        checks.check("the order of the first install", install::came_in_order(recorder)).await;
+        checks.check("no pod stumbled", install::without_a_stumble(room, recorder)).await;
+        checks.check("all rules are off", ready::rules_off(room)).await;
+        checks.check("kubectl's columns", ready::columns(room, cluster)).await;
+        checks.check("conditions", ready::conditions(room)).await;
+        checks.check("Odoo is reachable", ready::odoo_reachable(room)).await;
+        checks.check("the API wants its key", ready::key_is_asked_for(room)).await;
+        checks.check("the dashboard answers", ready::dashboard_answers(room)).await;
+        checks.check("a rule enabled by hand", ready::enable_a_rule(room)).await;
+        checks.check("webhook → worker → audit row, approval → queue celery", ready::queue_works(room)).await;
+        checks.check("pods are locked down", safety::pods_are_locked_down(room)).await;
+        checks.check("data has no owner", safety::data_has_no_owner(room)).await;
+        checks.check("75 s without a write", steady::rests(room)).await;
+        checks.check("memory", memory::of_operator_and_agent(room)).await;
+        checks.check("no secret is shown", safety::no_secret_is_shown(room)).await;
+        checks.check("an operator that starts writes nothing", steady::restart_is_not_noticed(room, cluster)).await;
+
+        turns.busy().await;
+        let before = update::Before::of(room, recorder).await?;
+        let rolls = update::rolls(room, recorder, &before, Some((cluster, End::Forced)));
+        checks.need("a new revision rolls while the operator is killed, the API always answers", rolls).await?;
+        checks.check("the order of the rollout", update::rolled_in_order(room, recorder, &before)).await;
+        let left = update::left_one_entry_and_no_job(room, recorder, &before);
+        checks.check("one history entry more, no Job", left).await;
+        checks.finish()
+    })
+    .await
+}
+
+/// What a user does wrong or loses, each with what he reads and how it goes on.
+#[tokio::test]
+async fn a_stack_survives_faults_and_its_own_deletion() -> Result<()> {
+    with_room("faults", |_, room, turns| async move {
+        let (room, mut checks) = (&room, Checks::new("faults"));
+        turns.busy().await;
+        let recorder = &Recorder::start(room).await?;
+        checks.check("a Secret is missing", faults::secret_missing(room)).await;
+        checks.check("a name is taken", faults::name_conflict(room)).await;
+        checks.check("an image can't be pulled", faults::image_pull_failed(room)).await;
+        checks.need("the first install goes on", faults::goes_on(room)).await?;
+        checks.check("nothing of the wrong image is left", faults::nothing_hangs(room)).await;
+
+        turns.busy().await;
+        checks.check("PostgreSQL's pod is deleted", faults::database_pod_deleted(room, recorder)).await;
+        checks.check("a pending migration stops the rollout", faults::pending_migration(room)).await;
+        checks.check("back to the image that runs", faults::back_to_what_runs(room)).await;
+
+        turns.busy().await;
+        checks.check("a rule enabled by hand", ready::enable_a_rule(room)).await;
+        ready::send_event(room, "crm.lead").await?;
+        let mark = faults::Mark::read(room).await?;
+        checks.need("deletion keeps the data", faults::deleted_keeps_data(room)).await?;
+        checks.check("the same stack with the same data", faults::comes_back(room, &mark)).await;
+        checks.finish()
+    })
+    .await
+}
+
+/// Kinds and fields that come later.
+#[tokio::test]
+async fn what_is_not_built_says_so() -> Result<()> {
+    with_room("later", |_, room, turns| async move {
+        let (room, mut checks) = (&room, Checks::new("later"));
+        turns.busy().await;
+        checks.check("External", faults::external_is_refused(room)).await;
+        checks.check("Backup", faults::says_not_implemented(room, "backup.yaml", "Ready")).await;
+        checks.check("Restore", faults::says_not_implemented(room, "restore.yaml", "Complete")).await;
+        checks.check("FeatureFlag", faults::says_not_implemented(room, "featureflag.yaml", "Ready")).await;
+        checks.finish()
+    })
+    .await
+}
+
+/// What takes minutes, or the whole node.
+#[tokio::test]
+#[ignore = "full tier"]
+async fn with_odoo_operator_or_node_away_a_stack_survives() -> Result<()> {
+    with_room("survives", |cluster, room, turns| async move {
+        let (room, mut checks) = (&room, Checks::new("survives"));
+        let ours = cluster.container().is_ok();
+        turns.busy().await;
+        let recorder = &Recorder::start(room).await?;
+        checks.need("first install", install::comes_up(room, recorder)).await?;
+        checks.check("a rule enabled by hand", ready::enable_a_rule(room)).await;
+        checks.check("Odoo denies, refuses and comes back", full::odoo_denies_and_comes_back(room)).await;
+
+        turns.alone().await;
+        let before = update::Before::of(room, recorder).await?;
+        // A process can be killed from outside only where the node is ours.
+        let end = ours.then_some((cluster, End::Crashed));
+        checks
+            .check("a new revision rolls while the operator crashes", update::rolls(room, recorder, &before, end))
+            .await;
+        checks.check("the order of the rollout", update::rolled_in_order(room, recorder, &before)).await;
+        checks.check("life without the operator", full::lives_without_the_operator(room, cluster)).await;
+        checks.check("a pod lost without the operator", full::heals_without_the_operator(room, cluster)).await;
+        if ours {
+            checks.check("a reboot", full::survives_a_reboot(room, cluster)).await;
+        }
+        checks.finish()
+    })
+    .await
+}
