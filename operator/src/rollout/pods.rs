@@ -41,7 +41,7 @@ fn of_container(pod: &str, container: &ContainerStatus) -> Option<Trouble> {
         "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" => {
             return Some(Trouble {
                 reason: reasons::IMAGE_PULL_FAILED,
-                message: format!("{at}: image {} can't be pulled ({waiting_reason}): {detail}", container.image),
+                message: format!("{at}: image {} can't be pulled: {}", container.image, cause(detail)),
             });
         }
         "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
@@ -69,6 +69,11 @@ fn of_container(pod: &str, container: &ContainerStatus) -> Option<Trouble> {
         }),
         _ => None,
     }
+}
+
+/// The kubelet tells the same failure in two ways, in turns; a condition says it in one.
+fn cause(detail: &str) -> &str {
+    detail.split_once("ErrImagePull: ").map_or(detail, |(_, cause)| cause)
 }
 
 fn unschedulable(name: &str, pod: &Pod) -> Option<Trouble> {

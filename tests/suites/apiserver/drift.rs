@@ -143,9 +143,8 @@ async fn a_changed_port_of_a_service_is_put_back() -> Result<()> {
 }
 
 /// A controller that removed a label of ours changes what the gates read, so it is drift, too. On
-/// these kinds it moves no generation; the cache has the labels, so it could be seen for nothing.
+/// these kinds it moves no generation, but the cache has the labels.
 #[tokio::test]
-#[ignore = "bug: not seen until the next start"]
 async fn drift_of_a_label_is_put_back_where_it_moves_no_generation() -> Result<()> {
     let room = Room::new("label").await?;
     let mut object: Deployment = room.object("app", &deployment_spec());

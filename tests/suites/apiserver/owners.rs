@@ -12,12 +12,15 @@ use serde_json::json;
 
 use crate::room::{Room, STACK, UID, deployment_spec, owner};
 
+/// UID of something else.
+const OTHER: &str = "00000000-0000-4000-8000-00000000000f";
+
 #[tokio::test]
 async fn what_belongs_to_somebody_else_is_left_alone() -> Result<()> {
     let room = Room::new("foreign").await?;
     let own = labels::child(STACK, "settings");
     let controller =
-        |kind: &str| json!([{"apiVersion": "apps/v1", "kind": kind, "name": "x", "uid": UID, "controller": true}]);
+        |kind: &str| json!([{"apiVersion": "apps/v1", "kind": kind, "name": "x", "uid": OTHER, "controller": true}]);
     let cases = [
         json!({}),
         json!({"labels": {"app.kubernetes.io/name": "settings"}}),
@@ -46,7 +49,6 @@ async fn what_belongs_to_somebody_else_is_left_alone() -> Result<()> {
 
 /// A label can be lost; the owner reference still says whose child it is.
 #[tokio::test]
-#[ignore = "bug: it counts as foreign, and the stack is Stalled"]
 async fn a_child_of_ours_that_lost_its_labels_gets_them_back() -> Result<()> {
     let room = Room::new("lost").await?;
     for label in [labels::STACK, labels::MANAGED_BY] {
@@ -55,7 +57,7 @@ async fn a_child_of_ours_that_lost_its_labels_gets_them_back() -> Result<()> {
         room.edit(&intent, &json!({"metadata": {"labels": {label: null}}})).await?;
         room.requests.take();
         // A cache that selects by that label no longer has it.
-        applier.apply(&intent, None).await?;
+        applier.apply(&intent, None, UID).await?;
         assert_eq!(room.requests.writes(), ["patch deployments app"]);
         let live = room.seen(&intent).await?.labels.unwrap_or_default();
         assert!(live.contains_key(label), "{live:?}");
@@ -76,7 +78,7 @@ async fn what_is_created_once_is_never_overwritten() -> Result<()> {
         assert_eq!(room.apply(applier, &second).await?, (false, vec![]), "what the cache shows is not even read");
         // A cache that lags shows nothing yet.
         room.requests.take();
-        let outcome = applier.apply(&second, None).await?;
+        let outcome = applier.apply(&second, None, UID).await?;
         assert!(matches!(outcome, Outcome::Unchanged), "{outcome:?}");
         assert_eq!(room.requests.take(), ["get secrets login"]);
     }
@@ -103,7 +105,7 @@ async fn a_secret_that_is_gone_does_not_come_back_empty() -> Result<()> {
     assert_eq!(room.apply(&room.applier(), &intent).await?, (false, vec!["get secrets login".into()]));
     room.api(&intent).delete("login", &DeleteParams::default()).await?;
     for cache in [None, Some(&seen)] {
-        let error = room.applier().apply(&intent, cache).await.err().context("it was made anew")?;
+        let error = room.applier().apply(&intent, cache, UID).await.err().context("it was made anew")?;
         assert!(
             matches!(&error, Error::Api { source, .. } if matches!(&**source, kube::Error::Api(s) if s.code == 409)),
             "{error}"
@@ -113,21 +115,41 @@ async fn a_secret_that_is_gone_does_not_come_back_empty() -> Result<()> {
     Ok(())
 }
 
+/// The garbage collector would take it away under the successor's feet, whoever wrote it.
 #[tokio::test]
-async fn what_a_deleted_predecessor_left_is_taken_over() -> Result<()> {
+async fn what_hangs_on_a_deleted_predecessor_is_waited_for() -> Result<()> {
     let room = Room::new("predecessor").await?;
-    let old = "00000000-0000-4000-8000-00000000000f";
     for intent in room.all() {
-        let mut before = intent.clone();
-        before.object["metadata"]["ownerReferences"] = json!([owner(old)]);
-        before.hash = "before".to_owned();
-        before.object["metadata"]["annotations"][labels::APPLIED_HASH] = json!("before");
-        assert!(room.apply(&room.applier(), &before).await?.0);
-        let uid = room.seen(&before).await?.uid;
+        for mode in [Mode::Apply, Mode::CreateOnly, Mode::Adopt] {
+            let intent = Intent { mode, ..intent.clone() };
+            let mut object = intent.object.clone();
+            object["metadata"]["ownerReferences"] = json!([owner(OTHER)]);
+            let left = room.api(&intent).create(&PostParams::default(), &serde_json::from_value(object)?).await?;
+            let error = room.refused(&intent).await?;
+            assert!(matches!(&error, Error::Leftover(key) if *key == intent.key()), "{error}");
+            assert_eq!(room.seen(&intent).await?.resource_version, left.metadata.resource_version);
+            room.edit(&intent, &json!({"metadata": {"finalizers": null}})).await?;
+            room.api(&intent).delete(&intent.name, &DeleteParams::default()).await?;
+            assert!(room.apply(&room.applier(), &intent).await?.0, "{}: {mode:?}", intent.key());
+            room.edit(&intent, &json!({"metadata": {"finalizers": null}})).await?;
+            room.api(&intent).delete(&intent.name, &DeleteParams::default()).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Volumes and keys outlive their stack; the next one of the name goes on with them.
+#[tokio::test]
+async fn what_a_predecessor_left_without_owner_is_taken_over() -> Result<()> {
+    let room = Room::new("heir").await?;
+    for intent in room.all() {
+        let mut object = intent.object.clone();
+        object["metadata"]["ownerReferences"] = json!(null);
+        let left = room.api(&intent).create(&PostParams::default(), &serde_json::from_value(object)?).await?;
         let applier = room.applier();
         assert!(room.apply(&applier, &intent).await.with_context(|| intent.key().to_string())?.0);
         let live = room.seen(&intent).await?;
-        assert_eq!(live.uid, uid, "{}: the same object", intent.key());
+        assert_eq!(live.uid, left.metadata.uid, "{}: the same object", intent.key());
         let owners: Vec<_> = live.owner_references.iter().flatten().map(|owner| owner.uid.as_str()).collect();
         assert_eq!(owners, [UID], "{}", intent.key());
         assert_eq!(room.apply(&applier, &intent).await?, (false, vec![]));
@@ -135,21 +157,46 @@ async fn what_a_deleted_predecessor_left_is_taken_over() -> Result<()> {
     Ok(())
 }
 
-/// The same, where the object was not written by server-side apply: restored from a backup of the
-/// cluster, or created once by the predecessor.
+/// A Secret that a person restored by hand has no label of ours; its data are not touched.
 #[tokio::test]
-#[ignore = "bug: 422 Only one reference can have Controller set to true"]
-async fn what_a_predecessor_left_is_taken_over_whoever_wrote_it() -> Result<()> {
-    let room = Room::new("restored").await?;
-    let intent = room.config_map();
-    let mut object: ConfigMap = serde_json::from_value(intent.object.clone())?;
-    object.metadata.owner_references = Some(vec![owner("00000000-0000-4000-8000-00000000000f")]);
-    let api: Api<_> = Api::namespaced(room.others.clone(), &room.namespace);
-    api.create(&PostParams::default(), &object).await?;
+async fn only_what_may_be_adopted_is_taken_from_a_person() -> Result<()> {
+    let room = Room::new("adopted").await?;
+    let theirs = json!({"metadata": {"name": "login"}, "data": {"password": "dGhlaXJz"}});
+    let made = room.api(&room.secret()).create(&PostParams::default(), &serde_json::from_value(theirs)?).await?;
+    let mut object: Secret = room.object("login", &json!({}));
+    object.metadata.owner_references = None;
+    object.metadata.uid.clone_from(&made.metadata.uid);
+    let error = room.refused(&Intent::apply(&object)).await?;
+    assert!(matches!(error, Error::Foreign(_)), "{error}");
+    let intent = Intent::adopt(&object);
     assert!(room.apply(&room.applier(), &intent).await?.0);
-    let live = room.seen(&intent).await?;
-    let owners: Vec<_> = live.owner_references.iter().flatten().map(|owner| owner.uid.as_str()).collect();
-    assert_eq!(owners, [UID]);
+    let live = room.live(&intent).await?;
+    assert_eq!(live.data["data"]["password"], "dGhlaXJz");
+    assert!(live.metadata.labels.unwrap_or_default().contains_key(labels::STACK));
+    assert_eq!(room.apply(&room.applier(), &intent).await?, (false, vec!["get secrets login".into()]));
+    // Somebody's controller is another thing.
+    room.edit(&intent, &json!({"metadata": {"ownerReferences": [
+        {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "x", "uid": OTHER, "controller": true},
+    ]}}))
+    .await?;
+    let error = room.refused(&intent).await?;
+    assert!(matches!(error, Error::Foreign(_)), "{error}");
+    Ok(())
+}
+
+/// The hash that is kept in an annotation must not tell of the data, and yet new data are written.
+#[tokio::test]
+#[ignore = "bug: the remembered hash leaves the data out, too, so they are written after the next start only"]
+async fn new_data_of_a_secret_are_written() -> Result<()> {
+    let room = Room::new("data").await?;
+    let applier = room.applier();
+    for password in ["first", "second"] {
+        let intent = Intent::apply(&room.secret_with(password));
+        assert!(room.apply(&applier, &intent).await?.0, "{password}");
+        assert_eq!(room.apply(&applier, &intent).await?, (false, vec![]));
+        let live = serde_json::to_value(room.live(&intent).await?)?;
+        assert!(odoo_ai_operator::cluster::covers::covers(&live, &intent.object), "{password}");
+    }
     Ok(())
 }
 
@@ -187,7 +234,7 @@ async fn a_cache_that_lags_behind_our_own_write_causes_none() -> Result<()> {
         let second = Intent { object, hash: "two".to_owned(), ..intent };
         assert!(room.apply(&applier, &second).await?.0);
         room.requests.take();
-        applier.apply(&second, Some(&before)).await?;
+        applier.apply(&second, Some(&before), UID).await?;
         assert_eq!(room.requests.writes(), Vec::<String>::new(), "{}", second.key());
     }
     Ok(())
@@ -204,7 +251,7 @@ async fn a_finished_job_is_not_made_twice() -> Result<()> {
     assert_eq!(room.apply(&two, &intent).await?, (false, vec![]));
     // Two operators at once, each having seen nothing: the second POST is refused by the server.
     room.api(&intent).delete("migrate", &DeleteParams::background()).await?;
-    let (a, b) = tokio::join!(one.apply(&intent, None), two.apply(&intent, None));
+    let (a, b) = tokio::join!(one.apply(&intent, None, UID), two.apply(&intent, None, UID));
     let written = [a, b].iter().filter(|outcome| format!("{outcome:?}").contains("Written")).count();
     assert_eq!(written, 1);
     Ok(())

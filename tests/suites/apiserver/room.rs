@@ -77,7 +77,7 @@ impl Room {
     pub(crate) async fn apply(&self, applier: &Applier, intent: &Intent) -> Result<(bool, Vec<String>)> {
         let seen = self.api(intent).get_opt(&intent.name).await?.map(|object| object.metadata);
         self.requests.take();
-        let outcome = applier.apply(intent, seen.as_ref()).await?;
+        let outcome = applier.apply(intent, seen.as_ref(), UID).await?;
         Ok((matches!(outcome, Outcome::Written(_)), self.requests.take()))
     }
 
@@ -85,7 +85,7 @@ impl Room {
     pub(crate) async fn refused(&self, intent: &Intent) -> Result<Error> {
         let seen = self.seen(intent).await?;
         self.requests.take();
-        let outcome = self.applier().apply(intent, Some(&seen)).await;
+        let outcome = self.applier().apply(intent, Some(&seen), UID).await;
         assert_eq!(self.requests.writes(), Vec::<String>::new());
         outcome.err().with_context(|| format!("{} was taken over", intent.key()))
     }

@@ -3,13 +3,14 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Resource, ResourceExt};
@@ -34,10 +35,6 @@ use tokio::task::JoinHandle;
 
 use crate::crds::restricted_namespace;
 
-/// What the migrate Job reports.
-const MIGRATED: &str = r#"{"version":1,"result":"Succeeded","reason":"Bootstrapped","message":"done",
-    "schema":{"heads":["003"],"known":["001","002","003"],"current":["003"]},"incarnation":"1/2","rulesEmpty":true}"#;
-
 /// A stack in a namespace, and an operator that cares for it.
 pub(crate) struct Stage {
     pub(crate) namespace: String,
@@ -49,6 +46,8 @@ pub(crate) struct Stage {
     ctx: Arc<Context>,
     watches: JoinHandle<()>,
     rules: SocketAddr,
+    /// How often the application's rules were asked for.
+    pub(crate) asked: Arc<AtomicUsize>,
 }
 
 impl Stage {
@@ -81,9 +80,9 @@ impl Stage {
         let name = stack["metadata"]["name"].as_str().context("a name")?.to_owned();
         let stacks: Api<OdooAiStack> = Api::namespaced(others.clone(), namespace);
         stacks.create(&PostParams::default(), &serde_json::from_value(stack)?).await?;
-        let rules = rules_api().await?;
+        let (rules, asked) = rules_api().await?;
         let (ctx, watches) = start(&operator, namespace, rules)?;
-        Ok(Self { namespace: namespace.to_owned(), name, others, operator, ctx, watches, rules })
+        Ok(Self { namespace: namespace.to_owned(), name, others, operator, ctx, watches, rules, asked })
     }
 
     /// Another operator, which knows nothing.
@@ -210,7 +209,13 @@ impl Stage {
         pod.metadata.owner_references = job.controller_owner_ref(&()).map(|owner| vec![owner]);
         let pod = self.api::<Pod>().create(&PostParams::default(), &pod).await?;
         let now = "2026-01-01T00:00:00Z";
-        let ended = json!({"exitCode": 0, "message": MIGRATED, "startedAt": now, "finishedAt": now});
+        let report = json!({
+            "version": 1, "result": "Succeeded", "reason": "Bootstrapped", "message": "done", "incarnation": "1/2",
+            "schema": {"heads": ["003"], "known": ["001", "002", "003"], "current": ["003"]},
+            // There are rules as soon as the application has run.
+            "rulesEmpty": self.asked.load(Ordering::Relaxed) == 0,
+        });
+        let ended = json!({"exitCode": 0, "message": report.to_string(), "startedAt": now, "finishedAt": now});
         let container = json!({
             "name": "migrate", "image": "x", "imageID": "y", "ready": false, "restartCount": 0,
             "state": {"terminated": ended},
@@ -309,7 +314,7 @@ impl Drop for Stage {
 }
 
 /// Every kind that a stack's children have.
-pub(crate) fn kinds() -> [ApiResource; 9] {
+pub(crate) fn kinds() -> [ApiResource; 10] {
     [
         ApiResource::erase::<ConfigMap>(&()),
         ApiResource::erase::<ControllerRevision>(&()),
@@ -319,6 +324,7 @@ pub(crate) fn kinds() -> [ApiResource; 9] {
         ApiResource::erase::<Pod>(&()),
         ApiResource::erase::<Secret>(&()),
         ApiResource::erase::<Service>(&()),
+        ApiResource::erase::<ServiceAccount>(&()),
         ApiResource::erase::<StatefulSet>(&()),
     ]
 }
@@ -361,17 +367,21 @@ async fn watch(streams: Streams) {
         drain(streams.config_maps),
         drain(streams.secrets),
         drain(streams.services),
+        drain(streams.accounts),
         drain(streams.claims),
         drain(streams.revisions),
     );
 }
 
-/// An application without rules, on a port of this machine.
-async fn rules_api() -> Result<SocketAddr> {
+/// An application without rules, on a port of this machine; it counts the requests.
+async fn rules_api() -> Result<(SocketAddr, Arc<AtomicUsize>)> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
     tokio::spawn(async move {
         while let Ok((mut connection, _)) = listener.accept().await {
+            count.fetch_add(1, Ordering::Relaxed);
             let mut request = [0; 4096];
             let _ = connection.read(&mut request).await;
             let answer =
@@ -379,7 +389,7 @@ async fn rules_api() -> Result<SocketAddr> {
             let _ = connection.write_all(answer.as_bytes()).await;
         }
     });
-    Ok(address)
+    Ok((address, asked))
 }
 
 /// Status of a workload whose pods are all ready.

@@ -16,7 +16,7 @@ use odoo_ai_tests::{apply_yaml, delete_yaml, service_get, wait_for};
 use serde_json::{Value, json};
 
 use crate::record::Recorder;
-use crate::room::{Room, STACK, condition, sample, summary};
+use crate::room::{LABEL, Room, STACK, condition, sample, summary};
 use crate::steady::starts;
 
 /// How soon a person must read what is wrong, and how soon a cure must be noticed.
@@ -187,7 +187,7 @@ pub(crate) async fn back_to_what_runs(room: &Room) -> Result<String> {
 /// Deletes the stack: what works goes, what holds data stays.
 pub(crate) async fn deleted_keeps_data(room: &Room) -> Result<String> {
     let kept = kept(room).await?;
-    let ours = format!("odoo-ai.atmatasolutions.com/stack={STACK}");
+    let ours = format!("{LABEL}={STACK}");
     room.api::<odoo_ai_crds::stack::OdooAiStack>().delete(STACK, &DeleteParams::default()).await?;
     let left = |objects: Vec<String>| async move {
         ensure!(objects.is_empty(), "left: {objects:?}");

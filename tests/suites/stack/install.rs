@@ -8,7 +8,7 @@ use odoo_ai_tests::wait_for;
 use serde_json::Value;
 
 use crate::record::{Order, Recorder, Seen};
-use crate::room::{COMPONENT, Room, sample};
+use crate::room::{COMPONENT, LABEL, Room, sample};
 
 /// Apply → Ready; two at once on two cores take longer than one.
 const READY: u64 = 300;
@@ -95,7 +95,7 @@ pub(crate) async fn without_a_stumble(room: &Room, recorder: &Recorder) -> Resul
             write!(stumbles, "{name}/{} restarted {} times; ", container.name, container.restart_count)?;
         }
     }
-    let pods = recorder.all(|seen| seen.kind == "Pod" && !seen.label("odoo-ai.atmatasolutions.com/stack").is_empty());
+    let pods = recorder.all(|seen| seen.kind == "Pod" && !seen.label(LABEL).is_empty());
     for component in ["postgresql", "redis", "migrate", "ai-service", "worker", "beat", "dashboard"] {
         let mut uids: Vec<&str> =
             pods.iter().filter(|seen| seen.label(COMPONENT) == component).map(Seen::uid).collect();

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::client::Body;
 use kube::{Api, Client, ResourceExt};
 use odoo_ai_crds::stack::OdooAiStack;
@@ -18,6 +18,8 @@ use serde_json::{Value, json};
 /// Name of the stack of the local sample.
 pub(crate) const STACK: &str = "odoo-ai";
 pub(crate) const COMPONENT: &str = "app.kubernetes.io/component";
+/// Which stack an object belongs to.
+pub(crate) const LABEL: &str = "odoo-ai.atmatasolutions.com/stack";
 const ANSWER: Duration = Duration::from_secs(15);
 
 /// A test's namespace.
@@ -65,6 +67,17 @@ impl Room {
             writeln!(text, "---\n{document}")?;
         }
         apply_yaml(&self.client, &self.ns, &text).await
+    }
+
+    /// Deletes the stacks, and waits for the end of their pods.
+    pub(crate) async fn clear(&self) -> Result<()> {
+        let all = ListParams::default();
+        self.api::<OdooAiStack>().delete_collection(&DeleteParams::default(), &all).await?;
+        wait_for("the stack's pods to go", Duration::from_mins(1), || async {
+            let pods = self.list::<Pod>().await?;
+            Ok(pods.iter().all(|pod| !pod.labels().contains_key(LABEL)).then_some(()))
+        })
+        .await
     }
 
     /// A merge patch of the stack's spec, as `kubectl edit` sends it.

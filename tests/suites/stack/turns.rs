@@ -50,7 +50,9 @@ where
     let mine = turns.clone();
     let work = with_namespace(name, |client, ns| async move {
         let room = Room::new(client, ns).await?;
-        Box::pin(test(cluster, room, mine)).await
+        Box::pin(test(cluster, room.clone(), mine)).await?;
+        // A namespace with pods in it takes the longer to go, the longer their grace.
+        room.clear().await
     });
     let outcome = Box::pin(work).await;
     drop(turns);

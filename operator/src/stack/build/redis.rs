@@ -47,6 +47,8 @@ pub fn template(stack: &Stack) -> PodTemplateSpec {
         startup_probe: Some(pod::tcp_probe(6379, pod::Pace { period: 1, timeout: 5, failures: 120 })),
         readiness_probe: Some(pod::exec_probe(&ping, pod::Pace { period: 5, timeout: 5, failures: 3 })),
         liveness_probe: Some(pod::tcp_probe(6379, pod::Pace { period: 10, timeout: 5, failures: 6 })),
+        // When everything goes at once, the worker ends first: without Redis it hangs until its grace is over.
+        lifecycle: Some(pod::drain(10)),
         volume_mounts: Some(vec![pod::mount("data", "/data", false), credentials_mount]),
         ..Container::default()
     };
