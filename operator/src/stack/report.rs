@@ -72,7 +72,8 @@ pub async fn outcome(
         tell(ctx, &written, &transitions).await;
     }
     let applied = done?;
-    Ok(if completed || applied.written > 0 { Action::requeue(Duration::from_secs(1)) } else { again(decision) })
+    let moved = completed || applied.written > 0 || applied.rules_disabled.is_some();
+    Ok(if moved { Action::requeue(Duration::from_secs(1)) } else { again(decision) })
 }
 
 /// One Event for each transition that a person may care for; steps have told of themselves.
