@@ -59,8 +59,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- define "operator.rules" -}}
 # The user's intent: read and watched, never written.
 - apiGroups: [odoo-ai.atmatasolutions.com]
-  resources: [odooaistacks, backups, restores, featureflags]
+  resources: [odooaistacks]
   verbs: [get, list, watch]
+- apiGroups: [odoo-ai.atmatasolutions.com]
+  resources: [backups, restores, featureflags]
+  verbs: [list, watch]
 # What the operator saw and did is reported in the status.
 - apiGroups: [odoo-ai.atmatasolutions.com]
   resources: [odooaistacks/status, backups/status, restores/status, featureflags/status]
@@ -93,7 +96,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 # The gates look at pods: readiness, restarts, the cause of a failure.
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 # The components themselves.
 - apiGroups: [apps]
   resources: [deployments, statefulsets]

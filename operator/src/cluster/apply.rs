@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::core::DynamicObject;
 use kube::{Api, Client};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::FIELD_MANAGER;
 use super::covers::covers;
@@ -50,7 +50,7 @@ pub enum Outcome {
 #[derive(Clone, Debug)]
 struct Remembered {
     stack: String,
-    hash: String,
+    digest: String,
     uid: String,
     generation: Option<i64>,
     resource_version: Option<String>,
@@ -60,7 +60,7 @@ impl Remembered {
     fn new(intent: &Intent, meta: &ObjectMeta) -> Self {
         Self {
             stack: intent.stack().unwrap_or_default().to_owned(),
-            hash: intent.hash.clone(),
+            digest: intent.digest.clone(),
             uid: meta.uid.clone().unwrap_or_default(),
             generation: meta.generation,
             resource_version: meta.resource_version.clone(),
@@ -109,7 +109,7 @@ impl Applier {
         let key = intent.key();
         if let Some(seen) = seen {
             let remembered = self.memory().get(&key).cloned();
-            let known = remembered.is_some_and(|r| r.hash == intent.hash && r.still_stands(seen, intent));
+            let known = remembered.is_some_and(|r| r.digest == intent.digest && r.still_stands(seen, intent));
             if known || (intent.mode == Mode::CreateOnly && ownership(seen, intent, stack_uid) == Ownership::Ours) {
                 return Ok(Outcome::Unchanged);
             }
@@ -131,7 +131,12 @@ impl Applier {
             }
             (_, Mode::Apply | Mode::Adopt) => {
                 let params = PatchParams::apply(FIELD_MANAGER).force();
-                api.patch(&intent.name, &params, &Patch::Apply(&intent.object)).await
+                match api.patch(&intent.name, &params, &Patch::Apply(&intent.object)).await {
+                    Err(kube::Error::Api(status)) if status.code == 422 && live.is_some() => {
+                        take_back(&api, intent, status).await
+                    }
+                    answer => answer,
+                }
             }
             (None, Mode::CreateOnly) => {
                 let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
@@ -158,6 +163,23 @@ impl Applier {
     fn memory(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Remembered>> {
         self.memory.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+/// Somebody renumbered a port of our Service: ports are merged by number, so ours would come beside
+/// theirs, under the same name. The whole list is put back, then applied again to own it.
+async fn take_back(
+    api: &Api<DynamicObject>,
+    intent: &Intent,
+    refusal: Box<kube::core::Status>,
+) -> kube::Result<DynamicObject> {
+    if intent.resource.kind != "Service" {
+        return Err(kube::Error::Api(refusal));
+    }
+    let ports = json!({"spec": {"ports": intent.object["spec"]["ports"]}});
+    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    api.patch(&intent.name, &params, &Patch::Merge(&ports)).await?;
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    api.patch(&intent.name, &params, &Patch::Apply(&intent.object)).await
 }
 
 fn stands(live: &DynamicObject, intent: &Intent) -> bool {

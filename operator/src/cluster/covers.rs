@@ -48,10 +48,11 @@ fn list_covers(live: &[Value], intent: &[Value]) -> bool {
     }
 }
 
-/// The API server drops empty lists, maps and nulls that a typed object may still carry.
+/// The API server drops nulls, empty texts, lists and maps that a typed object may still carry.
 fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,
+        Value::String(text) => text.is_empty(),
         Value::Array(items) => items.is_empty(),
         Value::Object(fields) => fields.is_empty(),
         _ => false,

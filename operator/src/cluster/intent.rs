@@ -38,6 +38,8 @@ pub struct Intent {
     /// SHA-256 of the canonical JSON of `object`, hexadecimal. A Secret's data are left out: the hash
     /// is kept in an annotation, and a plain hash of a weak secret could be guessed.
     pub hash: String,
+    /// The same over all of it, for our memory only.
+    pub digest: String,
 }
 
 /// Kind and name of a child, unique within a namespace.
@@ -95,7 +97,7 @@ impl Intent {
         if K::kind(&()) == "Secret" {
             hashed["data"].take();
         }
-        let hash = hash(&hashed);
+        let (hash, digest) = (hash(&hashed), hash(&json));
         json["metadata"]["annotations"][APPLIED_HASH] = Value::String(hash.clone());
         Self {
             resource: ApiResource::erase::<K>(&()),
@@ -104,6 +106,7 @@ impl Intent {
             mode,
             object: json,
             hash,
+            digest,
         }
     }
 

@@ -175,9 +175,12 @@ async fn only_what_may_be_adopted_is_taken_from_a_person() -> Result<()> {
     assert!(live.metadata.labels.unwrap_or_default().contains_key(labels::STACK));
     assert_eq!(room.apply(&room.applier(), &intent).await?, (false, vec!["get secrets login".into()]));
     // Somebody's controller is another thing.
-    room.edit(&intent, &json!({"metadata": {"ownerReferences": [
-        {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "x", "uid": OTHER, "controller": true},
-    ]}}))
+    room.edit(
+        &intent,
+        &json!({"metadata": {"ownerReferences": [
+            {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "x", "uid": OTHER, "controller": true},
+        ]}}),
+    )
     .await?;
     let error = room.refused(&intent).await?;
     assert!(matches!(error, Error::Foreign(_)), "{error}");
@@ -186,7 +189,6 @@ async fn only_what_may_be_adopted_is_taken_from_a_person() -> Result<()> {
 
 /// The hash that is kept in an annotation must not tell of the data, and yet new data are written.
 #[tokio::test]
-#[ignore = "bug: the remembered hash leaves the data out, too, so they are written after the next start only"]
 async fn new_data_of_a_secret_are_written() -> Result<()> {
     let room = Room::new("data").await?;
     let applier = room.applier();

@@ -108,8 +108,17 @@ async fn versions(stage: &Stage) -> Result<BTreeSet<String>> {
 async fn all_kinds_are_ours(stage: &Stage, requests: &Requests) -> Result<()> {
     let children = stage.children().await?;
     let kinds: BTreeSet<_> = children.iter().filter_map(|child| Some(child.types.as_ref()?.kind.as_str())).collect();
-    let wanted =
-        ["ControllerRevision", "Deployment", "Job", "PersistentVolumeClaim", "Pod", "Secret", "Service", "ServiceAccount", "StatefulSet"];
+    let wanted = [
+        "ControllerRevision",
+        "Deployment",
+        "Job",
+        "PersistentVolumeClaim",
+        "Pod",
+        "Secret",
+        "Service",
+        "ServiceAccount",
+        "StatefulSet",
+    ];
     assert_eq!(kinds, BTreeSet::from(wanted));
     for child in children.iter().filter(|child| child.types.as_ref().is_some_and(|types| types.kind != "Pod")) {
         for entry in child.managed_fields().iter().filter(|entry| entry.subresource.is_none()) {
