@@ -84,8 +84,8 @@ async fn a_stack_survives_faults_and_its_own_deletion() -> Result<()> {
         let (room, mut checks) = (&room, Checks::new("faults"));
         turns.busy().await;
         let recorder = &Recorder::start(room).await?;
-        checks.check("a Secret is missing", faults::secret_missing(room)).await;
         checks.check("a name is taken", faults::name_conflict(room)).await;
+        checks.check("a Secret is missing", faults::secret_missing(room)).await;
         checks.check("an image can't be pulled", faults::image_pull_failed(room)).await;
         checks.need("the first install goes on", faults::goes_on(room)).await?;
         checks.check("nothing of the wrong image is left", faults::nothing_hangs(room)).await;

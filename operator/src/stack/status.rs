@@ -15,7 +15,7 @@ use super::model::{AppSecrets, Stack};
 use super::observe::Observed;
 use crate::cluster::cache::Children;
 use crate::cluster::status::{self, Verdict};
-use crate::component::{ALL, Component, ComponentExt};
+use crate::component::{ALL, APPLICATION, Component, ComponentExt};
 use crate::rollout::gates::{Counts, counts_of_deployment, counts_of_set};
 use crate::rollout::revision;
 
@@ -136,6 +136,8 @@ fn component_status(stack: &Stack, children: &Children, component: Component) ->
         let deployment = children.deployments.get(&name)?;
         (&deployment.metadata, counts_of_deployment(deployment), deployment.spec.as_ref().map(|spec| &spec.template))
     };
+    // The pods of the data servers are of no revision.
+    let of_pods = revision::label(meta).filter(|_| APPLICATION.contains(&component));
     let Counts { available, wanted, .. } = counts;
     let containers = template.and_then(|template| template.spec.as_ref()).map(|spec| spec.containers.as_slice());
     let image = containers.and_then(|all| all.iter().find(|c| c.name == component.name())?.image.clone());
@@ -143,9 +145,9 @@ fn component_status(stack: &Stack, children: &Children, component: Component) ->
         name: component,
         ready: available,
         desired: wanted,
-        image_id: children.pods_of(component.name()).find_map(|pod| image_id(pod, component, revision::label(meta))),
+        image_id: children.pods_of(component.name()).find_map(|pod| image_id(pod, component, of_pods)),
         image,
-        revision: revision::label(meta).map(str::to_owned),
+        revision: of_pods.map(str::to_owned),
     })
 }
 

@@ -58,29 +58,16 @@ async fn is_stalled(room: &Room, reason: &str) -> Result<Condition> {
 }
 
 /// Applies the sample without the Secret of the language model, with an image that is nowhere, and
-/// with somebody else's Service in the way.
-pub(crate) async fn secret_missing(room: &Room) -> Result<String> {
+/// with somebody else's Service in the way, which stays as it is.
+pub(crate) async fn name_conflict(room: &Room) -> Result<String> {
     apply_yaml(&room.client, &room.ns, FOREIGN).await?;
+    let before = room.api::<Service>().get("odoo-ai-redis").await?;
     let mut documents = sample("local.yaml")?;
     documents.retain(|document| document["metadata"]["name"] != "anthropic");
     for document in documents.iter_mut().filter(|document| document["kind"] == "OdooAiStack") {
         document["spec"]["images"]["aiService"] = json!(NO_IMAGE);
     }
     room.apply(&documents).await?;
-    let ready = room.wait("Ready", "False", "SecretMissing", SOON).await?;
-    names(&ready, &["anthropic"])?;
-    is_in_progress(room, "SecretMissing").await?;
-    ensure!(room.list::<Deployment>().await?.len() == 1, "something but the stub was created");
-    Ok(ready.message)
-}
-
-/// Creates the Secret; then the foreign Service is in the way, and stays as it is.
-pub(crate) async fn name_conflict(room: &Room) -> Result<String> {
-    let before = room.api::<Service>().get("odoo-ai-redis").await?;
-    let documents = sample("local.yaml")?;
-    let secret: Vec<Value> =
-        documents.into_iter().filter(|document| document["metadata"]["name"] == "anthropic").collect();
-    room.apply(&secret).await?;
     let stalled = is_stalled(room, "NameConflict").await?;
     names(&stalled, &["Service", "odoo-ai-redis"])?;
     let after = room.api::<Service>().get("odoo-ai-redis").await?;
@@ -88,9 +75,22 @@ pub(crate) async fn name_conflict(room: &Room) -> Result<String> {
     Ok(stalled.message)
 }
 
-/// Removes the foreign Service; then the image can't be pulled.
-pub(crate) async fn image_pull_failed(room: &Room) -> Result<String> {
+/// Removes the foreign Service; then the Secret is waited for, and no component exists without it.
+pub(crate) async fn secret_missing(room: &Room) -> Result<String> {
     delete_yaml(&room.client, &room.ns, FOREIGN).await?;
+    let ready = room.wait("Ready", "False", "SecretMissing", 120).await?;
+    names(&ready, &["anthropic"])?;
+    is_in_progress(room, "SecretMissing").await?;
+    ensure!(room.list::<Deployment>().await?.len() == 1, "something but the stub was created");
+    Ok(ready.message)
+}
+
+/// Creates the Secret; then the image can't be pulled.
+pub(crate) async fn image_pull_failed(room: &Room) -> Result<String> {
+    let documents = sample("local.yaml")?;
+    let secret: Vec<Value> =
+        documents.into_iter().filter(|document| document["metadata"]["name"] == "anthropic").collect();
+    room.apply(&secret).await?;
     let ready = room.wait("Ready", "False", "ImagePullFailed", 120).await?;
     names(&ready, &[NO_IMAGE, "migrate"])?;
     is_in_progress(room, "ImagePullFailed").await?;
