@@ -27,6 +27,7 @@ pub(crate) use display_as_name;
 
 /// What happens to data when its owner is deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = crate::schema::undescribed)]
 pub enum DeletionPolicy {
     /// It is kept; a stack of the same name finds it again.
     Retain,
@@ -193,6 +194,7 @@ pub struct Security {
 
 /// How a toleration compares.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = crate::schema::undescribed)]
 pub enum TolerationOperator {
     /// The taint's value must be the same.
     #[default]
@@ -203,6 +205,7 @@ pub enum TolerationOperator {
 
 /// What a tolerated taint does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = crate::schema::undescribed)]
 pub enum TaintEffect {
     /// New pods are not placed.
     NoSchedule,

@@ -1,6 +1,7 @@
 //! Names that users, alerts and other tools rely on: condition types, reasons, labels, annotations.
 //!
-//! A reason is never renamed within v1alpha1; the troubleshooting page has one entry for each.
+//! A reason is never renamed within v1alpha1. The troubleshooting page has an entry for each one that is in use; the
+//! others belong to features that come.
 
 /// Types of conditions.
 pub mod types {
@@ -169,7 +170,7 @@ pub mod reasons {
 pub mod labels {
     /// Name of the stack.
     pub const STACK: &str = "odoo-ai.atmatasolutions.com/stack";
-    /// Part of the stack: `ai-service`, `worker`, `beat`, `dashboard`, `postgres`, `redis`, `migrate`, …
+    /// Part of the stack: `ai-service`, `worker`, `beat`, `dashboard`, `postgresql`, `redis`, `migrate`, …
     pub const COMPONENT: &str = "app.kubernetes.io/component";
     /// `odoo-ai-operator`.
     pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
@@ -193,11 +194,11 @@ pub mod labels {
 pub mod annotations {
     /// Request: the revision that a person approves. Counted once.
     pub const APPROVED_REVISION: &str = "odoo-ai.atmatasolutions.com/approved-revision";
-    /// Who approved; the chart's admission policy binds it to the user of the request.
+    /// Not handled yet. Who approved; the chart's admission policy will bind it to the user of the request.
     pub const APPROVED_BY: &str = "odoo-ai.atmatasolutions.com/approved-by";
-    /// Request: try the failed revision again. Any new value, for example a time.
+    /// Not handled yet. Request: try the failed revision again. Any new value, for example a time.
     pub const RETRY_REQUESTED_AT: &str = "odoo-ai.atmatasolutions.com/retry-requested-at";
-    /// Request: roll back to the revision named by `rollback-to`. Any new value.
+    /// Not handled yet. Request: roll back to the revision named by `rollback-to`. Any new value.
     pub const ROLLBACK_REQUESTED_AT: &str = "odoo-ai.atmatasolutions.com/rollback-requested-at";
     /// The revision that a requested rollback goes to.
     pub const ROLLBACK_TO: &str = "odoo-ai.atmatasolutions.com/rollback-to";

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 /// Whether a rule may run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = crate::schema::undescribed)]
 pub enum FlagState {
     /// It doesn't run.
     #[default]
@@ -19,6 +20,7 @@ pub enum FlagState {
 
 /// What happens when somebody edits the rule in the application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = crate::schema::undescribed)]
 pub enum DriftPolicy {
     /// It is put back.
     Revert,
@@ -28,6 +30,7 @@ pub enum DriftPolicy {
 
 /// What happens to a rule that exists already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = crate::schema::undescribed)]
 pub enum AdoptionPolicy {
     /// It is taken over.
     Adopt,
@@ -37,6 +40,7 @@ pub enum AdoptionPolicy {
 
 /// What happens to the rule when its flag is deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = crate::schema::undescribed)]
 pub enum FlagDeletionPolicy {
     /// It is disabled.
     Disable,

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 /// Where a backup is restored to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = crate::schema::undescribed)]
 pub enum RestoreTarget {
     /// A new database beside the live one; nothing else changes.
     #[default]
@@ -20,6 +21,7 @@ pub enum RestoreTarget {
 
 /// A step of a restore, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = crate::schema::undescribed)]
 pub enum RestoreStep {
     /// The live database is backed up.
     PreRestoreBackup,

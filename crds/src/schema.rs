@@ -372,3 +372,9 @@ pub(crate) fn object_prefix(_: &mut SchemaGenerator) -> Schema {
         "must be a folder like backups/odoo-ai: no slash at either end and no '..'",
     )
 }
+
+/// Takes the type's own text out of an enum's schema: in an optional field it would stand in the
+/// place of the field's.
+pub(crate) fn undescribed(schema: &mut Schema) {
+    schema.remove("description");
+}

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// Which artifact of a catalogue is meant, where no id is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = crate::schema::undescribed)]
 pub enum ArtifactSelector {
     /// The newest good one.
     Latest,

@@ -119,3 +119,23 @@ fn charts_have_the_version_of_the_workspace() {
         assert_eq!(chart["version"], env!("CARGO_PKG_VERSION"));
     }
 }
+
+/// In an optional field the type's text once stood in the place of the field's.
+#[test]
+fn fields_say_their_own_text_not_their_types() {
+    let crd = serde_json::to_value(&odoo_ai_crds::generate::crds()[0]).expect("a CRD");
+    let spec = crd.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec").expect("a spec");
+    for (path, text) in [
+        ("/properties/environment", "What the stack is for"),
+        ("/properties/logLevel", "Log level of ai-service"),
+        ("/properties/rollout/properties/approval", "Manual: a new revision waits"),
+        ("/properties/rollout/properties/rollback", "Automatic: a revision that fails"),
+        ("/properties/migrations/properties/policy", "Automatic: pending migrations"),
+        ("/properties/images/properties/pullPolicy", "When nodes pull"),
+        ("/properties/redis/properties/managed/properties/evictionPolicy", "What happens when the memory"),
+        ("/properties/rules/properties/unmanaged", "Disable: the application seeds"),
+    ] {
+        let said = spec.pointer(path).and_then(|field| field["description"].as_str()).unwrap_or_default();
+        assert!(said.starts_with(text), "{path}: {said}");
+    }
+}

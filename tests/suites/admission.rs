@@ -10,6 +10,8 @@ mod crds;
 #[allow(dead_code, reason = "shared with other suites")]
 mod requests;
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, bail};
 use cases::{FILES, Table};
 use crds::{GROUP, restricted_namespace, server};
@@ -17,7 +19,7 @@ use http::Request;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::core::response::StatusCause;
 use kube::{Api, Client};
-use odoo_ai_tests::{kubectl, repository};
+use odoo_ai_tests::{kubectl, repository, wait_for};
 use requests::Requests;
 use serde_json::{Value, json};
 
@@ -181,13 +183,19 @@ async fn kubectl_has_columns_short_names_and_a_category() -> Result<()> {
         assert_eq!(columns(&client, plural).await?.join(" "), wanted, "{plural}");
     }
     for arguments in [&["get", "oas,aiflag", "-A"][..], &["get", "odooai", "-A"], &["explain", "oas.spec.worker"]] {
-        let output = std::process::Command::new(kubectl()?)
-            .arg("--kubeconfig")
-            .arg(server.kubeconfig())
-            .args(arguments)
-            .output()?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{arguments:?}: {said}");
+        // What `explain` reads is published a moment after the CRD is established.
+        wait_for(&format!("kubectl {arguments:?}"), Duration::from_secs(30), || async {
+            let kubectl = std::process::Command::new(kubectl()?)
+                .arg("--kubeconfig")
+                .arg(server.kubeconfig())
+                .args(arguments)
+                .output()?;
+            if !kubectl.status.success() {
+                bail!("{}", String::from_utf8_lossy(&kubectl.stderr));
+            }
+            Ok(Some(()))
+        })
+        .await?;
     }
     Ok(())
 }

@@ -7,6 +7,8 @@
 mod crds;
 #[path = "apiserver/drift.rs"]
 mod drift;
+#[path = "apiserver/lives.rs"]
+mod lives;
 #[path = "apiserver/owners.rs"]
 mod owners;
 #[path = "apiserver/requests.rs"]

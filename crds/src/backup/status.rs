@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// Why a backup was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = crate::schema::undescribed)]
 pub enum BackupReason {
     /// Its time had come.
     #[default]
@@ -22,6 +23,7 @@ pub enum BackupReason {
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = crate::schema::undescribed)]
 pub enum RunResult {
     /// It is running.
     #[default]

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// When the node pulls an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = crate::schema::undescribed)]
 pub enum PullPolicy {
     /// Only when the node doesn't have it.
     IfNotPresent,
@@ -19,6 +20,7 @@ pub enum PullPolicy {
 
 /// What happens to automation rules that no `FeatureFlag` declares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = crate::schema::undescribed)]
 pub enum UnmanagedRules {
     /// On a new database the seeded rules are disabled, once, before worker and beat start.
     Disable,
@@ -105,8 +107,9 @@ pub struct Ai {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Rules {
-    /// Disable: the application seeds all its rules enabled, so on a new database each one that no FeatureFlag
-    /// enables is disabled once, before worker and beat exist; later edits by hand stay. Ignore leaves them.
+    /// Disable: the application seeds all its rules enabled, so on a new database each one is disabled
+    /// once, before worker and beat exist (those that a FeatureFlag enables will be spared when that kind is
+    /// implemented); later edits by hand stay. Ignore leaves them.
     /// A database that was moved here is never touched. Default: Disable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unmanaged: Option<UnmanagedRules>,

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 /// Who runs the database.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = crate::schema::undescribed)]
 pub enum DatabaseType {
     /// The operator, in this namespace.
     #[default]
@@ -21,6 +22,7 @@ pub enum DatabaseType {
 
 /// How a connection to PostgreSQL is encrypted and checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = crate::schema::undescribed)]
 pub enum SslMode {
     /// Not encrypted.
     Disable,
@@ -56,7 +58,7 @@ pub struct Database {
     /// The PostgreSQL that the operator runs; only with type Managed.
     #[serde(default, skip_serializing_if = "is_unset")]
     pub managed: ManagedDatabase,
-    /// The PostgreSQL that somebody else runs; needed with type External.
+    /// The PostgreSQL that somebody else runs; needed with type External. Not implemented yet: the stack is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external: Option<ExternalDatabase>,
 }
@@ -89,7 +91,8 @@ pub struct ManagedDatabase {
     /// What happens to the volume and its credentials when the stack is deleted. Default: Retain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_policy: Option<DeletionPolicy>,
-    /// How an empty database gets its first data. Default: the application's own schema, no data.
+    /// How an empty database gets its first data. Default: the application's own schema, no data. Not implemented yet: the
+    /// stack is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bootstrap: Option<Bootstrap>,
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 /// How a revision ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = crate::schema::undescribed)]
 pub enum RevisionResult {
     /// It is being rolled out.
     #[default]

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// Which kind of route is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = crate::schema::undescribed)]
 pub enum IngressController {
     /// Traefik's own IngressRoute and Middleware.
     Traefik,

@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 /// What the stack is for. It chooses defaults only; `status.effective` shows them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = crate::schema::undescribed)]
 pub enum Environment {
     /// Development: secrets are generated, nothing waits for an approval, no backup before a migration.
     Local,
@@ -39,6 +40,7 @@ pub enum Environment {
 
 /// The application's log level.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = crate::schema::undescribed)]
 pub enum LogLevel {
     /// Everything.
     Debug,
@@ -171,7 +173,7 @@ pub struct OdooAiStackSpec {
     /// The broker and cache. Default: a Redis that the operator runs.
     #[serde(default, skip_serializing_if = "is_unset")]
     pub redis: Redis,
-    /// Routes from outside. Default: none, the stack is reached inside the cluster only.
+    /// Routes from outside. Default: none, the stack is reached inside the cluster only. Not acted on yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingress: Option<Ingress>,
     /// How the database's schema is brought up to date.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// Who runs Redis.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = crate::schema::undescribed)]
 pub enum RedisType {
     /// The operator, in this namespace.
     #[default]
@@ -18,6 +19,7 @@ pub enum RedisType {
 
 /// What Redis does when its memory is used up. Only `noeviction` is safe for a broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = crate::schema::undescribed)]
 pub enum EvictionPolicy {
     /// Writes fail: nothing is lost silently.
     #[serde(rename = "noeviction")]
@@ -70,7 +72,7 @@ pub struct Redis {
     /// The Redis that the operator runs; only with type Managed.
     #[serde(default, skip_serializing_if = "is_unset")]
     pub managed: ManagedRedis,
-    /// The Redis that somebody else runs; needed with type External.
+    /// The Redis that somebody else runs; needed with type External. Not implemented yet: the stack is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external: Option<ExternalRedis>,
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// Whether something goes on by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = crate::schema::undescribed)]
 pub enum Mode {
     /// By itself.
     Automatic,
@@ -17,6 +18,7 @@ pub enum Mode {
 
 /// Whether a backup is made before a migration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = crate::schema::undescribed)]
 pub enum MigrationBackup {
     /// A good backup, made after the request, must exist before the migration starts.
     Required,
@@ -31,17 +33,18 @@ display_as_name!(Mode, MigrationBackup);
 #[serde(rename_all = "camelCase")]
 pub struct Migrations {
     /// Automatic: pending migrations are run as a step of the rollout. Manual: the rollout waits until the database is
-    /// at the image's revision. Default: Automatic.
+    /// at the image's revision. Default: Automatic. Not acted on yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<Mode>,
     /// Whether a backup is made first. Default: Required in Production, else Never. An empty database needs none.
+    /// Not acted on yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<MigrationBackup>,
-    /// The Backup whose storage and template are used; needed when `backup` is Required.
+    /// The Backup whose storage and template are used; needed when `backup` is Required. Not acted on yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_ref: Option<LocalRef>,
     /// Alembic revisions that older images are known to work with although the plan doesn't recognise them as
-    /// additive; they don't block a rollback. At most 200.
+    /// additive; they don't block a rollback. At most 200. Not acted on yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::alembic_revisions")]
     pub backward_compatible: Vec<String>,
@@ -60,22 +63,23 @@ pub struct Rollout {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<Mode>,
     /// Automatic: a revision that fails is replaced by the one before. Manual: it is left and reported. Default: Automatic.
+    /// Not acted on yet: a failed rollout stands still until the spec changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollback: Option<Mode>,
     /// Seconds that one step may take, 30 to 86400; waiting for a lock, an approval or the watch doesn't count.
-    /// Default: 600.
+    /// Default: 600. Not acted on yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 30, max = 86_400))]
     pub progress_deadline_seconds: Option<i32>,
     /// The watch after the last step.
     #[serde(default, skip_serializing_if = "is_unset")]
     pub health_check: HealthCheck,
-    /// Smoke and end-to-end tests that run as Jobs after the last component. At most 10.
+    /// Smoke and end-to-end tests that run as Jobs after the last component. At most 10. Not acted on yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub checks: Vec<Check>,
-    /// Old revisions that are kept, 1 to 50. Default: 10. The current, the new, the failed one and those that a pod
+    /// Old revisions that `status.history` keeps, 1 to 50 (stored templates are not removed yet). Default: 10. The current, the new, the failed one and those that a pod
     /// still runs are kept in any case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 50))]
@@ -100,7 +104,7 @@ pub struct HealthCheck {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 300))]
     pub period_seconds: Option<i32>,
-    /// Bad samples in a row that count as a failure, 1 to 100. Default: 3.
+    /// Bad samples in a row that count as a failure, 1 to 100. Default: 3. Not acted on yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100))]
     pub failure_threshold: Option<i32>,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 /// A step of a rollout, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = crate::schema::undescribed)]
 pub enum Step {
     /// PostgreSQL is brought up, or asked for.
     Database,
@@ -42,6 +43,7 @@ pub enum Step {
 
 /// A part of the stack.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = crate::schema::undescribed)]
 pub enum Component {
     /// PostgreSQL.
     Database,
@@ -60,6 +62,7 @@ pub enum Component {
 
 /// Where the application's secrets come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = crate::schema::undescribed)]
 pub enum AppSecrets {
     /// The operator generated them.
     Generated,

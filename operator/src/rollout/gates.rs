@@ -150,10 +150,13 @@ fn workload(view: &View<'_>, component: Component, target: &str, of_pods: Option
     }
     let waiting_for = view.agents.explain(component).map(|why| format!(": {why}")).unwrap_or_default();
     let Counts { available, wanted, .. } = counts;
-    Gate::wait(
-        reasons::POD_NOT_READY,
-        format!("{} has {available} of {wanted} pods ready{waiting_for}", component.name()),
-    )
+    let name = component.name();
+    let message = if available >= wanted {
+        format!("the new pods of {name} are not ready yet, the old ones serve{waiting_for}")
+    } else {
+        format!("{name} has {available} of {wanted} pods ready{waiting_for}")
+    };
+    Gate::wait(reasons::POD_NOT_READY, message)
 }
 
 /// Pods that may not even be created: a quota, or an admission policy.

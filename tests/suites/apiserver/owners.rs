@@ -233,7 +233,7 @@ async fn a_cache_that_lags_behind_our_own_write_causes_none() -> Result<()> {
             object["spec"]["minReadySeconds"] = json!(1);
         }
         object["metadata"]["annotations"][labels::APPLIED_HASH] = json!("two");
-        let second = Intent { object, hash: "two".to_owned(), ..intent };
+        let second = Intent { object, hash: "two".to_owned(), digest: "two".to_owned(), ..intent };
         assert!(room.apply(&applier, &second).await?.0);
         room.requests.take();
         applier.apply(&second, Some(&before), UID).await?;

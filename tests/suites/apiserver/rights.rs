@@ -66,11 +66,8 @@ pub(crate) const CLUSTER: &[(&str, &str)] = &[
     ("use", "policy:podsecuritypolicies"),
 ];
 
-/// Granted, and not used by the code as it is. A line goes when its issue is done; a new line is a
-/// right that nobody needs.
-pub(crate) const NOT_USED_YET: &[&str] = &[
+/// Granted, and used by no request of the code as it is. A new line is a right that nobody needs.
+pub(crate) const NOT_USED: &[&str] = &[
     // Asked for by clusters that check owner references, not by a request of ours.
     "update odoo-ai.atmatasolutions.com:odooaistacks/finalizers",
-    // Only of revisions that were superseded while their migration ran.
-    "delete batch:jobs",
 ];

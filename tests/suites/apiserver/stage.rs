@@ -182,6 +182,17 @@ impl Stage {
 
     /// Everything that exists does what it should.
     pub(crate) async fn perform(&self) -> Result<()> {
+        self.pods_become_ready().await?;
+        for job in self.ours::<Job>().await? {
+            if job.status.as_ref().is_none_or(|status| status.conditions.is_none()) {
+                self.finish(&job).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// All workloads do what they should, and Jobs take their time.
+    pub(crate) async fn pods_become_ready(&self) -> Result<()> {
         for deployment in self.ours::<Deployment>().await? {
             let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas);
             let now = ready(deployment.metadata.generation, replicas, &json!({}));
@@ -191,11 +202,6 @@ impl Stage {
             let replicas = set.spec.as_ref().and_then(|spec| spec.replicas);
             let revisions = json!({"currentRevision": "x", "updateRevision": "x"});
             self.status(&set, &ready(set.metadata.generation, replicas, &revisions)).await?;
-        }
-        for job in self.ours::<Job>().await? {
-            if job.status.as_ref().is_none_or(|status| status.conditions.is_none()) {
-                self.finish(&job).await?;
-            }
         }
         Ok(())
     }

@@ -78,13 +78,13 @@ pub(crate) async fn rests(room: &Room) -> Result<String> {
     room.wait("OdooReachable", "True", "", 90).await?;
     tokio::time::sleep(QUIET).await;
     let (before, counted) = (versions(room).await?, Metrics::read(&room.client).await?);
-    let status = room.stack().await?.status;
+    let said = summary(&room.stack().await?);
     tokio::time::sleep(WINDOW).await;
     let (after, counts) = (versions(room).await?, Metrics::read(&room.client).await?);
     let stack = room.stack().await?;
     let reconciles = counts.value("reconciles_total") - counted.value("reconciles_total");
     if let Err(change) = unchanged(&before, &after) {
-        anyhow::bail!("{change}; the status was {status:?}, now {}", summary(&stack));
+        anyhow::bail!("{change}; the conditions were {said}, now {}", summary(&stack));
     }
     ensure!(counted.writes() == counts.writes(), "writes went from {:?} to {:?}", counted.writes(), counts.writes());
     ensure!(reconciles > 0, "the operator has not looked once");
