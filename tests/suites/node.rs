@@ -52,9 +52,12 @@ async fn a_reboot_keeps_volumes_and_starts_the_pods_again() -> Result<()> {
             Ok(Some(()))
         })
         .await?;
-        let lookup = ["getent", "hosts", "kubernetes.default.svc.cluster.local"];
-        exec(&client, &ns, "writer", None, &lookup).await?.ok()?;
-        Ok(())
+        wait_for("names to be answered again", READY, || async {
+            let lookup = ["getent", "hosts", "kubernetes.default.svc.cluster.local"];
+            exec(&client, &ns, "writer", None, &lookup).await?.ok()?;
+            Ok(Some(()))
+        })
+        .await
     })
     .await
 }
