@@ -1,7 +1,10 @@
 //! Names that users, alerts and other tools rely on: condition types, reasons, labels, annotations.
 //!
-//! A reason is never renamed within v1alpha1. The troubleshooting page has an entry for each one that is in use; the
-//! others belong to features that come.
+//! A reason is never renamed within v1alpha1. The troubleshooting page has an entry for each one that this version
+//! sets. These are not set yet and have none, they come with later features: `RollingOut`, `Deleting`,
+//! `VolumePending`, `StorageClassMissing`, `QueueNotConsumed`, `MigrationPending`, `BackupNotConfigured`,
+//! `BackupFailed`, `ProgressDeadlineExceeded`, `CheckFailed`, `HealthCheckFailed`, `WatchInconclusive`, `RolledBack`,
+//! `RolloutFailed`, `RollbackFailed`, `RollbackBlockedBySchema`, `StackNotFound`, `Conflict`, `HostConflict`.
 
 /// Types of conditions.
 pub mod types {
@@ -200,11 +203,11 @@ pub mod annotations {
     pub const RETRY_REQUESTED_AT: &str = "odoo-ai.atmatasolutions.com/retry-requested-at";
     /// Not handled yet. Request: roll back to the revision named by `rollback-to`. Any new value.
     pub const ROLLBACK_REQUESTED_AT: &str = "odoo-ai.atmatasolutions.com/rollback-requested-at";
-    /// The revision that a requested rollback goes to.
+    /// Not handled yet. The revision that a requested rollback goes to.
     pub const ROLLBACK_TO: &str = "odoo-ai.atmatasolutions.com/rollback-to";
-    /// Request on a Backup: run now. Any new value.
+    /// Not handled yet. Request on a Backup: run now. Any new value.
     pub const BACKUP_REQUESTED_AT: &str = "odoo-ai.atmatasolutions.com/backup-requested-at";
-    /// Request on a Backup: verify now. Any new value.
+    /// Not handled yet. Request on a Backup: verify now. Any new value.
     pub const VERIFY_REQUESTED_AT: &str = "odoo-ai.atmatasolutions.com/verify-requested-at";
 
     /// On the database's volume: `Pending` until the rules that a new database was seeded with are disabled, then

@@ -66,7 +66,7 @@ display_as_name!(FlagState, DriftPolicy, AdoptionPolicy, FlagDeletionPolicy);
     derive = "PartialEq",
     cel,
     selectable = ".spec.stackRef.name",
-    doc = "One automation rule of an OdooAiStack, declared: whether it may run, with which settings, and when it is switched off by itself.",
+    doc = "One automation rule of an OdooAiStack, declared: whether it may run, with which settings, and when it is switched off by itself. Not acted on yet: the object is accepted and answers NotImplemented.",
     printcolumn(
         name = "Stack",
         type_ = "string",

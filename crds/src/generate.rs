@@ -1,6 +1,6 @@
 //! The CRDs as they are installed: kube's own, made stricter where Kubernetes allows it.
 
-use crate::{backup::Backup, flag::FeatureFlag, restore::Restore, stack::OdooAiStack};
+use crate::{backup::Backup, flag::FeatureFlag, reference, restore::Restore, stack::OdooAiStack};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 use serde_json::{Value, json};
@@ -30,7 +30,8 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
         .collect()
 }
 
-/// The files that are generated from the types: plain CRDs, and the same as templates of the CRD chart.
+/// The files that are generated from the types: plain CRDs, the same as templates of the CRD chart, and the pages of
+/// the API reference.
 ///
 /// # Panics
 /// Never for the types of this crate: a test calls it.
@@ -52,6 +53,7 @@ pub fn files() -> Vec<GeneratedFile> {
                     path: format!("charts/odoo-ai-crds/templates/{name}.yaml"),
                     content: yaml(&chart).replace("{{", r#"{{ "{{" }}"#),
                 },
+                GeneratedFile { path: format!("docs/reference/{name}.md"), content: reference::page(crd) },
             ]
         })
         .collect()

@@ -11,6 +11,7 @@ pub mod common;
 pub mod conditions;
 pub mod flag;
 pub mod generate;
+mod reference;
 pub mod restore;
 mod rules;
 mod schema;

@@ -55,7 +55,7 @@ display_as_name!(RestoreTarget, RestoreStep);
     derive = "PartialEq",
     cel,
     selectable = ".spec.stackRef.name",
-    doc = "Brings a backup back into an OdooAiStack's database server, once: beside the live database or in its place.",
+    doc = "Brings a backup back into an OdooAiStack's database server, once: beside the live database or in its place. Not acted on yet: the object is accepted and answers NotImplemented.",
     validation = (
         "self.metadata.name.size() <= 40",
         "the name of a Restore must have at most 40 characters: the names of its Jobs are made from it"

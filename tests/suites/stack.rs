@@ -132,7 +132,7 @@ async fn with_odoo_operator_or_node_away_a_stack_survives() -> Result<()> {
         let recorder = &Recorder::start(room).await?;
         checks.need("first install", install::comes_up(room, recorder)).await?;
         checks.check("a rule enabled by hand", ready::enable_a_rule(room)).await;
-        checks.check("Odoo denies, refuses and comes back", full::odoo_denies_and_comes_back(room)).await;
+        checks.check("Odoo denies, refuses, hangs and comes back", full::odoo_fails_and_comes_back(room)).await;
 
         turns.alone().await;
         let before = update::Before::of(room, recorder).await?;

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
     derive = "PartialEq",
     cel,
     selectable = ".spec.stackRef.name",
-    doc = "When and where the database of an OdooAiStack is backed up, how long backups are kept, and how they are verified.",
+    doc = "When and where the database of an OdooAiStack is backed up, how long backups are kept, and how they are verified. Not acted on yet: the object is accepted and answers NotImplemented.",
     validation = (
         "self.metadata.name.size() <= 40",
         "the name of a Backup must have at most 40 characters: the names of its CronJobs are made from it"

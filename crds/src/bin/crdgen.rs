@@ -1,4 +1,4 @@
-//! Writes the CRDs as YAML into the repository, or with `--check` says which of them are stale.
+//! Writes the CRDs as YAML and the API reference into the repository, or with `--check` says which files are stale.
 
 use std::{fs, path::Path, process::ExitCode};
 

@@ -53,12 +53,14 @@ display_as_name!(DatabaseType, SslMode);
 )]
 pub struct Database {
     /// Who runs the database: Managed (the operator, in this namespace) or External. Immutable. Default: Managed.
+    /// Not acted on yet: External; such a stack is refused with the reason NotImplemented.
     #[serde(rename = "type", default, skip_serializing_if = "is_unset")]
     pub kind: DatabaseType,
     /// The PostgreSQL that the operator runs; only with type Managed.
     #[serde(default, skip_serializing_if = "is_unset")]
     pub managed: ManagedDatabase,
-    /// The PostgreSQL that somebody else runs; needed with type External. Not implemented yet: the stack is refused.
+    /// The PostgreSQL that somebody else runs; needed with type External. Not acted on yet: the stack is refused
+    /// with the reason NotImplemented.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external: Option<ExternalDatabase>,
 }
@@ -91,8 +93,8 @@ pub struct ManagedDatabase {
     /// What happens to the volume and its credentials when the stack is deleted. Default: Retain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_policy: Option<DeletionPolicy>,
-    /// How an empty database gets its first data. Default: the application's own schema, no data. Not implemented yet: the
-    /// stack is refused.
+    /// How an empty database gets its first data. Default: the application's own schema, no data. Not acted on yet: the
+    /// stack is refused with the reason NotImplemented.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bootstrap: Option<Bootstrap>,
 }

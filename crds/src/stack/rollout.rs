@@ -33,18 +33,20 @@ display_as_name!(Mode, MigrationBackup);
 #[serde(rename_all = "camelCase")]
 pub struct Migrations {
     /// Automatic: pending migrations are run as a step of the rollout. Manual: the rollout waits until the database is
-    /// at the image's revision. Default: Automatic. Not acted on yet.
+    /// at the image's revision. Default: Automatic. Not acted on yet: an empty database gets its schema by itself, and
+    /// an image with newer revisions than an existing schema is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<Mode>,
     /// Whether a backup is made first. Default: Required in Production, else Never. An empty database needs none.
-    /// Not acted on yet.
+    /// Not acted on yet: no backup is made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<MigrationBackup>,
-    /// The Backup whose storage and template are used; needed when `backup` is Required. Not acted on yet.
+    /// The Backup whose storage and template are used; needed when `backup` is Required. Not acted on
+    /// yet: no backup is made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_ref: Option<LocalRef>,
     /// Alembic revisions that older images are known to work with although the plan doesn't recognise them as
-    /// additive; they don't block a rollback. At most 200. Not acted on yet.
+    /// additive; they don't block a rollback. At most 200. Not acted on yet: nothing reads it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::alembic_revisions")]
     pub backward_compatible: Vec<String>,
@@ -62,25 +64,27 @@ pub struct Rollout {
     /// on a first install, a rollback or a retry. Default: Automatic in Local, else Manual.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<Mode>,
-    /// Automatic: a revision that fails is replaced by the one before. Manual: it is left and reported. Default: Automatic.
-    /// Not acted on yet: a failed rollout stands still until the spec changes.
+    /// Automatic: a revision that fails is replaced by the one before. Manual: it is left and reported. Default:
+    /// Automatic. Not acted on yet: a failed rollout stands still until the spec changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollback: Option<Mode>,
     /// Seconds that one step may take, 30 to 86400; waiting for a lock, an approval or the watch doesn't count.
-    /// Default: 600. Not acted on yet.
+    /// Default: 600. Not acted on yet: no step but the migration (`migrations.timeoutSeconds`) has a deadline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 30, max = 86_400))]
     pub progress_deadline_seconds: Option<i32>,
     /// The watch after the last step.
     #[serde(default, skip_serializing_if = "is_unset")]
     pub health_check: HealthCheck,
-    /// Smoke and end-to-end tests that run as Jobs after the last component. At most 10. Not acted on yet.
+    /// Smoke and end-to-end tests that run as Jobs after the last component. At most 10. Not acted on yet: none
+    /// is run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub checks: Vec<Check>,
-    /// Old revisions that `status.history` keeps, 1 to 50 (stored templates are not removed yet). Default: 10. The current, the new, the failed one and those that a pod
-    /// still runs are kept in any case.
+    /// Old revisions that `status.history` keeps, 1 to 50. The current, the new, the failed one and those that a pod
+    /// still runs are kept in any case. Default: 10. Not acted on yet: stored revisions and their Secrets are not
+    /// removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 50))]
     pub revision_history_limit: Option<i32>,
@@ -104,7 +108,8 @@ pub struct HealthCheck {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 300))]
     pub period_seconds: Option<i32>,
-    /// Bad samples in a row that count as a failure, 1 to 100. Default: 3. Not acted on yet.
+    /// Bad samples in a row that count as a failure, 1 to 100. Default: 3. Not acted on yet: a bad sample starts the
+    /// watch anew.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100))]
     pub failure_threshold: Option<i32>,

@@ -19,10 +19,15 @@ use crate::steady::{starts, unchanged, versions};
 const ODOO: u64 = 150;
 const REBOOT: u64 = 120;
 
-/// Odoo refuses the login: a condition, never an outage.
-pub(crate) async fn odoo_denies_and_comes_back(room: &Room) -> Result<String> {
-    let modes =
-        [("deny", "False", "AccessDenied"), ("refuse", "False", "Unreachable"), ("normal", "True", "Reachable")];
+/// Whatever Odoo does is a condition, never an outage.
+pub(crate) async fn odoo_fails_and_comes_back(room: &Room) -> Result<String> {
+    let modes = [
+        ("deny", "False", "AccessDenied"),
+        ("refuse", "False", "Unreachable"),
+        ("normal", "True", "Reachable"),
+        ("hang", "False", "Unreachable"),
+        ("normal", "True", "Reachable"),
+    ];
     let mut times = Vec::new();
     for (mode, status, reason) in modes {
         let began = Instant::now();
@@ -32,7 +37,9 @@ pub(crate) async fn odoo_denies_and_comes_back(room: &Room) -> Result<String> {
         let stack = room.stack().await?;
         let ready = condition(&stack, "Ready").context("no condition Ready")?;
         ensure!(ready.status == "True", "Odoo's state made the stack unready: {}", summary(&stack));
-        times.push(format!("{reason} after {:.0} s", began.elapsed().as_secs_f64()));
+        let (answer, _) = room.ask("GET", "/openapi.json", None, None).await?;
+        ensure!(answer == 200, "with Odoo in mode {mode} the API answered {answer}");
+        times.push(format!("{mode}: {reason} after {:.0} s", began.elapsed().as_secs_f64()));
     }
     Ok(times.join(", "))
 }
