@@ -6,8 +6,10 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use k8s_openapi::api::core::v1::Service;
+use kube::api::PostParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
+use kube::{Api, Client, Config};
 use serde_json::json;
 use tokio::sync::OnceCell;
 
@@ -51,6 +53,11 @@ impl ApiServer {
             let version = client.apiserver_version().await?;
             // Before this the namespaces that every test uses are not there.
             client.list_api_groups().await?;
+            // And for a moment after it no Service gets an address: "range is full".
+            let service = json!({"metadata": {"name": "probe"}, "spec": {"ports": [{"port": 80}]}});
+            let service: Service = serde_json::from_value(service)?;
+            let services: Api<Service> = Api::namespaced(client.clone(), "default");
+            services.create(&PostParams { dry_run: true, ..PostParams::default() }, &service).await?;
             Ok(Some(version))
         })
         .await
