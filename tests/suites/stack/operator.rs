@@ -14,11 +14,10 @@ use tokio::sync::OnceCell;
 pub(crate) const NAMESPACE: &str = "odoo-ai-suite-operator";
 const RELEASE: &str = "odoo-ai-operator";
 /// The samples' images.
-const IMAGES: [&str; 7] = [
+const IMAGES: [&str; 6] = [
     "odoo-ai-platform/ai-service:1.0.0",
     "odoo-ai-platform/ai-service:1.1.0",
     "odoo-ai-platform/dashboard:1.0.0",
-    "odoo-ai-platform/dashboard:1.1.0",
     "odoo-ai-platform/odoo-stub:1.0.0",
     "postgres:17",
     "redis:7",
