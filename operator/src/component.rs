@@ -23,6 +23,8 @@ pub trait ComponentExt {
     fn name(self) -> &'static str;
     /// True for the three processes that run the ai-service image.
     fn runs_ai_service_image(self) -> bool;
+    /// Kind of its workload.
+    fn kind(self) -> &'static str;
     /// True where the pods belong to a `StatefulSet`: never two of them, also while one is replaced.
     fn stateful(self) -> bool;
 }
@@ -41,6 +43,10 @@ impl ComponentExt for Component {
 
     fn runs_ai_service_image(self) -> bool {
         matches!(self, Self::AiService | Self::Worker | Self::Beat)
+    }
+
+    fn kind(self) -> &'static str {
+        if self.stateful() { "StatefulSet" } else { "Deployment" }
     }
 
     fn stateful(self) -> bool {

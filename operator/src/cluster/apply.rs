@@ -117,13 +117,12 @@ impl Applier {
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &intent.namespace, &intent.resource);
         let failed = |source| Error::Api { key: key.clone(), source: Box::new(source) };
         let live = api.get_opt(&intent.name).await.map_err(failed)?;
+        match live.as_ref().map(|live| ownership(&live.metadata, intent, stack_uid)) {
+            Some(Ownership::Foreign) => return Err(Error::Foreign(key)),
+            Some(Ownership::Leftover) => return Err(Error::Leftover(key)),
+            Some(Ownership::Ours) | None => {}
+        }
         let written = match (&live, intent.mode) {
-            (Some(live), _) if ownership(&live.metadata, intent, stack_uid) == Ownership::Foreign => {
-                return Err(Error::Foreign(key));
-            }
-            (Some(live), _) if ownership(&live.metadata, intent, stack_uid) == Ownership::Leftover => {
-                return Err(Error::Leftover(key));
-            }
             (Some(_), Mode::CreateOnly) => return Ok(Outcome::Unchanged),
             (Some(live), Mode::Apply | Mode::Adopt) if stands(live, intent) => {
                 self.remember(key, Remembered::new(intent, &live.metadata));

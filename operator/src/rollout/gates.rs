@@ -1,6 +1,5 @@
 //! Gates: has a step reached its end? Pure functions of what was observed.
 
-use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::jiff::Timestamp;
 use odoo_ai_crds::conditions::{annotations, reasons};
 use odoo_ai_crds::stack::{Mode, OdooAiStackStatus, RevisionHistory, UnmanagedRules};
@@ -8,6 +7,7 @@ use odoo_ai_crds::stack::{Mode, OdooAiStackStatus, RevisionHistory, UnmanagedRul
 use super::migration::{self, Progress};
 use super::pods::{self, Trouble};
 use super::revision;
+use super::workload::{self, Counts, Workload};
 use crate::cluster::cache::Children;
 use crate::cluster::intent::Key;
 use crate::component::{Component, ComponentExt};
@@ -99,13 +99,13 @@ pub fn server(view: &View<'_>, component: Component) -> Gate {
         Component::Database => &view.stack.database.inputs,
         _ => &view.stack.redis.inputs,
     };
-    workload(view, component, &revision::of_server(inputs), None)
+    component_gate(view, component, &revision::of_server(inputs), None)
 }
 
 /// `component` runs the target revision, and nothing else of it is left but pods that terminate.
 #[must_use]
 pub fn application(view: &View<'_>, component: Component) -> Gate {
-    workload(view, component, view.target, Some(view.target))
+    component_gate(view, component, view.target, Some(view.target))
 }
 
 /// Wanted pods of `component`: live, never part of a revision. While a new database is seeded there
@@ -122,22 +122,13 @@ pub fn replicas(stack: &Stack, component: Component, seeding: bool) -> i32 {
 }
 
 /// `of_pods`: the revision label of the pods that count.
-fn workload(view: &View<'_>, component: Component, target: &str, of_pods: Option<&str>) -> Gate {
+fn component_gate(view: &View<'_>, component: Component, target: &str, of_pods: Option<&str>) -> Gate {
     let name = view.stack.child(component.name());
-    let kind = if component.stateful() { "StatefulSet" } else { "Deployment" };
-    let key = Key { kind: kind.to_owned(), namespace: view.stack.namespace.clone(), name: name.clone() };
-    let (meta, counts, refused) = if component.stateful() {
-        let set = view.children.stateful_sets.get(&name);
-        (set.map(|set| &set.metadata), set.map(|set| counts_of_set(set)), None)
-    } else {
-        let deployment = view.children.deployments.get(&name);
-        let counts = deployment.map(|deployment| counts_of_deployment(deployment));
-        (deployment.map(|deployment| &deployment.metadata), counts, deployment.and_then(|it| refused(it)))
-    };
-    let (Some(meta), Some(counts)) = (meta, counts) else {
+    let key = Key { kind: component.kind().to_owned(), namespace: view.stack.namespace.clone(), name: name.clone() };
+    let Some(Workload { meta, counts, refused, .. }) = workload::observed(view.children, component, &name) else {
         return Gate::wait(reasons::PROGRESSING, format!("{} is created", component.name()));
     };
-    let wanted = replicas(view.stack, component, rules(view) != Gate::Open);
+    let wanted = replicas(view.stack, component, seeding(view.stack, view.status, view.volume));
     if revision::label(meta) != Some(target) || counts.wanted != wanted || view.children.behind.contains(&key) {
         return Gate::wait(reasons::PROGRESSING, format!("{} is updated", component.name()));
     }
@@ -157,68 +148,6 @@ fn workload(view: &View<'_>, component: Component, target: &str, of_pods: Option
         format!("{name} has {available} of {wanted} pods ready{waiting_for}")
     };
     Gate::wait(reasons::POD_NOT_READY, message)
-}
-
-/// Pods that may not even be created: a quota, or an admission policy.
-fn refused(deployment: &Deployment) -> Option<Trouble> {
-    let conditions = deployment.status.as_ref()?.conditions.as_ref()?;
-    let failure = conditions.iter().find(|it| it.type_ == "ReplicaFailure" && it.status == "True")?;
-    let message = failure.message.as_deref().unwrap_or_default();
-    Some(Trouble { reason: reasons::FORBIDDEN, message: format!("pods can't be created: {message}") })
-}
-
-/// Pods of a workload.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// The controller has seen the newest template.
-    pub observed: bool,
-    /// Wanted pods.
-    pub wanted: i32,
-    /// Pods of the newest template.
-    pub updated: i32,
-    /// Pods that serve long enough, of any template.
-    pub available: i32,
-    /// Pods that don't terminate, of any template.
-    pub total: i32,
-}
-
-impl Counts {
-    /// All pods are of the newest template and serve; none of an older one is left.
-    #[must_use]
-    pub fn settled(&self) -> bool {
-        self.observed && self.updated >= self.wanted && self.available >= self.wanted && self.total == self.updated
-    }
-}
-
-/// Pods of a Deployment.
-#[must_use]
-pub fn counts_of_deployment(deployment: &Deployment) -> Counts {
-    let status = deployment.status.clone().unwrap_or_default();
-    Counts {
-        observed: status.observed_generation >= deployment.metadata.generation,
-        wanted: deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1),
-        updated: status.updated_replicas.unwrap_or(0),
-        available: status.available_replicas.unwrap_or(0),
-        total: status.replicas.unwrap_or(0),
-    }
-}
-
-/// Pods of a `StatefulSet`.
-#[must_use]
-pub fn counts_of_set(set: &StatefulSet) -> Counts {
-    let status = set.status.clone().unwrap_or_default();
-    Counts {
-        observed: status.observed_generation >= set.metadata.generation,
-        wanted: set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1),
-        // Without an update in progress both revisions are equal and updatedReplicas is not kept.
-        updated: if status.current_revision == status.update_revision {
-            status.replicas
-        } else {
-            status.updated_replicas.unwrap_or(0)
-        },
-        available: status.available_replicas.unwrap_or(0),
-        total: status.replicas,
-    }
 }
 
 /// A person has approved the target, or none needs to.
@@ -274,17 +203,34 @@ pub fn migration(view: &View<'_>) -> Gate {
     }
 }
 
+/// A new database's rules were seeded, and are not disabled yet although they shall be.
+#[must_use]
+pub fn seeding(stack: &Stack, status: &OdooAiStackStatus, volume: &Volume) -> bool {
+    // The volume remembers for a stack that was deleted before its gate.
+    let pending = seeded(status) || volume.rules_gate.as_deref() == Some(PENDING);
+    pending && !seeds_disabled(status) && stack.unmanaged_rules != UnmanagedRules::Ignore
+}
+
+/// A migrate Job of this stack found the rules table empty: what is in it since, was seeded.
+#[must_use]
+pub fn seeded(status: &OdooAiStackStatus) -> bool {
+    status.history.iter().any(|entry| entry.rules_empty == Some(true))
+}
+
+/// The rules gate was passed.
+#[must_use]
+pub fn seeds_disabled(status: &OdooAiStackStatus) -> bool {
+    status.rules.as_ref().is_some_and(|rules| rules.seeded_disabled)
+}
+
 /// The rules that a new database was seeded with are off before anything acts on them.
 #[must_use]
 pub fn rules(view: &View<'_>) -> Gate {
-    let done = view.status.rules.as_ref().is_some_and(|rules| rules.seeded_disabled);
-    let seeded_by_us = view.status.history.iter().any(|entry| entry.rules_empty == Some(true));
-    // The volume remembers for a stack that was deleted before its gate.
-    let pending = seeded_by_us || view.volume.rules_gate.as_deref() == Some(PENDING);
-    if done || !pending || view.stack.unmanaged_rules == UnmanagedRules::Ignore {
-        return Gate::Open;
+    if seeding(view.stack, view.status, view.volume) {
+        Gate::wait(reasons::PROGRESSING, "the automation rules that the application seeded are disabled")
+    } else {
+        Gate::Open
     }
-    Gate::wait(reasons::PROGRESSING, "the automation rules that the application seeded are disabled")
 }
 
 /// The revision was watched for long enough.
@@ -310,26 +256,6 @@ fn samples_wanted(duration: i32, period: i32) -> i32 {
 mod tests {
     use super::*;
     use rstest::rstest;
-
-    fn counts(wanted: i32, updated: i32, available: i32, total: i32) -> Counts {
-        Counts { observed: true, wanted, updated, available, total }
-    }
-
-    #[rstest]
-    #[case::all_there(counts(1, 1, 1, 1), true)]
-    #[case::old_pod_serves(counts(1, 0, 1, 1), false)]
-    #[case::old_pod_left(counts(1, 1, 1, 2), false)]
-    #[case::new_pod_starts(counts(1, 1, 0, 1), false)]
-    #[case::scaled_to_zero(counts(0, 0, 0, 0), true)]
-    #[case::scaling_down(counts(1, 2, 2, 2), true)]
-    fn settled(#[case] counts: Counts, #[case] expected: bool) {
-        assert_eq!(counts.settled(), expected);
-    }
-
-    #[test]
-    fn a_template_that_was_not_observed_opens_nothing() {
-        assert!(!Counts { observed: false, ..counts(1, 1, 1, 1) }.settled());
-    }
 
     #[rstest]
     #[case(10, 5, 2)]

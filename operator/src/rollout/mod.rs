@@ -8,3 +8,4 @@ pub mod migration;
 pub mod pods;
 pub mod revision;
 pub mod steps;
+pub mod workload;

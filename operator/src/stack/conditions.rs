@@ -9,8 +9,9 @@ use super::observe::Observed;
 use super::validate;
 use crate::cluster::status::{Tri, Verdict};
 use crate::component::{Component, ComponentExt};
-use crate::rollout::gates::{Counts, Gate, counts_of_deployment, counts_of_set};
+use crate::rollout::gates::Gate;
 use crate::rollout::steps::ordinal;
+use crate::rollout::workload::{self, Counts};
 
 /// A condition's type and what it says; `None` removes it.
 pub type Condition = (&'static str, Option<Verdict>);
@@ -94,10 +95,14 @@ fn at(step: Step, message: &str) -> String {
     format!("step {} ({step}): {message}", ordinal(step))
 }
 
+/// Pods of a component; none where it doesn't exist.
+fn counts(seen: &Observed, component: Component) -> Counts {
+    let name = seen.child(component.name());
+    workload::observed(&seen.children, component, &name).map(|it| it.counts).unwrap_or_default()
+}
+
 fn available(seen: &Observed) -> Verdict {
-    let name = format!("{}-{}", seen.object.metadata.name.as_deref().unwrap_or_default(), Component::AiService.name());
-    let pods = seen.children.deployments.get(&name).map_or(0, |deployment| counts_of_deployment(deployment).available);
-    if pods > 0 {
+    if counts(seen, Component::AiService).available > 0 {
         Verdict::new(true, reasons::SERVING, "ai-service serves")
     } else {
         Verdict::new(false, reasons::NOT_SERVING, "no pod of ai-service is ready")
@@ -105,9 +110,7 @@ fn available(seen: &Observed) -> Verdict {
 }
 
 fn server(seen: &Observed, component: Component) -> Verdict {
-    let name = format!("{}-{}", seen.object.metadata.name.as_deref().unwrap_or_default(), component.name());
-    let counts = seen.children.stateful_sets.get(&name).map(|set| counts_of_set(set)).unwrap_or_default();
-    if let Counts { available: 1.., .. } = counts {
+    if counts(seen, component).available > 0 {
         let policy = seen.object.spec.redis.managed.eviction_policy;
         return match policy.filter(|policy| component == Component::Redis && *policy != EvictionPolicy::NoEviction) {
             None => Verdict::new(true, reasons::SERVING, format!("{} accepts connections", component.name())),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use odoo_ai_crds::conditions::{annotations, reasons};
-use odoo_ai_crds::stack::{OdooAiStackStatus, Step, UnmanagedRules};
+use odoo_ai_crds::stack::{OdooAiStackStatus, Step};
 
 use super::build::application::Schema;
 use super::build::data::{self, DATABASE, DATABASE_ADMIN, Generated, generated};
@@ -205,13 +205,10 @@ fn base(
             reached.extend(present(&stack, seen, component).map(|revision| (component, revision)));
         }
     }
-    let passed = status.rules.as_ref().is_some_and(|rules| rules.seeded_disabled);
-    let pending = status.history.iter().any(|entry| entry.rules_empty == Some(true));
-    let noted = volume.rules_gate.as_deref() == Some(gates::PENDING);
     Base {
         runs: reached,
-        seeding: !passed && (pending || noted) && stack.unmanaged_rules != UnmanagedRules::Ignore,
-        rules_gate: match (passed, pending) {
+        seeding: gates::seeding(&stack, status, volume),
+        rules_gate: match (gates::seeds_disabled(status), gates::seeded(status)) {
             (true, _) => Some(gates::PASSED.to_owned()),
             (false, true) => Some(gates::PENDING.to_owned()),
             (false, false) => volume.rules_gate.clone(),
@@ -223,8 +220,7 @@ fn base(
 
 /// The revision that a component runs: as its workload says, or said when it was last seen.
 fn present(stack: &Stack, seen: &Observed, component: Component) -> Option<String> {
-    let kind = if component.stateful() { "StatefulSet" } else { "Deployment" };
-    let label = seen.children.meta(&key(stack, kind, component.name())).and_then(revision::label);
+    let label = seen.children.meta(&key(stack, component.kind(), component.name())).and_then(revision::label);
     let status = seen.object.status.as_ref();
     let last = || status?.components.iter().find(|it| it.name == component)?.revision.clone();
     label.map(str::to_owned).or_else(last)

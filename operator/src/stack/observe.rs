@@ -44,6 +44,12 @@ impl Observed {
         self.object.status.clone().unwrap_or_default()
     }
 
+    /// Name of a child, also where the spec was not accepted.
+    #[must_use]
+    pub fn child(&self, suffix: &str) -> String {
+        format!("{}-{suffix}", self.object.name_any())
+    }
+
     /// The generation of the spec.
     #[must_use]
     pub fn generation(&self) -> i64 {

@@ -16,8 +16,8 @@ use super::observe::Observed;
 use crate::cluster::cache::Children;
 use crate::cluster::status::{self, Verdict};
 use crate::component::{ALL, APPLICATION, Component, ComponentExt};
-use crate::rollout::gates::{Counts, counts_of_deployment, counts_of_set};
 use crate::rollout::revision;
+use crate::rollout::workload::{self, Counts, Workload};
 
 /// A condition whose status or reason changed.
 pub type Transition = (&'static str, Verdict);
@@ -128,14 +128,8 @@ fn components(stack: &Stack, children: &Children) -> Vec<ComponentStatus> {
 }
 
 fn component_status(stack: &Stack, children: &Children, component: Component) -> Option<ComponentStatus> {
-    let name = stack.child(component.name());
-    let (meta, counts, template) = if component.stateful() {
-        let set = children.stateful_sets.get(&name)?;
-        (&set.metadata, counts_of_set(set), set.spec.as_ref().map(|spec| &spec.template))
-    } else {
-        let deployment = children.deployments.get(&name)?;
-        (&deployment.metadata, counts_of_deployment(deployment), deployment.spec.as_ref().map(|spec| &spec.template))
-    };
+    let Workload { meta, counts, template, .. } =
+        workload::observed(children, component, &stack.child(component.name()))?;
     // The pods of the data servers are of no revision.
     let of_pods = revision::label(meta).filter(|_| APPLICATION.contains(&component));
     let Counts { available, wanted, .. } = counts;
