@@ -9,6 +9,7 @@ use odoo_ai_crds::stack::{OdooAiStackStatus, Step};
 
 use super::build::application::Schema;
 use super::build::data::{self, DATABASE, DATABASE_ADMIN, Generated, generated};
+use super::limits;
 use super::model::Stack;
 use super::observe::Observed;
 use super::resolve;
@@ -101,7 +102,12 @@ pub fn decide(seen: &Observed, operator_image: &str) -> Decision {
     }
     let named = revision_key(&stack, seen).and_then(|key| {
         let inputs = resolve::inputs(&seen.object.spec, &stack.app_secrets, &seen.data)?;
-        Ok((inputs.revision(key), inputs))
+        let target = inputs.revision(key);
+        // What is stored has been through this.
+        if !seen.stored.contains_key(&revision::name(&stack.name, &target)) {
+            limits::check(&stack, &target, &inputs)?;
+        }
+        Ok((target, inputs))
     });
     match named {
         Ok((target, inputs)) => roll(seen, stack, target, inputs),

@@ -6,6 +6,7 @@ pub mod build;
 pub mod conditions;
 pub mod decide;
 pub mod error;
+pub mod limits;
 pub mod model;
 pub mod observe;
 pub mod references;
