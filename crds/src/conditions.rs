@@ -81,6 +81,12 @@ pub mod reasons {
     pub const CONFIG_MAP_MISSING: &str = "ConfigMapMissing";
     /// A generated Secret is gone while its data exists.
     pub const CREDENTIALS_LOST: &str = "CredentialsLost";
+    /// A referenced Secret's key holds something that can't be used.
+    pub const SECRET_MALFORMED: &str = "SecretMalformed";
+    /// New credentials are being proven by a login.
+    pub const PROVING_CREDENTIALS: &str = "ProvingCredentials";
+    /// A Job of the agent ended without a report.
+    pub const JOB_FAILED: &str = "JobFailed";
     /// A login with the new credentials failed; nothing was restarted.
     pub const CREDENTIALS_REJECTED: &str = "CredentialsRejected";
     /// An object of a deleted stack of the same name is still being removed.

@@ -128,8 +128,7 @@ fn a_changed_key_of_a_consumed_secret_is_a_revision() {
     let mut world = World::new();
     world.run_to_the_end();
     let before = world.stack.status.clone().expect("a status").current_revision;
-    let secret = world.objects.get_mut(&key("Secret", "anthropic")).expect("the sample's Secret");
-    secret["data"]["apiKey"] = "another".into();
+    world.edit_secret("anthropic", "apiKey", "another");
     world.run_to_the_end();
     assert_ne!(world.stack.status.clone().expect("a status").current_revision, before);
 }

@@ -112,7 +112,7 @@ async fn what_is_not_built_says_so() -> Result<()> {
     with_room("later", |_, room, turns| async move {
         let (room, mut checks) = (&room, Checks::new("later"));
         turns.busy().await;
-        checks.check("External", faults::external_is_refused(room)).await;
+        checks.check("External", faults::external_needs_a_login(room)).await;
         checks.check("Backup", faults::says_not_implemented(room, "backup.yaml", "Ready")).await;
         checks.check("Restore", faults::says_not_implemented(room, "restore.yaml", "Complete")).await;
         checks.check("FeatureFlag", faults::says_not_implemented(room, "featureflag.yaml", "Ready")).await;

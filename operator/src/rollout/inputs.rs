@@ -80,11 +80,7 @@ impl Inputs {
                 json!([variable.audience.prefix(), variable.name, kind, value])
             })
             .collect();
-        let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
-        mac.update(canonical(&json!({"spec": written(&self.spec), "variables": variables})).as_bytes());
-        let mut name = hex(&mac.finalize().into_bytes());
-        name.truncate(NAME_LENGTH);
-        name
+        keyed_name(key, &json!({"spec": written(&self.spec), "variables": variables}))
     }
 
     /// What is stored with the templates: enough to name the revision again under another key. The
@@ -140,6 +136,16 @@ impl Inputs {
             Content::Literal(value) | Content::Secret(value) => value.as_str(),
         })
     }
+}
+
+/// A name for `value` that tells nothing of it to who doesn't have the key.
+#[must_use]
+pub fn keyed_name(key: &[u8], value: &Value) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
+    mac.update(canonical(value).as_bytes());
+    let mut name = hex(&mac.finalize().into_bytes());
+    name.truncate(NAME_LENGTH);
+    name
 }
 
 /// What somebody wrote: unset and empty fields count as absent, so that a field which a later

@@ -83,6 +83,16 @@ impl Agents {
         self.answers.values().map(missing).find(|parts| !parts.is_empty()).map(|parts| parts.join(", "))
     }
 
+    /// What an agent says of a server that it doesn't reach.
+    #[must_use]
+    pub fn unreachable(&self, component: Component) -> Option<&str> {
+        let parts = self.answers.values().map(|answer| match component {
+            Component::Database => &answer.database,
+            _ => &answer.redis,
+        });
+        parts.into_iter().find(|part| !part.reachable).map(|part| part.message.as_str())
+    }
+
     /// Odoo as the first agent that knows sees it.
     #[must_use]
     pub fn odoo(&self) -> Option<&Odoo> {

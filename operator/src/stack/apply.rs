@@ -51,14 +51,14 @@ pub async fn apply(ctx: &Context, seen: &Observed, decision: &Decision) -> Resul
     }
 }
 
-/// Deletes unfinished Jobs of other revisions, by UID: never one that took the name since.
+/// Deletes what nobody waits for any more, by UID: never what took the name since.
 async fn remove(ctx: &Context, roll: &Roll) -> Result<(), Error> {
-    let api: Api<Job> = Api::namespaced(ctx.client.clone(), &roll.base.stack.namespace);
-    for (name, uid) in &roll.obsolete_jobs {
+    let jobs: Api<Job> = Api::namespaced(ctx.client.clone(), &roll.base.stack.namespace);
+    for (key, uid) in &roll.obsolete {
         let only = Preconditions { uid: Some(uid.clone()), resource_version: None };
         let params = DeleteParams { preconditions: Some(only), ..DeleteParams::background() };
-        match api.delete(name, &params).await {
-            Ok(_) => tracing::info!(job = %name, "deleted: its revision is not wanted any more"),
+        match jobs.delete(&key.name, &params).await {
+            Ok(_) => tracing::info!(object = %key, "deleted: nobody waits for it any more"),
             Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => {}
             Err(error) => return Err(error.into()),
         }

@@ -1,7 +1,7 @@
 //! The conditions of a stack: one function per condition, all of them plain.
 
 use odoo_ai_crds::conditions::{reasons, types};
-use odoo_ai_crds::stack::{EvictionPolicy, Step};
+use odoo_ai_crds::stack::{DatabaseType, EvictionPolicy, RedisType, Step};
 
 use super::decide::{Decision, Roll};
 use super::error::Error;
@@ -25,8 +25,8 @@ pub fn of(seen: &Observed, decision: &Decision, failure: Option<&Error>) -> Vec<
         (types::RECONCILING, Some(reconciling)),
         (types::STALLED, Some(stalled)),
         (types::AVAILABLE, Some(available(seen))),
-        (types::DATABASE_READY, Some(server(seen, Component::Database))),
-        (types::REDIS_READY, Some(server(seen, Component::Redis))),
+        (types::DATABASE_READY, Some(store(seen, decision, Component::Database))),
+        (types::REDIS_READY, Some(store(seen, decision, Component::Redis))),
         (types::ODOO_REACHABLE, Some(odoo(seen))),
         (types::NOT_IMPLEMENTED, not_implemented(seen)),
         (types::ROUTES_READY, routes(seen)),
@@ -106,6 +106,40 @@ fn available(seen: &Observed) -> Verdict {
         Verdict::new(true, reasons::SERVING, "ai-service serves")
     } else {
         Verdict::new(false, reasons::NOT_SERVING, "no pod of ai-service is ready")
+    }
+}
+
+/// Database or Redis, whoever runs it.
+fn store(seen: &Observed, decision: &Decision, component: Component) -> Verdict {
+    let spec = &seen.object.spec;
+    let external = match component {
+        Component::Database => spec.database.kind == DatabaseType::External,
+        _ => spec.redis.kind == RedisType::External,
+    };
+    if external { outside(seen, decision, component) } else { server(seen, component) }
+}
+
+/// A server that somebody else runs: its login was proven, and the agents still reach it.
+fn outside(seen: &Observed, decision: &Decision, component: Component) -> Verdict {
+    let base = match decision {
+        Decision::Roll(roll) => Some(&roll.base),
+        Decision::Hold(hold) => Some(&hold.base),
+        Decision::Suspended | Decision::Problem(_) | Decision::Generate(..) => None,
+    };
+    match base.and_then(|base| base.credentials.waits.clone()) {
+        Some(Gate::Blocked { reason, message }) => return Verdict::new(false, &reason, message),
+        // What was proven before still holds.
+        Some(Gate::Wait { reason, message }) if counts(seen, Component::AiService).available == 0 => {
+            return Verdict::new(false, &reason, message);
+        }
+        _ => {}
+    }
+    match seen.agents.unreachable(component) {
+        Some(message) => Verdict::new(false, reasons::UNREACHABLE, message),
+        None if base.is_some_and(|base| base.credentials.live.is_some()) => {
+            Verdict::new(true, reasons::SERVING, "the server accepts the login")
+        }
+        None => Verdict::new(Tri::Unknown, reasons::UNKNOWN, "no login was tried yet"),
     }
 }
 

@@ -4,6 +4,7 @@ pub mod agents;
 pub mod apply;
 pub mod build;
 pub mod conditions;
+pub mod credentials;
 pub mod decide;
 pub mod error;
 pub mod limits;

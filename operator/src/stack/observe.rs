@@ -9,11 +9,11 @@ use kube::{Api, ResourceExt};
 use odoo_ai_crds::stack::{OdooAiStack, OdooAiStackStatus};
 
 use super::agents::Agents;
+use super::build::credentials::keys;
 use super::build::data;
+use super::credentials::Live;
 use super::error::Error;
-use super::model::AppSecrets;
 use super::references::{self, Data};
-use super::validate;
 use crate::cluster::cache::Children;
 use crate::context::Context;
 use crate::rollout::revision::Stored;
@@ -29,6 +29,8 @@ pub struct Observed {
     pub data: Data,
     /// Key of the HMAC that names revisions; `None` until it is generated.
     pub revision_key: Option<Vec<u8>>,
+    /// The live credentials of database and Redis.
+    pub live: Option<Live>,
     /// Stored templates by name.
     pub stored: BTreeMap<String, Arc<Stored>>,
     /// What the agents said.
@@ -69,17 +71,18 @@ pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Optio
     }
     let mut children = ctx.caches.children(namespace, name);
     children.compare(namespace, |key| ctx.applier.applied_generation(key));
-    let (AppSecrets::Referenced(app) | AppSecrets::Generated(app)) = validate::app_secrets(&object.spec, name);
-    let wanted = references::of(&object.spec, &app);
+    let wanted = references::of(&object.spec, name);
     let secrets: Api<Secret> = Api::namespaced(ctx.client.clone(), namespace);
     let key = format!("{}-{}", object.name_any(), data::REVISION_KEY.suffix);
-    let (data, key, stored, agents) = tokio::join!(
+    let live = format!("{}-{}", object.name_any(), keys::LIVE);
+    let (data, key, live, stored, agents) = tokio::join!(
         references::read(&ctx.client, namespace, wanted),
         secrets.get_opt(&key),
+        secrets.get_opt(&live),
         ctx.revisions.load(&ctx.client, namespace, &children),
         Agents::ask(&ctx.http, &children),
     );
     let revision_key = key?.and_then(|secret| Some(secret.data?.remove("key")?.0));
-    let (data, stored, now) = (data?, stored?, Timestamp::now());
-    Ok(Some(Box::new(Observed { object, children, data, revision_key, stored, agents, now })))
+    let (data, live, stored, now) = (data?, live?.map(Live::from), stored?, Timestamp::now());
+    Ok(Some(Box::new(Observed { object, children, data, revision_key, live, stored, agents, now })))
 }

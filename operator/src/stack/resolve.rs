@@ -97,6 +97,9 @@ fn revisioned(spec: &OdooAiStackSpec) -> Value {
             "pullPolicy": spec.images.pull_policy,
         },
         "odoo": {"url": spec.odoo.url, "database": spec.odoo.database, "username": spec.odoo.username},
+        "database": spec.database.external.as_ref().map(|it| json!({
+            "host": it.host, "port": it.port, "database": it.database, "username": it.username, "sslMode": it.ssl_mode,
+        })),
         "model": spec.ai.model,
         "logLevel": spec.log_level,
         "corsOrigins": spec.cors_origins,
@@ -157,7 +160,11 @@ fn object<'a>(
         .ok_or_else(|| Problem::missing(reason, format!("{kind} {name} doesn't exist in this namespace; create it")))
 }
 
-fn secret_key(data: &Data, name: &str, key: &str) -> Result<String, Problem> {
+/// The value of a key of a Secret.
+///
+/// # Errors
+/// A [`Problem`] that names Secret and key.
+pub fn secret_key(data: &Data, name: &str, key: &str) -> Result<String, Problem> {
     let found = object(data, &Reference::Secret(name.to_owned()))?.get(key);
     found.filter(|value| !value.is_empty()).cloned().ok_or_else(|| {
         Problem::missing(

@@ -10,9 +10,8 @@ use kube::runtime::{Controller, Predicate, PredicateConfig, WatchStreamExt, pred
 use kube::{Api, Resource, ResourceExt};
 use odoo_ai_crds::stack::OdooAiStack;
 
-use super::model::AppSecrets;
 use super::references::{self, Reference};
-use super::{KIND, failed, reconcile, validate};
+use super::{KIND, failed, reconcile};
 use crate::cluster::cache::{Scope, Streams};
 use crate::context::Context;
 use crate::labels;
@@ -99,9 +98,7 @@ fn referring<K: Resource>(
     move |object| {
         let wanted = reference(object.name_any());
         let refers = |stack: &OdooAiStack| {
-            let (AppSecrets::Referenced(app) | AppSecrets::Generated(app)) =
-                validate::app_secrets(&stack.spec, &stack.name_any());
-            stack.namespace() == object.namespace() && references::of(&stack.spec, &app).contains(&wanted)
+            stack.namespace() == object.namespace() && references::of(&stack.spec, &stack.name_any()).contains(&wanted)
         };
         let referring = stacks.state_filter(refers).into_iter().map(|stack| ObjectRef::from_obj(&*stack));
         owner(&object).into_iter().chain(referring).collect()

@@ -8,9 +8,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Secret};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use odoo_ai_crds::stack::{OdooAiStack, OdooAiStackStatus};
 use odoo_ai_operator::cluster::cache::Children;
@@ -34,6 +35,10 @@ const IMAGE: &str = "operator:test";
 pub(crate) const MIGRATED: &str = r#"{"version":1,"result":"Succeeded","reason":"Bootstrapped","message":"done",
     "schema":{"heads":["003"],"known":["001","002","003"],"current":["003"]},"incarnation":"1/2","rulesEmpty":true}"#;
 
+/// What the login Job reports.
+pub(crate) const ACCEPTED: &str =
+    r#"{"version":1,"result":"Succeeded","reason":"CredentialsAccepted","message":"done"}"#;
+
 /// The cluster.
 #[derive(Clone, Debug)]
 pub(crate) struct World {
@@ -49,6 +54,8 @@ pub(crate) struct World {
     pub(crate) gate_runs: usize,
     /// What a migrate Job reports.
     pub(crate) report: String,
+    /// What a login Job reports.
+    pub(crate) login: String,
     /// Writes after which the operator dies, once.
     pub(crate) crash_after: Option<usize>,
     now: Timestamp,
@@ -70,7 +77,7 @@ impl World {
             match value["kind"].as_str() {
                 Some("OdooAiStack") => stack = Some(value),
                 Some("Secret") => {
-                    value["data"] = value["stringData"].take();
+                    value["data"] = encoded(&value["stringData"].take());
                     let name = value["metadata"]["name"].as_str().expect("a name").to_owned();
                     objects.insert(key("Secret", &name), value);
                 }
@@ -88,6 +95,7 @@ impl World {
             enabled_rules: 0,
             gate_runs: 0,
             report: MIGRATED.to_owned(),
+            login: ACCEPTED.to_owned(),
             crash_after: None,
             now: Timestamp::from_second(1_790_000_000).expect("a valid time"),
             uids: 0,
@@ -131,9 +139,9 @@ impl World {
                 }
             }
             Decision::Roll(roll) => {
-                for (name, _) in &roll.obsolete_jobs {
-                    self.count(format!("delete {name}"))?;
-                    self.objects.remove(&key("Job", name));
+                for (key, _) in &roll.obsolete {
+                    self.count(format!("delete {key}"))?;
+                    self.objects.remove(key);
                 }
                 for intent in assemble::assemble(roll, &seen) {
                     self.write(&intent)?;
@@ -209,7 +217,12 @@ impl World {
                 let condition =
                     json!({"type": "Complete", "status": "True", "lastTransitionTime": self.now.to_string()});
                 object["status"] = json!({"conditions": [condition]});
-                let pod = job_pod(key, object, &self.report);
+                let report = if key.name.contains("-login-") { self.login.clone() } else { self.report.clone() };
+                let refused = report.contains("Refused");
+                if refused {
+                    object["status"]["conditions"][0]["type"] = json!("Failed");
+                }
+                let pod = job_pod(key, object, &report);
                 self.objects.insert(self::key("Pod", &format!("{}-pod", key.name)), pod);
             }
             _ => {}
@@ -317,7 +330,7 @@ impl World {
                 (key.name.clone(), Arc::new(stored))
             })
             .collect();
-        let wanted = references::of(&self.stack.spec, &format!("{STACK}-app-secrets"));
+        let wanted = references::of(&self.stack.spec, STACK);
         let data: Data = wanted.into_iter().map(|reference| (reference.clone(), self.data(&reference))).collect();
         let revision_key = self.data(&Reference::Secret(format!("{STACK}-revision-key")));
         Observed {
@@ -325,6 +338,10 @@ impl World {
             children,
             data,
             revision_key: revision_key.map(|data| data["key"].clone().into_bytes()),
+            live: self.objects.get(&key("Secret", &format!("{STACK}-credentials"))).map(|value| {
+                let secret: Secret = serde_json::from_value(value.clone()).expect("a Secret");
+                secret.into()
+            }),
             stored,
             agents: Agents::default(),
             now: self.now,
@@ -334,8 +351,41 @@ impl World {
     fn data(&self, reference: &Reference) -> Option<BTreeMap<String, String>> {
         let (Reference::Secret(name) | Reference::ConfigMap(name)) = reference;
         let data = self.objects.get(&key("Secret", name))?["data"].as_object()?;
-        Some(data.iter().map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned())).collect())
+        let text = |value: &Value| {
+            let bytes: ByteString = serde_json::from_value(value.clone()).expect("base64");
+            String::from_utf8(bytes.0).expect("text")
+        };
+        Some(data.iter().map(|(key, value)| (key.clone(), text(value))).collect())
     }
+
+    /// A person changes a key of a Secret.
+    pub(crate) fn edit_secret(&mut self, name: &str, key: &str, value: &str) {
+        let secret = self.objects.get_mut(&self::key("Secret", name)).expect("the Secret exists");
+        secret["data"][key] = encoded(&json!({"it": value}))["it"].take();
+    }
+
+    /// A person creates a Secret.
+    pub(crate) fn add_secret(&mut self, name: &str, values: &Value) {
+        let metadata = json!({"name": name, "namespace": NAMESPACE, "uid": format!("uid-of-{name}")});
+        self.objects.insert(key("Secret", name), json!({"metadata": metadata, "data": encoded(values)}));
+    }
+
+    /// True when there is a Job whose name begins so.
+    pub(crate) fn has_job(&self, prefix: &str) -> bool {
+        self.objects.keys().any(|key| key.kind == "Job" && key.name.starts_with(prefix))
+    }
+
+    /// The value of a key of a Secret.
+    pub(crate) fn secret(&self, name: &str, key: &str) -> Option<String> {
+        self.data(&Reference::Secret(name.to_owned()))?.remove(key)
+    }
+}
+
+/// Values as a Secret's `data` has them.
+fn encoded(values: &Value) -> Value {
+    let values = values.as_object().expect("a map of texts");
+    let encode = |value: &Value| ByteString(value.as_str().unwrap_or_default().as_bytes().to_vec());
+    values.iter().map(|(key, value)| (key.clone(), json!(encode(value)))).collect()
 }
 
 /// Key of an object of the test's namespace.
@@ -352,7 +402,7 @@ pub(crate) fn job_pod(key: &Key, job: &Value, message: &str) -> Value {
             "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": key.name, "uid": job["metadata"]["uid"], "controller": true}],
         },
         "status": {"containerStatuses": [{
-            "name": "migrate", "image": "x", "imageID": "y", "ready": false, "restartCount": 0,
+            "name": job["spec"]["template"]["spec"]["containers"][0]["name"], "image": "x", "imageID": "y", "ready": false, "restartCount": 0,
             "state": {"terminated": {"exitCode": 0, "message": message}},
         }]},
     })

@@ -222,8 +222,9 @@ impl Stage {
             "rulesEmpty": self.asked.load(Ordering::Relaxed) == 0,
         });
         let ended = json!({"exitCode": 0, "message": report.to_string(), "startedAt": now, "finishedAt": now});
+        let container = pod.spec.as_ref().context("a pod has a spec")?.containers[0].name.clone();
         let container = json!({
-            "name": "migrate", "image": "x", "imageID": "y", "ready": false, "restartCount": 0,
+            "name": container, "image": "x", "imageID": "y", "ready": false, "restartCount": 0,
             "state": {"terminated": ended},
         });
         self.status(&pod, &json!({"phase": "Succeeded", "containerStatuses": [container]})).await?;

@@ -9,12 +9,13 @@ use serde_json::Value;
 
 use super::application::Rendering;
 use super::workloads::{Overlay, workload};
-use super::{data, job, postgresql, redis};
+use super::{credentials, data, job, postgresql, redis};
 use crate::cluster::intent::Intent;
 use crate::component::{APPLICATION, Component, ComponentExt};
 use crate::rollout::gates::replicas;
 use crate::rollout::revision::{self, Stored};
 use crate::stack::decide::{Base, Roll};
+use crate::stack::model::{Database, Redis, Stack};
 use crate::stack::observe::Observed;
 
 /// The objects of a rollout, or of the steady state.
@@ -27,6 +28,13 @@ pub fn assemble(roll: &Roll, seen: &Observed) -> Vec<Intent> {
     let owner = revision::owner(&seen.children, &stack.namespace, &stored_name);
     let mut intents = foundation(&roll.base, seen);
     intents.push(data::copies(&rendering, owner));
+    if let Some(candidate) = &roll.login {
+        let name = format!("{}{}", candidate.prefix, candidate.attempt);
+        intents.push(match &candidate.job {
+            None => credentials::login(stack, &name),
+            Some(uid) => credentials::candidate(stack, &name, uid, &candidate.values),
+        });
+    }
     intents.extend(roll.migrate.as_ref().map(|(attempt, volume)| job::migrate(&rendering, *attempt, volume)));
     let target = match (seen.stored.get(&stored_name), &roll.schema) {
         (Some(stored), _) => Some(Arc::clone(stored)),
@@ -57,21 +65,26 @@ fn foundation(base: &Base, seen: &Observed) -> Vec<Intent> {
     intents.extend(data::ownership(stack, &seen.children));
     intents.push(data::service_account(stack));
     intents.extend(data::services(stack));
-    let (database, redis) = (&stack.database.inputs, &stack.redis.inputs);
-    intents.extend(server(base, seen, Component::Database, database, || postgresql::template(stack)));
-    intents.extend(server(base, seen, Component::Redis, redis, || redis::template(stack)));
+    intents.extend(base.credentials.live.as_ref().map(|live| credentials::live(stack, &live.values, live.generation)));
+    if let Database::Managed(database) = &stack.database {
+        let render = || postgresql::template(stack, database);
+        intents.extend(server(stack, seen, Component::Database, &database.inputs, render));
+    }
+    if let Redis::Managed(redis) = &stack.redis {
+        let render = || redis::template(stack, redis);
+        intents.extend(server(stack, seen, Component::Redis, &redis.inputs, render));
+    }
     intents
 }
 
 /// A data server with its stored template; a new one only where the user's inputs changed.
 fn server(
-    base: &Base,
+    stack: &Stack,
     seen: &Observed,
     component: Component,
     inputs: &Value,
     render: impl FnOnce() -> PodTemplateSpec,
 ) -> Vec<Intent> {
-    let stack = &base.stack;
     let revision = revision::of_server(inputs);
     let suffix = format!("{}-{revision}", component.name());
     let stored = seen.stored.get(&stack.child(&suffix)).filter(|it| it.templates.contains_key(component.name()));
@@ -84,7 +97,8 @@ fn server(
         (Arc::new(stored.clone()), Some(revision::intent(stack, revision::SERVER, &suffix, number, &stored)))
     };
     let template = stored.templates.get(component.name()).expect("a server's stored set holds its template");
-    let workload = workload(stack, component, &revision, template, overlay(base, component));
+    let overlay = Overlay { replicas: replicas(stack, component, false), credentials: None };
+    let workload = workload(stack, component, &revision, template, overlay);
     new.into_iter().chain([workload]).collect()
 }
 
@@ -95,19 +109,13 @@ fn workloads(base: &Base, seen: &Observed, target: Option<(&str, &Stored)>) -> V
     let of = |component: Component| {
         let runs = base.runs.get(&component)?;
         let stored = match target {
-            Some((revision, stored)) if revision == runs => stored,
+            Some((revision, stored)) if revision == runs.revision => stored,
             // A revision whose templates are gone is left as it is: nothing is known to apply.
-            _ => seen.stored.get(&revision::name(&stack.name, runs))?.as_ref(),
+            _ => seen.stored.get(&revision::name(&stack.name, &runs.revision))?.as_ref(),
         };
         let template = stored.templates.get(component.name())?;
-        Some(workload(stack, component, runs, template, overlay(base, component)))
+        let overlay = Overlay { replicas: replicas(stack, component, base.seeding), credentials: runs.credentials };
+        Some(workload(stack, component, &runs.revision, template, overlay))
     };
     APPLICATION.into_iter().filter_map(of).collect()
-}
-
-fn overlay(base: &Base, component: Component) -> Overlay {
-    Overlay {
-        replicas: replicas(&base.stack, component, base.seeding),
-        credentials_generation: base.credentials_generation,
-    }
 }

@@ -2,6 +2,7 @@
 
 pub mod application;
 pub mod assemble;
+pub mod credentials;
 pub mod data;
 pub mod job;
 pub mod meta;
@@ -16,8 +17,10 @@ pub const DATABASE_NAME: &str = "odoo_ai";
 pub const DATABASE_USER: &str = "odoo_ai";
 /// Superuser of a Managed server.
 pub const DATABASE_ADMIN: &str = "postgres";
-/// Folder with one subfolder for each credential.
+/// Where the live credentials of database and Redis are in a pod.
 pub const CREDENTIALS: &str = "/var/run/odooai/credentials";
+/// Where the superuser's password is, in the pods that may have it.
+pub const ADMIN_CREDENTIALS: &str = "/var/run/odooai/database-admin";
 /// Where the agent lives in an application container.
 pub const AGENT: &str = "/odooai/bin/agent";
 /// Port of the API.
