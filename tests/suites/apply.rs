@@ -5,6 +5,8 @@
 #[path = "apiserver/crds.rs"]
 #[allow(dead_code, reason = "shared with other suites")]
 mod crds;
+#[path = "apiserver/credentials.rs"]
+mod credentials;
 #[path = "apiserver/drift.rs"]
 mod drift;
 #[path = "apiserver/lives.rs"]

@@ -23,7 +23,8 @@ use crate::cluster::covers::quantity;
 use crate::cluster::intent::hash;
 use crate::rollout::inputs::written;
 
-/// Longest name of a stack: `<name>-migrate-<revision>-<attempt>` must be a label value.
+/// Longest name of a stack: `<name>-migrate-<revision>-<attempt>` and the names of login Jobs must be
+/// label values.
 const NAME_LIMIT: usize = 40;
 
 /// Why a stack can't be brought in.

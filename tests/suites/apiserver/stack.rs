@@ -71,7 +71,7 @@ async fn settings(stage: &Stage) -> Result<()> {
 }
 
 /// Settled: neither this operator nor one that has just started writes anything, statuses included.
-async fn costs_nothing(stage: &mut Stage, requests: &Requests) -> Result<()> {
+pub(crate) async fn costs_nothing(stage: &mut Stage, requests: &Requests) -> Result<()> {
     let before = versions(stage).await?;
     for start in 0..3 {
         if start > 0 {

@@ -184,11 +184,24 @@ impl Stage {
     pub(crate) async fn perform(&self) -> Result<()> {
         self.pods_become_ready().await?;
         for job in self.ours::<Job>().await? {
-            if job.status.as_ref().is_none_or(|status| status.conditions.is_none()) {
+            let ended = job.status.as_ref().is_some_and(|status| status.conditions.is_some());
+            if !ended && self.mounts_exist(&job).await? {
                 self.finish(&job).await?;
             }
         }
         Ok(())
+    }
+
+    /// A kubelet starts no pod whose Secrets aren't there.
+    async fn mounts_exist(&self, job: &Job) -> Result<bool> {
+        let volumes = job.spec.as_ref().and_then(|spec| spec.template.spec.as_ref()?.volumes.clone());
+        for source in volumes.into_iter().flatten().filter_map(|volume| volume.secret) {
+            let name = source.secret_name.context("a Secret volume names its Secret")?;
+            if source.optional != Some(true) && self.api::<Secret>().get_opt(&name).await?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// All workloads do what they should, and Jobs take their time.

@@ -39,10 +39,10 @@ const FORMER: &str = "/var/run/odooai/former";
 const KEEP_SECONDS: i32 = 3600;
 
 /// Name suffix of the Jobs that prove what shall become live as `generation`, and of the Secrets that
-/// they read; the number of the attempt follows.
+/// they read; the number of the attempt follows. Short: with the stack's name it is a label value.
 #[must_use]
 pub fn job_prefix(generation: i64, digest: &str) -> String {
-    format!("login-{generation}-{digest}-")
+    format!("login-{generation}-{digest:.8}-")
 }
 
 /// The live Secret.
