@@ -39,7 +39,10 @@ docker_up() {
 docker_start_own() {
   local way mtu
   need_command dockerd docker.io
+  # Apart from the daemon since Debian 13.
+  need_command docker docker-cli
   need_command iptables iptables
+  need_command ip iproute2
   # A bridge with a larger MTU than the way out loses big packets.
   way="$(ip route show default | sed -n 's/.* dev \([^ ]*\).*/\1/p' | head -1)"
   mtu="$(ip -o link show dev "${way:-lo}" | sed -n 's/.* mtu \([0-9]*\).*/\1/p')"

@@ -364,3 +364,24 @@ fn a_crash_before_any_write_ends_in_the_same_place() {
         assert_eq!(end_state(&world), end_state(&calm), "crash before write {crash}: {}", calm.writes[crash]);
     }
 }
+
+#[test]
+fn a_new_key_gives_what_runs_no_new_name() {
+    let mut world = World::new();
+    world.run_to_the_end();
+    let before = world.stack.status.clone().expect("a status");
+    world.objects.remove(&key("Secret", "odoo-ai-revision-key"));
+    world.writes.clear();
+    world.settle();
+    world.edit_secret("odoo-ai-revision-key", "key", "another");
+    world.settle();
+    assert_eq!(world.stack.status.clone().expect("a status").current_revision, before.current_revision);
+    assert!(!world.writes.iter().any(|write| write.contains("Deployment")), "{:?}", world.writes);
+    // What changes is a new revision, under the new key.
+    world.edit_secret("anthropic", "apiKey", "changed");
+    world.settle();
+    world.run_to_the_end();
+    let after = world.stack.status.clone().expect("a status");
+    assert_ne!(after.current_revision, before.current_revision);
+    assert_eq!(after.history.len(), 2);
+}

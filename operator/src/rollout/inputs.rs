@@ -87,7 +87,9 @@ impl Inputs {
     /// values of Secrets are in the copies.
     #[must_use]
     pub fn stored(&self) -> Value {
-        let variables = self.variables.iter().map(|variable| match &variable.value {
+        let mut variables: Vec<_> = self.variables.iter().collect();
+        variables.sort_by_key(|variable| (variable.audience, &variable.name));
+        let variables = variables.into_iter().map(|variable| match &variable.value {
             Content::Literal(value) => json!([variable.audience.prefix(), variable.name, "literal", value]),
             Content::Secret(_) => json!([variable.audience.prefix(), variable.name, "secret"]),
         });

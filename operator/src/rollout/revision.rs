@@ -32,6 +32,9 @@ pub struct Stored {
     pub format_version: u32,
     /// The inputs, secret values excluded.
     pub inputs: Value,
+    /// UID of the Secret with the key that named the revision; a data server's set has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub named_by: Option<String>,
     /// Pod templates.
     pub templates: BTreeMap<String, PodTemplateSpec>,
 }
@@ -40,7 +43,7 @@ impl Stored {
     /// Templates made now.
     #[must_use]
     pub fn new(inputs: Value, templates: BTreeMap<String, PodTemplateSpec>) -> Self {
-        Self { format_version: FORMAT, inputs, templates }
+        Self { format_version: FORMAT, inputs, named_by: None, templates }
     }
 }
 

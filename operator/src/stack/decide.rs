@@ -128,7 +128,7 @@ pub fn decide(seen: &Observed, operator_image: &str) -> Decision {
     let digest = keyed_name(key, &json!([wanted, live.map(|live| &live.values)]));
     let standing = settle(&stack, wanted, live, &seen.children, &digest, seen.now);
     let named = resolve::inputs(&seen.object.spec, &stack.app_secrets, &seen.data).and_then(|inputs| {
-        let target = inputs.revision(key);
+        let target = same_as_current(seen, &stack, &inputs).unwrap_or_else(|| inputs.revision(key));
         // What is stored has been through this.
         if !seen.stored.contains_key(&revision::name(&stack.name, &target)) {
             limits::check(&stack, &target, &inputs)?;
@@ -154,9 +154,17 @@ fn accept(seen: &Observed, operator_image: &str) -> Result<Stack, Problem> {
     Ok(stack)
 }
 
+/// A new key gives every revision another name. What is the same as what runs keeps its own.
+fn same_as_current(seen: &Observed, stack: &Stack, inputs: &Inputs) -> Option<String> {
+    let current = seen.misnamed()?;
+    let stored = seen.stored.get(&revision::name(&stack.name, current))?;
+    let same = stored.inputs == inputs.stored() && seen.current_copies.as_ref() == Some(&inputs.copies());
+    same.then(|| current.to_owned())
+}
+
 /// Missing where it was read before the caches knew of it, or where somebody emptied it.
 fn revision_key<'a>(stack: &Stack, seen: &'a Observed) -> Result<&'a [u8], Problem> {
-    seen.revision_key.as_deref().ok_or_else(|| {
+    seen.revision_key.as_ref().map(|it| it.key.as_slice()).ok_or_else(|| {
         Problem::missing(
             reasons::SECRET_KEY_MISSING,
             format!("Secret {} has no key `key`; restore it from your export", stack.child(data::REVISION_KEY.suffix)),

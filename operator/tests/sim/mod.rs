@@ -21,7 +21,7 @@ use odoo_ai_operator::stack::agents::Agents;
 use odoo_ai_operator::stack::apply::Applied;
 use odoo_ai_operator::stack::build::{assemble, data};
 use odoo_ai_operator::stack::decide::{Decision, decide};
-use odoo_ai_operator::stack::observe::Observed;
+use odoo_ai_operator::stack::observe::{Observed, RevisionKey};
 use odoo_ai_operator::stack::references::{self, Data, Reference};
 use odoo_ai_operator::stack::status;
 use serde_json::{Value, json};
@@ -335,20 +335,27 @@ impl World {
             .collect();
         let wanted = references::of(&self.stack.spec, STACK);
         let data: Data = wanted.into_iter().map(|reference| (reference.clone(), self.data(&reference))).collect();
-        let revision_key = self.data(&Reference::Secret(format!("{STACK}-revision-key")));
-        Observed {
+        let secret = |name: &str| -> Option<Secret> {
+            let value = self.objects.get(&key("Secret", name))?;
+            Some(serde_json::from_value(value.clone()).expect("a Secret"))
+        };
+        let revision_key = secret(&format!("{STACK}-revision-key")).and_then(RevisionKey::of);
+        let mut seen = Observed {
             object: self.stack.clone(),
             children,
             data,
-            revision_key: revision_key.map(|data| data["key"].clone().into_bytes()),
-            live: self.objects.get(&key("Secret", &format!("{STACK}-credentials"))).map(|value| {
-                let secret: Secret = serde_json::from_value(value.clone()).expect("a Secret");
-                secret.into()
-            }),
+            revision_key,
+            current_copies: None,
+            live: secret(&format!("{STACK}-credentials")).map(Into::into),
             stored,
             agents: Agents::default(),
             now: self.now,
+        };
+        if let Some(current) = seen.misnamed() {
+            let copies = self.data(&Reference::Secret(format!("{STACK}-config-{current}")));
+            seen.current_copies = copies;
         }
+        seen
     }
 
     fn data(&self, reference: &Reference) -> Option<BTreeMap<String, String>> {

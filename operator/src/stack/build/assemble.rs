@@ -39,7 +39,8 @@ pub fn assemble(roll: &Roll, seen: &Observed) -> Vec<Intent> {
     let target = match (seen.stored.get(&stored_name), &roll.schema) {
         (Some(stored), _) => Some(Arc::clone(stored)),
         (None, Some(_)) => {
-            let stored = Stored::new(roll.inputs.stored(), rendering.templates());
+            let named_by = seen.revision_key.as_ref().map(|key| key.uid.clone());
+            let stored = Stored { named_by, ..Stored::new(roll.inputs.stored(), rendering.templates()) };
             let number = revision::next_number(seen.stored.len());
             intents.push(revision::intent(stack, revision::APPLICATION, &roll.target, number, &stored));
             Some(Arc::new(stored))
