@@ -70,7 +70,8 @@ docker_remove_traces() {
   iptables-save | grep -v -e DOCKER -e docker0 | iptables-restore || true
   { read -r forward && read -r policy; } <"$DOCKER_HOME/before" || return 0
   iptables -P FORWARD "$policy"
-  echo "$forward" >/proc/sys/net/ipv4/ip_forward
+  # Not writable inside a container.
+  { echo "$forward" >/proc/sys/net/ipv4/ip_forward; } 2>/dev/null || true
   find /sys/fs/cgroup -mindepth 1 -maxdepth 2 -type d -name docker -exec rmdir {} + 2>/dev/null || true
 }
 
