@@ -4,6 +4,8 @@
 
 #[path = "stack/checks.rs"]
 mod checks;
+#[path = "stack/credentials.rs"]
+mod credentials;
 #[path = "stack/faults.rs"]
 mod faults;
 #[path = "stack/full.rs"]
@@ -94,6 +96,8 @@ async fn a_stack_survives_faults_and_its_own_deletion() -> Result<()> {
         checks.check("PostgreSQL's pod is deleted", faults::database_pod_deleted(room, recorder)).await;
         checks.check("a pending migration stops the rollout", faults::pending_migration(room)).await;
         checks.check("back to the image that runs", faults::back_to_what_runs(room)).await;
+        Box::pin(checks.check("both passwords are changed", credentials::passwords_change(room))).await;
+        checks.check("Redis starts with the new one", credentials::redis_restarts_with_them(room)).await;
 
         turns.busy().await;
         checks.check("a rule enabled by hand", ready::enable_a_rule(room)).await;
