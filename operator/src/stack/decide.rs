@@ -10,7 +10,7 @@ use odoo_ai_crds::stack::{OdooAiStackStatus, Step};
 use super::build::application::Schema;
 use super::build::data::{self, DATABASE, DATABASE_ADMIN, Generated, generated};
 use super::limits;
-use super::model::Stack;
+use super::model::{Operator, Stack};
 use super::observe::Observed;
 use super::resolve;
 use super::validate::{self, Problem};
@@ -87,11 +87,11 @@ pub struct Roll {
 
 /// Decides.
 #[must_use]
-pub fn decide(seen: &Observed, operator_image: &str) -> Decision {
+pub fn decide(seen: &Observed, operator: &Operator) -> Decision {
     if seen.object.spec.suspend {
         return Decision::Suspended;
     }
-    let stack = match accept(seen, operator_image) {
+    let stack = match accept(seen, operator) {
         Ok(stack) => stack,
         Err(problem) => return Decision::Problem(problem),
     };
@@ -119,8 +119,8 @@ pub fn decide(seen: &Observed, operator_image: &str) -> Decision {
     }
 }
 
-fn accept(seen: &Observed, operator_image: &str) -> Result<Stack, Problem> {
-    let stack = validate::stack(&seen.object, operator_image)?;
+fn accept(seen: &Observed, operator: &Operator) -> Result<Stack, Problem> {
+    let stack = validate::stack(&seen.object, operator)?;
     credentials_kept(&stack, &seen.children)?;
     files_fit(&stack, &seen.children)?;
     Ok(stack)

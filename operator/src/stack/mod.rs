@@ -39,7 +39,7 @@ pub async fn reconcile(object: Arc<OdooAiStack>, ctx: Arc<Context>) -> Result<Ac
     let Some(seen) = observe::observe(&ctx, &name, &namespace).await? else {
         return Ok(Action::await_change());
     };
-    let decision = decide::decide(&seen, &ctx.operator_image);
+    let decision = decide::decide(&seen, &ctx.operator);
     let seen = report::intent(&ctx, seen, &decision).await?;
     let done = apply::apply(&ctx, &seen, &decision).await;
     let action = report::outcome(&ctx, seen, &decision, done).await?;

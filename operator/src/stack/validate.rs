@@ -15,7 +15,7 @@ use odoo_ai_crds::stack::{
 use serde_json::json;
 
 use super::build::pod;
-use super::model::{AppSecrets, Component, Components, Database, Images, Redis, Rollout, Stack};
+use super::model::{AppSecrets, Component, Components, Database, Images, Operator, Redis, Rollout, Stack};
 use crate::cluster::covers::quantity;
 use crate::rollout::inputs::written;
 
@@ -49,7 +49,7 @@ impl Problem {
 ///
 /// # Errors
 /// A [`Problem`] with the sentence that the user reads.
-pub fn stack(object: &OdooAiStack, operator_image: &str) -> Result<Stack, Problem> {
+pub fn stack(object: &OdooAiStack, operator: &Operator) -> Result<Stack, Problem> {
     let spec = &object.spec;
     let name = object.name_any();
     if name.len() > NAME_LIMIT {
@@ -80,7 +80,8 @@ pub fn stack(object: &OdooAiStack, operator_image: &str) -> Result<Stack, Proble
         rollout: rollout(spec),
         unmanaged_rules: spec.rules.unmanaged.unwrap_or(UnmanagedRules::Disable),
         migration_timeout: spec.migrations.timeout_seconds.unwrap_or(1800),
-        operator_image: operator_image.to_owned(),
+        operator_image: operator.image.clone(),
+        network: operator.network.clone(),
         name,
     })
 }

@@ -20,6 +20,7 @@ use odoo_ai_operator::stack::agents::Agents;
 use odoo_ai_operator::stack::apply::Applied;
 use odoo_ai_operator::stack::build::{assemble, data};
 use odoo_ai_operator::stack::decide::{Decision, decide};
+use odoo_ai_operator::stack::model::{Network, Operator};
 use odoo_ai_operator::stack::observe::Observed;
 use odoo_ai_operator::stack::references::{self, Data, Reference};
 use odoo_ai_operator::stack::status;
@@ -28,7 +29,12 @@ use serde_json::{Value, json};
 /// Name of the stack in all tests.
 pub(crate) const STACK: &str = "odoo-ai";
 const NAMESPACE: &str = "odoo-ai";
-const IMAGE: &str = "operator:test";
+
+/// What the operator says of itself.
+pub(crate) fn operator() -> Operator {
+    let network = Network { operator_namespace: "odoo-ai-system".to_owned(), metrics_namespaces: Vec::new() };
+    Operator { image: "operator:test".to_owned(), network: Some(network) }
+}
 
 /// What the migrate Job reports.
 pub(crate) const MIGRATED: &str = r#"{"version":1,"result":"Succeeded","reason":"Bootstrapped","message":"done",
@@ -114,7 +120,7 @@ impl World {
     pub(crate) fn reconcile(&mut self, sample: bool) -> Result<Decision, Crash> {
         self.now += SignedDuration::from_secs(1);
         let mut seen = self.observe();
-        let decision = decide(&seen, IMAGE);
+        let decision = decide(&seen, &operator());
         if let Decision::Roll(roll) = &decision {
             let mut intent = roll.status.clone();
             intent.conditions = seen.status().conditions;

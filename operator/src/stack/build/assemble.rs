@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::application::Rendering;
 use super::workloads::{Overlay, workload};
-use super::{data, job, postgresql, redis};
+use super::{data, disruption, job, network, postgresql, redis};
 use crate::cluster::intent::Intent;
 use crate::component::{APPLICATION, Component, ComponentExt};
 use crate::rollout::gates::replicas;
@@ -50,13 +50,15 @@ pub fn hold(base: &Base, seen: &Observed) -> Vec<Intent> {
     intents
 }
 
-/// Volumes, owners of Secrets, the account, Services and data servers.
+/// Volumes, owners of Secrets, the account, Services, policies and data servers.
 fn foundation(base: &Base, seen: &Observed) -> Vec<Intent> {
     let stack = &base.stack;
     let mut intents = data::claims(stack, base.rules_gate.as_deref());
     intents.extend(data::ownership(stack, &seen.children));
     intents.push(data::service_account(stack));
     intents.extend(data::services(stack));
+    intents.extend(network::policies(stack));
+    intents.extend(disruption::budgets(stack, base.seeding));
     let (database, redis) = (&stack.database.inputs, &stack.redis.inputs);
     intents.extend(server(base, seen, Component::Database, database, || postgresql::template(stack)));
     intents.extend(server(base, seen, Component::Redis, redis, || redis::template(stack)));

@@ -15,7 +15,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use odoo_ai_crds::conditions::annotations;
 
 use super::application::{Rendering, copy_name};
-use super::{API_PORT, DASHBOARD_PORT, meta, pod};
+use super::{API_PORT, DASHBOARD_PORT, DATABASE_PORT, REDIS_PORT, meta, pod};
 use crate::cluster::cache::Children;
 use crate::cluster::intent::{Intent, Key};
 use crate::component::{Component, ComponentExt};
@@ -115,8 +115,8 @@ pub fn copies(rendering: &Rendering<'_>, owner: Option<OwnerReference>) -> Inten
 #[must_use]
 pub fn services(stack: &Stack) -> Vec<Intent> {
     [
-        (Component::Database, "postgresql", 5432),
-        (Component::Redis, "redis", 6379),
+        (Component::Database, "postgresql", DATABASE_PORT),
+        (Component::Redis, "redis", REDIS_PORT),
         (Component::AiService, "http", API_PORT),
         (Component::Dashboard, "http", DASHBOARD_PORT),
     ]
