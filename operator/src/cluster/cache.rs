@@ -210,6 +210,17 @@ impl Children {
         }
     }
 
+    /// Metadata of all children of a kind; of Secrets, all of the namespace.
+    #[must_use]
+    pub fn of_kind<'a>(&'a self, kind: &'a str) -> Box<dyn Iterator<Item = &'a ObjectMeta> + 'a> {
+        match kind {
+            "Deployment" => Box::new(self.deployments.values().map(|child| &child.metadata)),
+            "StatefulSet" => Box::new(self.stateful_sets.values().map(|child| &child.metadata)),
+            "Job" => Box::new(self.jobs.values().map(|child| &child.metadata)),
+            _ => Box::new(self.metadata.iter().filter(move |(key, _)| key.kind == kind).map(|(_, meta)| meta)),
+        }
+    }
+
     /// Notes which workloads are older here than `applied` says that we wrote.
     pub fn compare(&mut self, namespace: &str, applied: impl Fn(&Key) -> Option<i64>) {
         let deployments = self.deployments.values().map(|it| ("Deployment", &it.metadata));

@@ -127,8 +127,7 @@ pub fn progress(stack: &Stack, children: &Children, revision: &str, volume: &str
 /// Unfinished Jobs of other revisions: they would prepare the schema for what nobody wants any more.
 #[must_use]
 pub fn obsolete(children: &Children, revision: &str) -> Vec<(String, String)> {
-    let other =
-        |job: &Job| revision::label(&job.metadata) != Some(revision) && ended(job, Timestamp::UNIX_EPOCH).is_none();
+    let other = |job: &Job| revision::label(&job.metadata) != Some(revision) && !is_finished(job);
     let ours = |job: &Job| {
         job.metadata.labels.as_ref().and_then(|labels| labels.get(labels::COMPONENT)).map(String::as_str)
             == Some(COMPONENT)
@@ -139,6 +138,12 @@ pub fn obsolete(children: &Children, revision: &str) -> Vec<(String, String)> {
         .filter(|(_, job)| ours(job) && other(job) && job.metadata.deletion_timestamp.is_none())
         .filter_map(|(name, job)| Some((name.clone(), job.metadata.uid.clone()?)))
         .collect()
+}
+
+/// The Job has come to its end, well or not.
+#[must_use]
+pub fn is_finished(job: &Job) -> bool {
+    ended(job, Timestamp::UNIX_EPOCH).is_some()
 }
 
 fn is_about(job: &Job, stack_uid: &str, volume: &str) -> bool {

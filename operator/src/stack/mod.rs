@@ -9,6 +9,7 @@ pub mod error;
 pub mod limits;
 pub mod model;
 pub mod observe;
+pub mod prune;
 pub mod references;
 pub mod report;
 pub mod resolve;

@@ -17,7 +17,7 @@ use odoo_ai_operator::cluster::cache::Children;
 use odoo_ai_operator::cluster::intent::{Intent, Key, Mode};
 use odoo_ai_operator::rollout::revision::Stored;
 use odoo_ai_operator::stack::agents::Agents;
-use odoo_ai_operator::stack::apply::Applied;
+use odoo_ai_operator::stack::apply::{self, Applied};
 use odoo_ai_operator::stack::build::{assemble, data};
 use odoo_ai_operator::stack::decide::{Decision, decide};
 use odoo_ai_operator::stack::model::{Network, Operator};
@@ -141,13 +141,19 @@ impl World {
                     self.count(format!("delete {name}"))?;
                     self.objects.remove(&key("Job", name));
                 }
-                for intent in assemble::assemble(roll, &seen) {
+                let intents = assemble::assemble(roll, &seen);
+                let unwanted = apply::unwanted(roll, &seen, &intents);
+                for intent in intents {
                     self.write(&intent)?;
                 }
                 if roll.disable_rules {
                     self.enabled_rules = 0;
                     self.gate_runs += 1;
                     applied.rules_disabled = Some(45);
+                }
+                for doomed in unwanted {
+                    self.count(format!("delete {}", doomed.key))?;
+                    self.objects.remove(&doomed.key);
                 }
             }
             Decision::Hold(hold) => {
@@ -320,7 +326,8 @@ impl World {
             .filter(|(key, _)| key.kind == "ControllerRevision")
             .map(|(key, value)| {
                 let stored: Stored = serde_json::from_value(value["data"].clone()).expect("stored templates");
-                (key.name.clone(), Arc::new(stored))
+                let number = value["revision"].as_i64().expect("a number");
+                (key.name.clone(), Arc::new(Stored { number, ..stored }))
             })
             .collect();
         let wanted = references::of(&self.stack.spec, &format!("{STACK}-app-secrets"));
@@ -357,7 +364,7 @@ pub(crate) fn job_pod(key: &Key, job: &Value, message: &str) -> Value {
             "labels": job["spec"]["template"]["metadata"]["labels"],
             "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": key.name, "uid": job["metadata"]["uid"], "controller": true}],
         },
-        "status": {"containerStatuses": [{
+        "status": {"phase": "Succeeded", "containerStatuses": [{
             "name": "migrate", "image": "x", "imageID": "y", "ready": false, "restartCount": 0,
             "state": {"terminated": {"exitCode": 0, "message": message}},
         }]},

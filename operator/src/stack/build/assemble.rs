@@ -24,7 +24,7 @@ pub fn assemble(roll: &Roll, seen: &Observed) -> Vec<Intent> {
     let stored_name = revision::name(&stack.name, &roll.target);
     let schema = roll.schema.clone().unwrap_or_default();
     let rendering = Rendering { stack, revision: &roll.target, inputs: &roll.inputs, schema: &schema };
-    let owner = revision::owner(&seen.children, &stack.namespace, &stored_name);
+    let owner = revision::owner_of_copy(&seen.children, &stack.namespace, &rendering.copy());
     let mut intents = foundation(&roll.base, seen);
     intents.push(data::copies(&rendering, owner));
     intents.extend(roll.migrate.as_ref().map(|(attempt, volume)| job::migrate(&rendering, *attempt, volume)));
@@ -32,7 +32,7 @@ pub fn assemble(roll: &Roll, seen: &Observed) -> Vec<Intent> {
         (Some(stored), _) => Some(Arc::clone(stored)),
         (None, Some(_)) => {
             let stored = Stored::new(roll.inputs.stored(), rendering.templates());
-            let number = revision::next_number(seen.stored.len());
+            let number = revision::next_number(&seen.stored);
             intents.push(revision::intent(stack, revision::APPLICATION, &roll.target, number, &stored));
             Some(Arc::new(stored))
         }
@@ -75,14 +75,14 @@ fn server(
 ) -> Vec<Intent> {
     let stack = &base.stack;
     let revision = revision::of_server(inputs);
-    let suffix = format!("{}-{revision}", component.name());
+    let suffix = revision::suffix_of_server(component, inputs);
     let stored = seen.stored.get(&stack.child(&suffix)).filter(|it| it.templates.contains_key(component.name()));
     let (stored, new) = if let Some(stored) = stored {
         (Arc::clone(stored), None)
     } else {
         let templates = BTreeMap::from([(component.name().to_owned(), render())]);
         let stored = Stored::new(inputs.clone(), templates);
-        let number = revision::next_number(seen.stored.len());
+        let number = revision::next_number(&seen.stored);
         (Arc::new(stored.clone()), Some(revision::intent(stack, revision::SERVER, &suffix, number, &stored)))
     };
     let template = stored.templates.get(component.name()).expect("a server's stored set holds its template");

@@ -93,7 +93,8 @@ pub fn ownership(stack: &Stack, children: &Children) -> Vec<Intent> {
     generated(stack).into_iter().filter_map(owned).collect()
 }
 
-/// The immutable Secret with everything secret that a revision's pods consume.
+/// The immutable Secret with everything secret that a revision's pods consume. `owner`: the one that
+/// it has, where that isn't the stack.
 #[must_use]
 pub fn copies(rendering: &Rendering<'_>, owner: Option<OwnerReference>) -> Intent {
     let stack = rendering.stack;

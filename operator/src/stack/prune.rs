@@ -1,0 +1,48 @@
+//! Children that the spec wants no more. A plain function says which; only what the stack itself
+//! controls, of kinds that hold no data, and never a workload just because nothing was built for it.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::core::v1::{Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::api::ApiResource;
+
+use super::build::meta;
+use super::model::Stack;
+use crate::cluster::cache::Children;
+use crate::cluster::delete::Doomed;
+use crate::cluster::intent::{Intent, Key};
+use crate::component::{ALL, ComponentExt};
+
+/// Kinds that are applied and can be made again from the spec alone. Jobs go by their own time,
+/// stored revisions and their copies are trimmed apart; volumes and other Secrets are never deleted.
+fn kinds() -> [ApiResource; 6] {
+    [
+        ApiResource::erase::<Deployment>(&()),
+        ApiResource::erase::<StatefulSet>(&()),
+        ApiResource::erase::<Service>(&()),
+        ApiResource::erase::<ServiceAccount>(&()),
+        ApiResource::erase::<NetworkPolicy>(&()),
+        ApiResource::erase::<PodDisruptionBudget>(&()),
+    ]
+}
+
+/// What to delete after everything in `built` was written. `built` must be complete: all that the
+/// spec wants, but for workloads that no step has reached, or whose stored templates are gone.
+#[must_use]
+pub fn plan(stack: &Stack, children: &Children, built: &[Intent]) -> Vec<Doomed> {
+    let mut wanted: BTreeSet<Key> = built.iter().map(Intent::key).collect();
+    wanted.extend(ALL.into_iter().map(|component| Key {
+        kind: component.kind().to_owned(),
+        namespace: stack.namespace.clone(),
+        name: stack.child(component.name()),
+    }));
+    let kinds = kinds();
+    let ours = |kind| children.of_kind(kind).filter(|meta| meta::is_child(stack, meta));
+    let existing = kinds.iter().flat_map(|kind| ours(&kind.kind).filter_map(|meta| Doomed::new(kind.clone(), meta)));
+    let mut doomed: Vec<_> = existing.filter(|it| !wanted.contains(&it.key)).collect();
+    doomed.sort_by(|a, b| a.key.cmp(&b.key));
+    doomed
+}
