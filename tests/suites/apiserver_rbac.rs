@@ -24,16 +24,17 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
+use k8s_openapi::api::core::v1::{Pod, Secret, ServiceAccount};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role};
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
 use odoo_ai_crds::backup::Backup;
 use odoo_ai_crds::flag::FeatureFlag;
 use odoo_ai_crds::restore::Restore;
 use odoo_ai_crds::stack::OdooAiStack;
 use odoo_ai_operator::cluster::cache::Scope;
+use odoo_ai_operator::labels;
 use odoo_ai_operator::leader::Leader;
 use odoo_ai_operator::unimplemented;
 use odoo_ai_tests::{apply_file, apply_yaml, kubectl, repository, wait_for};
@@ -190,6 +191,8 @@ async fn everything_that_the_code_does_is_allowed_and_little_else() -> Result<()
     let stage = Stage::new(client.clone(), operator.clone(), "odoo-ai", |stack| {
         stack["spec"]["env"] =
             json!([{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "a"}}}]);
+        stack["spec"]["rollout"]["revisionHistoryLimit"] = json!(1);
+        stack["spec"]["worker"] = json!({"replicas": 2});
     })
     .await?;
     let settings = "{apiVersion: v1, kind: ConfigMap, metadata: {name: settings}, data: {a: x}}";
@@ -208,8 +211,24 @@ async fn everything_that_the_code_does_is_allowed_and_little_else() -> Result<()
     })
     .await?;
     stage.until_ready().await?;
+    let copies = || async {
+        let secrets = stage.ours::<Secret>().await?;
+        let copies = secrets.iter().filter(|secret| secret.labels().contains_key(labels::REVISION));
+        anyhow::Ok(copies.map(ResourceExt::name_any).collect::<Vec<_>>())
+    };
+    let before = copies().await?;
+    let leftovers =
+        stage.leave_behind("old", &stage.stack().await?.controller_owner_ref(&()).context("a UID")?).await?;
     stage.edit(&json!({"logLevel": "Debug"})).await?;
     stage.until_ready().await?;
+    wait_for("old children and revisions to be deleted", Duration::from_secs(20), || async {
+        stage.perform().await?;
+        let left = stage.children().await?.iter().filter(|child| child.name_any() == "old").count();
+        let now = copies().await?;
+        Ok((left == 0 && now.len() == 1 && now != before).then_some(()))
+    })
+    .await?;
+    assert_eq!(leftovers, 6);
     controller.abort();
     for sample in ["backup", "restore", "featureflag"] {
         apply_file(&client, "odoo-ai", &repository().join(format!("manifests/samples/{sample}.yaml"))).await?;

@@ -11,6 +11,8 @@ mod drift;
 mod lives;
 #[path = "apiserver/owners.rs"]
 mod owners;
+#[path = "apiserver/prune.rs"]
+mod prune;
 #[path = "apiserver/requests.rs"]
 #[allow(dead_code, reason = "shared with other suites")]
 mod requests;
