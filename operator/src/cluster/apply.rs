@@ -129,7 +129,8 @@ impl Applier {
                 return Ok(Outcome::Unchanged);
             }
             (_, Mode::Apply | Mode::Adopt) => {
-                let params = PatchParams::apply(FIELD_MANAGER).force();
+                // Without force where nothing was found: what somebody made since is a conflict, not ours.
+                let params = PatchParams { force: live.is_some(), ..PatchParams::apply(FIELD_MANAGER) };
                 match api.patch(&intent.name, &params, &Patch::Apply(&intent.object)).await {
                     Err(kube::Error::Api(status)) if status.code == 422 && live.is_some() => {
                         take_back(&api, intent, status).await
