@@ -30,8 +30,7 @@ use serde_json::{Value, json};
 pub(crate) const STACK: &str = "odoo-ai";
 const NAMESPACE: &str = "odoo-ai";
 
-/// What the operator says of itself.
-pub(crate) fn operator() -> Operator {
+fn operator() -> Operator {
     let network = Network { operator_namespace: "odoo-ai-system".to_owned(), metrics_namespaces: Vec::new() };
     Operator { image: "operator:test".to_owned(), network: Some(network) }
 }
@@ -55,6 +54,8 @@ pub(crate) struct World {
     pub(crate) gate_runs: usize,
     /// What a migrate Job reports.
     pub(crate) report: String,
+    /// What the operator says of itself.
+    pub(crate) operator: Operator,
     /// Writes after which the operator dies, once.
     pub(crate) crash_after: Option<usize>,
     now: Timestamp,
@@ -94,6 +95,7 @@ impl World {
             enabled_rules: 0,
             gate_runs: 0,
             report: MIGRATED.to_owned(),
+            operator: operator(),
             crash_after: None,
             now: Timestamp::from_second(1_790_000_000).expect("a valid time"),
             uids: 0,
@@ -120,7 +122,7 @@ impl World {
     pub(crate) fn reconcile(&mut self, sample: bool) -> Result<Decision, Crash> {
         self.now += SignedDuration::from_secs(1);
         let mut seen = self.observe();
-        let decision = decide(&seen, &operator());
+        let decision = decide(&seen, &self.operator);
         if let Decision::Roll(roll) = &decision {
             let mut intent = roll.status.clone();
             intent.conditions = seen.status().conditions;
