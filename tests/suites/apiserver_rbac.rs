@@ -4,6 +4,8 @@
 #[path = "apiserver/crds.rs"]
 #[allow(dead_code, reason = "shared with other suites")]
 mod crds;
+#[path = "apiserver/leftovers.rs"]
+mod leftovers;
 #[path = "apiserver/requests.rs"]
 #[allow(dead_code, reason = "shared with other suites")]
 mod requests;
@@ -29,6 +31,7 @@ use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role};
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource, ResourceExt};
+use leftovers::leave_behind;
 use odoo_ai_crds::backup::Backup;
 use odoo_ai_crds::flag::FeatureFlag;
 use odoo_ai_crds::restore::Restore;
@@ -218,7 +221,7 @@ async fn everything_that_the_code_does_is_allowed_and_little_else() -> Result<()
     };
     let before = copies().await?;
     let leftovers =
-        stage.leave_behind("old", &stage.stack().await?.controller_owner_ref(&()).context("a UID")?).await?;
+        leave_behind(&stage, "old", &stage.stack().await?.controller_owner_ref(&()).context("a UID")?).await?;
     stage.edit(&json!({"logLevel": "Debug"})).await?;
     stage.until_ready().await?;
     wait_for("old children and revisions to be deleted", Duration::from_secs(20), || async {
@@ -335,6 +338,10 @@ async fn the_charts_own_pod_passes_the_restricted_standard() -> Result<()> {
         .await?;
     let deployment = Api::<Deployment>::namespaced(client.clone(), "own").get("odoo-ai-operator").await?;
     let template = deployment.spec.context("a spec")?.template;
+    // What the stacks' policies know it by, whatever the chart is called.
+    let labels = template.metadata.as_ref().and_then(|meta| meta.labels.clone()).unwrap_or_default();
+    assert_eq!(labels.get("app.kubernetes.io/component").map(String::as_str), Some("operator"));
+    assert_eq!(labels.get("app.kubernetes.io/part-of").map(String::as_str), Some("odoo-ai-platform"));
     let mut pod = Pod { metadata: template.metadata.unwrap_or_default(), spec: template.spec, status: None };
     pod.metadata.generate_name = Some("try-".to_owned());
     let dry = PostParams { dry_run: true, ..PostParams::default() };

@@ -7,6 +7,8 @@
 mod crds;
 #[path = "apiserver/drift.rs"]
 mod drift;
+#[path = "apiserver/leftovers.rs"]
+mod leftovers;
 #[path = "apiserver/lives.rs"]
 mod lives;
 #[path = "apiserver/owners.rs"]

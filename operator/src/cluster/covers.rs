@@ -147,6 +147,7 @@ mod tests {
         json!({"egress": [{"ports": [{"port": 1}], "to": [{"podSelector": {}}]}]}), json!({"egress": [{"ports": [{"port": 1}]}]}), false)]
     #[case::narrower_selector(
         json!({"podSelector": {"matchLabels": {"a": "1", "b": "2"}}}), json!({"podSelector": {"matchLabels": {"a": "1"}}}), false)]
+    #[case::selector_of_a_service(json!({"selector": {"a": "1", "b": "2"}}), json!({"selector": {"a": "1"}}), false)]
     #[case::same_selector(
         json!({"podSelector": {"matchLabels": {"a": "1"}, "matchExpressions": []}}), json!({"podSelector": {"matchLabels": {"a": "1"}}}), true)]
     fn table(#[case] live: Value, #[case] intent: Value, #[case] expected: bool) {

@@ -14,6 +14,7 @@ use odoo_ai_operator::cluster::delete::{Doomed, delete};
 use odoo_ai_operator::labels;
 use serde_json::json;
 
+use crate::leftovers::leave_behind;
 use crate::room::{Room, UID};
 use crate::stack::{costs_nothing, stage};
 use crate::stage::Stage;
@@ -78,9 +79,9 @@ async fn only_what_the_stack_itself_owns_is_pruned() -> Result<()> {
     stage.run_to_the_end().await?;
     let ours = stage.stack().await?.controller_owner_ref(&()).context("a UID")?;
     let no_controller = OwnerReference { controller: None, ..ours.clone() };
-    let all = stage.leave_behind("ours", &ours).await?;
-    stage.leave_behind("theirs", &another(&ours)).await?;
-    stage.leave_behind("dependent", &no_controller).await?;
+    let all = leave_behind(&stage, "ours", &ours).await?;
+    leave_behind(&stage, "theirs", &another(&ours)).await?;
+    leave_behind(&stage, "dependent", &no_controller).await?;
     requests.take();
     stage.reconcile().await?;
     let deleted: Vec<_> = requests.writes().into_iter().filter(|line| line.starts_with("delete")).collect();
@@ -106,7 +107,7 @@ async fn nothing_is_pruned_while_something_is_missing() -> Result<()> {
         (json!({"suspend": true}), json!({"suspend": false})),
     ] {
         stage.edit(&spec).await?;
-        stage.leave_behind("ours", &ours).await?;
+        leave_behind(&stage, "ours", &ours).await?;
         requests.take();
         for _ in 0..3 {
             stage.reconcile().await?;

@@ -13,7 +13,6 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Resource, ResourceExt};
@@ -260,31 +259,6 @@ impl Stage {
         let patch = Patch::Merge(json!({"status": status}));
         self.api::<K>().patch_status(&name, &PatchParams::default(), &patch).await.with_context(|| name.clone())?;
         Ok(())
-    }
-
-    /// An object of every kind that is pruned, labelled as a child of the stack. Returns how many.
-    pub(crate) async fn leave_behind(&self, name: &str, owner: &OwnerReference) -> Result<usize> {
-        let app = json!({"app": name});
-        let pods = json!({"metadata": {"labels": app}, "spec": {"containers": [{"name": "a", "image": "a"}]}});
-        let workload = json!({"selector": {"matchLabels": app}, "template": pods, "serviceName": name});
-        let specs = [
-            ("Deployment", workload.clone()),
-            ("StatefulSet", workload),
-            ("Service", json!({"ports": [{"port": 1}]})),
-            ("ServiceAccount", Value::Null),
-            ("NetworkPolicy", json!({"podSelector": {"matchLabels": app}})),
-            ("PodDisruptionBudget", json!({"selector": {"matchLabels": app}})),
-        ];
-        for (kind, spec) in &specs {
-            let metadata = json!({
-                "name": name, "labels": labels::child(&self.name, "old"), "ownerReferences": [owner],
-            });
-            let resource = kinds().into_iter().find(|resource| resource.kind == *kind).context("a kind")?;
-            let api: Api<DynamicObject> = Api::namespaced_with(self.others.clone(), &self.namespace, &resource);
-            let object = serde_json::from_value(json!({"metadata": metadata, "spec": spec}))?;
-            api.create(&PostParams::default(), &object).await.context(*kind)?;
-        }
-        Ok(specs.len())
     }
 
     /// Children of the stack.

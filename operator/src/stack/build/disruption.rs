@@ -1,5 +1,5 @@
-//! `PodDisruptionBudgets`: a drain takes one pod of a component at a time. Only above one replica,
-//! and counted as pods that may be away: nothing here ever keeps a host of one node from being drained.
+//! `PodDisruptionBudgets`: a drain takes one pod of a component at a time. Only above one replica, and
+//! counted as pods that may be away: one that is there too long still lets the only pod go.
 
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
