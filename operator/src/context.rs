@@ -12,6 +12,7 @@ use crate::cluster::cache::Caches;
 use crate::cluster::events::Events;
 use crate::metrics::{Metrics, Object};
 use crate::rollout::revision::Library;
+use crate::stack::model::Operator;
 
 /// Namespace and name of a custom resource.
 pub type Name = (String, String);
@@ -34,8 +35,8 @@ pub struct Context {
     pub backoff: Backoff<Name>,
     /// When the last sample of a watch was taken.
     pub pacer: Pacer,
-    /// The operator's own image.
-    pub operator_image: String,
+    /// What children must know of the operator.
+    pub operator: Operator,
     /// Counters.
     pub metrics: Metrics,
 }

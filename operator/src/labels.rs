@@ -15,6 +15,12 @@ pub fn selector(stack: &str, component: &str) -> BTreeMap<String, String> {
     to_map([(STACK, stack), (COMPONENT, component)])
 }
 
+/// The label that all objects of a stack have.
+#[must_use]
+pub fn stack(stack: &str) -> BTreeMap<String, String> {
+    to_map([(STACK, stack)])
+}
+
 /// All labels of a child.
 #[must_use]
 pub fn child(stack: &str, component: &str) -> BTreeMap<String, String> {

@@ -115,7 +115,7 @@ async fn act(
             events: Events::new(client.clone(), &args.pod_name),
             backoff: Backoff::default(),
             pacer: Pacer::default(),
-            operator_image: args.operator_image.clone(),
+            operator: args.operator(),
             metrics: metrics.clone(),
         });
         let (client, ready, shutdown) = (client.clone(), ready.clone(), shutdown.clone());

@@ -275,3 +275,24 @@ fn a_crash_before_any_write_of_a_change_ends_in_the_same_place() {
         assert_eq!(generations(&world), [2, 2, 2]);
     }
 }
+
+/// The queue stays reachable for what still runs with the old login.
+#[test]
+fn a_redis_that_is_given_up_goes_when_nothing_uses_it_any_more() {
+    let mut world = settled();
+    world.add_secret("redis", &json!({"url": "redis://:x@redis.example.com:6379/0"}));
+    world.edit(|stack| {
+        stack.spec.redis.kind = RedisType::External;
+        let url = json!({"urlSecretRef": {"name": "redis", "key": "url"}});
+        stack.spec.redis.external = Some(serde_json::from_value(url).expect("an external Redis"));
+    });
+    world.settle();
+    world.becomes_ready(&login_job(&world));
+    world.settle();
+    assert_eq!(generations(&world), [2, 1, 1]);
+    assert!(world.has("StatefulSet", "redis") && world.has("Service", "redis"));
+    finish(&mut world);
+    assert_eq!(generations(&world), [2, 2, 2]);
+    assert!(!world.has("StatefulSet", "redis") && !world.has("Service", "redis"));
+    assert!(world.has("Secret", "redis-credentials"), "a Secret is never deleted");
+}

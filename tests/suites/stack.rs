@@ -14,6 +14,8 @@ mod full;
 mod install;
 #[path = "stack/memory.rs"]
 mod memory;
+#[path = "stack/network.rs"]
+mod network;
 #[path = "stack/operator.rs"]
 mod operator;
 #[path = "stack/poller.rs"]
@@ -61,6 +63,7 @@ async fn a_stack_comes_up_rests_and_rolls() -> Result<()> {
         checks.check("a rule enabled by hand", ready::enable_a_rule(room)).await;
         checks.check("webhook → worker → audit row, approval → queue celery", ready::queue_works(room)).await;
         checks.check("pods are locked down", safety::pods_are_locked_down(room)).await;
+        checks.check("who reaches whom", network::is_kept_apart(room, cluster)).await;
         checks.check("data has no owner", safety::data_has_no_owner(room)).await;
         checks.check("75 s without a write", steady::rests(room)).await;
         checks.check("memory", memory::of_operator_and_agent(room)).await;

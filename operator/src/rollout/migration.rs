@@ -25,8 +25,7 @@ pub fn progress(stack: &Stack, children: &Children, revision: &str, volume: &str
 /// Unfinished Jobs of other revisions: they would prepare the schema for what nobody wants any more.
 #[must_use]
 pub fn obsolete(stack: &Stack, children: &Children, revision: &str) -> Vec<(Key, String)> {
-    let other =
-        |job: &Job| revision::label(&job.metadata) != Some(revision) && ended(job, Timestamp::UNIX_EPOCH).is_none();
+    let other = |job: &Job| revision::label(&job.metadata) != Some(revision) && !is_finished(job);
     let ours = |job: &Job| {
         job.metadata.labels.as_ref().and_then(|labels| labels.get(labels::COMPONENT)).map(String::as_str)
             == Some(COMPONENT)
@@ -40,6 +39,12 @@ pub fn obsolete(stack: &Stack, children: &Children, revision: &str) -> Vec<(Key,
             Some((key, job.metadata.uid.clone()?))
         })
         .collect()
+}
+
+/// The Job has come to its end, well or not.
+#[must_use]
+pub fn is_finished(job: &Job) -> bool {
+    ended(job, Timestamp::UNIX_EPOCH).is_some()
 }
 
 fn is_about(job: &Job, stack_uid: &str, volume: &str) -> bool {

@@ -10,4 +10,5 @@ pub mod migration;
 pub mod pods;
 pub mod revision;
 pub mod steps;
+pub mod trim;
 pub mod workload;

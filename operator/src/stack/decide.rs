@@ -12,7 +12,7 @@ use super::build::application::Schema;
 use super::build::data::{self, DATABASE, DATABASE_ADMIN, Generated, generated};
 use super::credentials;
 use super::limits;
-use super::model::Stack;
+use super::model::{Operator, Stack};
 use super::observe::Observed;
 use super::resolve;
 use super::validate::{self, Problem};
@@ -103,11 +103,11 @@ pub struct Roll {
 
 /// Decides.
 #[must_use]
-pub fn decide(seen: &Observed, operator_image: &str) -> Decision {
+pub fn decide(seen: &Observed, operator: &Operator) -> Decision {
     if seen.object.spec.suspend {
         return Decision::Suspended;
     }
-    let stack = match accept(seen, operator_image) {
+    let stack = match accept(seen, operator) {
         Ok(stack) => stack,
         Err(problem) => return Decision::Problem(problem),
     };
@@ -147,8 +147,8 @@ fn hold(seen: &Observed, stack: Stack, standing: Standing, problem: Problem) -> 
     Decision::Hold(Box::new(Hold { base, problem }))
 }
 
-fn accept(seen: &Observed, operator_image: &str) -> Result<Stack, Problem> {
-    let stack = validate::stack(&seen.object, operator_image)?;
+fn accept(seen: &Observed, operator: &Operator) -> Result<Stack, Problem> {
+    let stack = validate::stack(&seen.object, operator)?;
     credentials_kept(&stack, &seen.children)?;
     files_fit(&stack, &seen.children)?;
     Ok(stack)

@@ -45,6 +45,26 @@ pub struct Stack {
     pub migration_timeout: i32,
     /// The operator's own image: init containers and the sidecar run it.
     pub operator_image: String,
+    /// Who else is on the network; `None`: no policies are made.
+    pub network: Option<Network>,
+}
+
+/// What children must know of the operator that cares for them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Operator {
+    /// Its image, from which the agents come.
+    pub image: String,
+    /// Who else is on the network; `None`: no policies are made.
+    pub network: Option<Network>,
+}
+
+/// Who outside of a stack's namespace must reach its agents.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Network {
+    /// Namespace of the operator.
+    pub operator_namespace: String,
+    /// Namespaces from which metrics are collected.
+    pub metrics_namespaces: Vec<String>,
 }
 
 /// Images of the application and how they are pulled.

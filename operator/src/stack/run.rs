@@ -56,6 +56,8 @@ pub async fn run(
         .watches_stream(streams.accounts, |child| owner(&child))
         .watches_stream(streams.claims, |child| owner(&child))
         .watches_stream(streams.revisions, |child| owner(&child))
+        .watches_stream(streams.policies, |child| owner(&child))
+        .watches_stream(streams.budgets, |child| owner(&child))
         .watches_stream(streams.secrets, referring(stacks.clone(), Reference::Secret))
         .watches_stream(streams.config_maps, referring(stacks, Reference::ConfigMap))
         .graceful_shutdown_on(shutdown)

@@ -16,8 +16,8 @@ use serde_json::json;
 
 use super::build::{DATABASE_ADMIN, DATABASE_NAME, DATABASE_USER, pod};
 use super::model::{
-    AppSecrets, Component, Components, Connection, Database, Images, ManagedDatabase, ManagedRedis, Redis, Rollout,
-    Stack,
+    AppSecrets, Component, Components, Connection, Database, Images, ManagedDatabase, ManagedRedis, Operator, Redis,
+    Rollout, Stack,
 };
 use crate::cluster::covers::quantity;
 use crate::cluster::intent::hash;
@@ -54,7 +54,7 @@ impl Problem {
 ///
 /// # Errors
 /// A [`Problem`] with the sentence that the user reads.
-pub fn stack(object: &OdooAiStack, operator_image: &str) -> Result<Stack, Problem> {
+pub fn stack(object: &OdooAiStack, operator: &Operator) -> Result<Stack, Problem> {
     let spec = &object.spec;
     let name = object.name_any();
     if name.len() > NAME_LIMIT {
@@ -94,7 +94,8 @@ pub fn stack(object: &OdooAiStack, operator_image: &str) -> Result<Stack, Proble
         rollout: rollout(spec),
         unmanaged_rules: spec.rules.unmanaged.unwrap_or(UnmanagedRules::Disable),
         migration_timeout: spec.migrations.timeout_seconds.unwrap_or(1800),
-        operator_image: operator_image.to_owned(),
+        operator_image: operator.image.clone(),
+        network: operator.network.clone(),
         name,
     })
 }

@@ -18,9 +18,10 @@ use odoo_ai_operator::cluster::cache::Children;
 use odoo_ai_operator::cluster::intent::{Intent, Key, Mode};
 use odoo_ai_operator::rollout::revision::Stored;
 use odoo_ai_operator::stack::agents::Agents;
-use odoo_ai_operator::stack::apply::Applied;
+use odoo_ai_operator::stack::apply::{self, Applied};
 use odoo_ai_operator::stack::build::{assemble, data};
 use odoo_ai_operator::stack::decide::{Decision, decide};
+use odoo_ai_operator::stack::model::{Network, Operator};
 use odoo_ai_operator::stack::observe::{Observed, RevisionKey};
 use odoo_ai_operator::stack::references::{self, Data, Reference};
 use odoo_ai_operator::stack::status;
@@ -29,7 +30,11 @@ use serde_json::{Value, json};
 /// Name of the stack in all tests.
 pub(crate) const STACK: &str = "odoo-ai";
 const NAMESPACE: &str = "odoo-ai";
-const IMAGE: &str = "operator:test";
+
+fn operator() -> Operator {
+    let network = Network { operator_namespace: "odoo-ai-system".to_owned(), metrics_namespaces: Vec::new() };
+    Operator { image: "operator:test".to_owned(), network: Some(network) }
+}
 
 /// What the migrate Job reports.
 pub(crate) const MIGRATED: &str = r#"{"version":1,"result":"Succeeded","reason":"Bootstrapped","message":"done",
@@ -56,6 +61,8 @@ pub(crate) struct World {
     pub(crate) report: String,
     /// What a login Job reports.
     pub(crate) login: String,
+    /// What the operator says of itself.
+    pub(crate) operator: Operator,
     /// Writes after which the operator dies, once.
     pub(crate) crash_after: Option<usize>,
     now: Timestamp,
@@ -96,6 +103,7 @@ impl World {
             gate_runs: 0,
             report: MIGRATED.to_owned(),
             login: ACCEPTED.to_owned(),
+            operator: operator(),
             crash_after: None,
             now: Timestamp::from_second(1_790_000_000).expect("a valid time"),
             uids: 0,
@@ -122,7 +130,7 @@ impl World {
     pub(crate) fn reconcile(&mut self, sample: bool) -> Result<Decision, Crash> {
         self.now += SignedDuration::from_secs(1);
         let mut seen = self.observe();
-        let decision = decide(&seen, IMAGE);
+        let decision = decide(&seen, &self.operator);
         if let Decision::Roll(roll) = &decision {
             let mut intent = roll.status.clone();
             intent.conditions = seen.status().conditions;
@@ -143,13 +151,19 @@ impl World {
                     self.count(format!("delete {key}"))?;
                     self.objects.remove(key);
                 }
-                for intent in assemble::assemble(roll, &seen) {
+                let intents = assemble::assemble(roll, &seen);
+                let unwanted = apply::unwanted(roll, &seen, &intents);
+                for intent in intents {
                     self.write(&intent)?;
                 }
                 if roll.disable_rules {
                     self.enabled_rules = 0;
                     self.gate_runs += 1;
                     applied.rules_disabled = Some(45);
+                }
+                for doomed in unwanted {
+                    self.count(format!("delete {}", doomed.key))?;
+                    self.objects.remove(&doomed.key);
                 }
             }
             Decision::Hold(hold) => {
@@ -330,7 +344,8 @@ impl World {
             .filter(|(key, _)| key.kind == "ControllerRevision")
             .map(|(key, value)| {
                 let stored: Stored = serde_json::from_value(value["data"].clone()).expect("stored templates");
-                (key.name.clone(), Arc::new(stored))
+                let number = value["revision"].as_i64().expect("a number");
+                (key.name.clone(), Arc::new(Stored { number, ..stored }))
             })
             .collect();
         let wanted = references::of(&self.stack.spec, STACK);
@@ -411,7 +426,7 @@ pub(crate) fn job_pod(key: &Key, job: &Value, message: &str) -> Value {
             "labels": job["spec"]["template"]["metadata"]["labels"],
             "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": key.name, "uid": job["metadata"]["uid"], "controller": true}],
         },
-        "status": {"containerStatuses": [{
+        "status": {"phase": "Succeeded", "containerStatuses": [{
             "name": job["spec"]["template"]["spec"]["containers"][0]["name"], "image": "x", "imageID": "y", "ready": false, "restartCount": 0,
             "state": {"terminated": {"exitCode": 0, "message": message}},
         }]},

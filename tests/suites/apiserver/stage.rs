@@ -11,6 +11,8 @@ use futures::StreamExt;
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Resource, ResourceExt};
@@ -24,6 +26,7 @@ use odoo_ai_operator::context::{Context, Pacer};
 use odoo_ai_operator::labels;
 use odoo_ai_operator::metrics::Metrics;
 use odoo_ai_operator::rollout::revision::Library;
+use odoo_ai_operator::stack::model::{Network, Operator};
 use odoo_ai_operator::stack::{self, reconcile};
 use odoo_ai_tests::repository;
 use serde::Serialize;
@@ -334,14 +337,16 @@ impl Drop for Stage {
 }
 
 /// Every kind that a stack's children have.
-pub(crate) fn kinds() -> [ApiResource; 10] {
+pub(crate) fn kinds() -> [ApiResource; 12] {
     [
         ApiResource::erase::<ConfigMap>(&()),
         ApiResource::erase::<ControllerRevision>(&()),
         ApiResource::erase::<Deployment>(&()),
         ApiResource::erase::<Job>(&()),
+        ApiResource::erase::<NetworkPolicy>(&()),
         ApiResource::erase::<PersistentVolumeClaim>(&()),
         ApiResource::erase::<Pod>(&()),
+        ApiResource::erase::<PodDisruptionBudget>(&()),
         ApiResource::erase::<Secret>(&()),
         ApiResource::erase::<Service>(&()),
         ApiResource::erase::<ServiceAccount>(&()),
@@ -359,6 +364,7 @@ fn context(client: &Client, namespace: &str, rules: SocketAddr) -> Result<(Conte
     let (caches, streams) = Caches::new(client, &Scope::Namespace(namespace.to_owned()));
     // Whatever is asked by HTTP ends there.
     let http = reqwest::Client::builder().proxy(reqwest::Proxy::http(format!("http://{rules}"))?).build()?;
+    let network = Network { operator_namespace: "odoo-ai-system".to_owned(), metrics_namespaces: Vec::new() };
     let ctx = Context {
         client: client.clone(),
         http,
@@ -368,7 +374,7 @@ fn context(client: &Client, namespace: &str, rules: SocketAddr) -> Result<(Conte
         events: Events::new(client.clone(), "operator-0"),
         backoff: Backoff::default(),
         pacer: Pacer::default(),
-        operator_image: "odoo-ai-operator:test".to_owned(),
+        operator: Operator { image: "odoo-ai-operator:test".to_owned(), network: Some(network) },
         metrics: Metrics::registered().0,
     };
     Ok((ctx, streams))
@@ -390,6 +396,8 @@ async fn watch(streams: Streams) {
         drain(streams.accounts),
         drain(streams.claims),
         drain(streams.revisions),
+        drain(streams.policies),
+        drain(streams.budgets),
     );
 }
 

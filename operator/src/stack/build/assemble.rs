@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::application::Rendering;
 use super::workloads::{Overlay, workload};
-use super::{credentials, data, job, postgresql, redis};
+use super::{credentials, data, disruption, job, network, postgresql, redis};
 use crate::cluster::intent::Intent;
 use crate::component::{APPLICATION, Component, ComponentExt};
 use crate::rollout::gates::replicas;
@@ -25,7 +25,7 @@ pub fn assemble(roll: &Roll, seen: &Observed) -> Vec<Intent> {
     let stored_name = revision::name(&stack.name, &roll.target);
     let schema = roll.schema.clone().unwrap_or_default();
     let rendering = Rendering { stack, revision: &roll.target, inputs: &roll.inputs, schema: &schema };
-    let owner = revision::owner(&seen.children, &stack.namespace, &stored_name);
+    let owner = revision::owner_of_copy(&seen.children, &stack.namespace, &rendering.copy());
     let mut intents = foundation(&roll.base, seen);
     intents.push(data::copies(&rendering, owner));
     if let Some(candidate) = &roll.login {
@@ -41,7 +41,7 @@ pub fn assemble(roll: &Roll, seen: &Observed) -> Vec<Intent> {
         (None, Some(_)) => {
             let named_by = seen.revision_key.as_ref().map(|key| key.uid.clone());
             let stored = Stored { named_by, ..Stored::new(roll.inputs.stored(), rendering.templates()) };
-            let number = revision::next_number(seen.stored.len());
+            let number = revision::next_number(&seen.stored);
             intents.push(revision::intent(stack, revision::APPLICATION, &roll.target, number, &stored));
             Some(Arc::new(stored))
         }
@@ -59,13 +59,15 @@ pub fn hold(base: &Base, seen: &Observed) -> Vec<Intent> {
     intents
 }
 
-/// Volumes, owners of Secrets, the account, Services and data servers.
+/// Volumes, owners of Secrets, the account, Services, policies and data servers.
 fn foundation(base: &Base, seen: &Observed) -> Vec<Intent> {
     let stack = &base.stack;
     let mut intents = data::claims(stack, base.rules_gate.as_deref());
     intents.extend(data::ownership(stack, &seen.children));
     intents.push(data::service_account(stack));
     intents.extend(data::services(stack));
+    intents.extend(network::policies(stack));
+    intents.extend(disruption::budgets(stack, base.seeding));
     intents.extend(base.credentials.live.as_ref().map(|live| credentials::live(stack, &live.values, live.generation)));
     if let Database::Managed(database) = &stack.database {
         let render = || postgresql::template(stack, database);
@@ -87,14 +89,14 @@ fn server(
     render: impl FnOnce() -> PodTemplateSpec,
 ) -> Vec<Intent> {
     let revision = revision::of_server(inputs);
-    let suffix = format!("{}-{revision}", component.name());
+    let suffix = revision::suffix_of_server(component, inputs);
     let stored = seen.stored.get(&stack.child(&suffix)).filter(|it| it.templates.contains_key(component.name()));
     let (stored, new) = if let Some(stored) = stored {
         (Arc::clone(stored), None)
     } else {
         let templates = BTreeMap::from([(component.name().to_owned(), render())]);
         let stored = Stored::new(inputs.clone(), templates);
-        let number = revision::next_number(seen.stored.len());
+        let number = revision::next_number(&seen.stored);
         (Arc::new(stored.clone()), Some(revision::intent(stack, revision::SERVER, &suffix, number, &stored)))
     };
     let template = stored.templates.get(component.name()).expect("a server's stored set holds its template");

@@ -15,7 +15,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use odoo_ai_crds::conditions::annotations;
 
 use super::application::{Rendering, copy_name};
-use super::{API_PORT, DASHBOARD_PORT, meta, pod};
+use super::{API_PORT, DASHBOARD_PORT, DATABASE_PORT, REDIS_PORT, meta, pod};
 use crate::cluster::cache::Children;
 use crate::cluster::intent::{Intent, Key};
 use crate::component::{Component, ComponentExt};
@@ -95,7 +95,8 @@ pub fn ownership(stack: &Stack, children: &Children) -> Vec<Intent> {
     generated(stack).into_iter().filter_map(owned).collect()
 }
 
-/// The immutable Secret with everything secret that a revision's pods consume.
+/// The immutable Secret with everything secret that a revision's pods consume. `owner`: the one that
+/// it has, where that isn't the stack.
 #[must_use]
 pub fn copies(rendering: &Rendering<'_>, owner: Option<OwnerReference>) -> Intent {
     let stack = rendering.stack;
@@ -116,8 +117,8 @@ pub fn copies(rendering: &Rendering<'_>, owner: Option<OwnerReference>) -> Inten
 /// The Services: the two that people and routes reach, and those of the Managed servers.
 #[must_use]
 pub fn services(stack: &Stack) -> Vec<Intent> {
-    let database = stack.database.managed().map(|_| (Component::Database, "postgresql", 5432));
-    let redis = stack.redis.managed().map(|_| (Component::Redis, "redis", 6379));
+    let database = stack.database.managed().map(|_| (Component::Database, "postgresql", DATABASE_PORT));
+    let redis = stack.redis.managed().map(|_| (Component::Redis, "redis", REDIS_PORT));
     let application = [(Component::AiService, "http", API_PORT), (Component::Dashboard, "http", DASHBOARD_PORT)];
     let all = database.into_iter().chain(redis).chain(application);
     all.map(|(component, port_name, port)| service(stack, component, port_name, port)).collect()

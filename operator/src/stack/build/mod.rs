@@ -4,8 +4,10 @@ pub mod application;
 pub mod assemble;
 pub mod credentials;
 pub mod data;
+pub mod disruption;
 pub mod job;
 pub mod meta;
+pub mod network;
 pub mod pod;
 pub mod postgresql;
 pub mod redis;
@@ -29,3 +31,7 @@ pub const API_PORT: i32 = 8000;
 pub const AGENT_PORT: i32 = 9180;
 /// Port of the dashboard.
 pub const DASHBOARD_PORT: i32 = 3000;
+/// Port of PostgreSQL.
+pub const DATABASE_PORT: i32 = 5432;
+/// Port of Redis.
+pub const REDIS_PORT: i32 = 6379;
