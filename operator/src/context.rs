@@ -12,6 +12,7 @@ use crate::cluster::cache::Caches;
 use crate::cluster::events::Events;
 use crate::metrics::{Metrics, Object};
 use crate::rollout::revision::Library;
+use crate::stack::agents::Directory;
 
 /// Namespace and name of a custom resource.
 pub type Name = (String, String);
@@ -32,6 +33,8 @@ pub struct Context {
     pub events: Events,
     /// Failures in a row by object.
     pub backoff: Backoff<Name>,
+    /// What the agents said lately.
+    pub agents: Directory,
     /// When the last sample of a watch was taken.
     pub pacer: Pacer,
     /// The operator's own image.

@@ -6,6 +6,7 @@ pub mod cache;
 pub mod covers;
 pub mod events;
 pub mod intent;
+pub mod pending;
 pub mod status;
 
 /// Field manager of everything this controller applies.

@@ -7,5 +7,6 @@ pub mod inputs;
 pub mod migration;
 pub mod pods;
 pub mod revision;
+pub mod scheduling;
 pub mod steps;
 pub mod workload;

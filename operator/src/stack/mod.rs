@@ -6,14 +6,18 @@ pub mod build;
 pub mod conditions;
 pub mod decide;
 pub mod error;
+pub mod facts;
+pub mod health;
 pub mod limits;
 pub mod model;
 pub mod observe;
+pub mod poller;
 pub mod references;
 pub mod report;
 pub mod resolve;
 pub mod run;
 pub mod status;
+pub mod telling;
 pub mod validate;
 
 use std::sync::Arc;

@@ -15,6 +15,7 @@ use super::model::AppSecrets;
 use super::references::{self, Data};
 use super::validate;
 use crate::cluster::cache::Children;
+use crate::cluster::pending;
 use crate::context::Context;
 use crate::rollout::revision::Stored;
 
@@ -73,13 +74,16 @@ pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Optio
     let wanted = references::of(&object.spec, &app);
     let secrets: Api<Secret> = Api::namespaced(ctx.client.clone(), namespace);
     let key = format!("{}-{}", object.name_any(), data::REVISION_KEY.suffix);
-    let (data, key, stored, agents) = tokio::join!(
+    let now = Timestamp::now();
+    let (data, key, stored, agents, waiting) = tokio::join!(
         references::read(&ctx.client, namespace, wanted),
         secrets.get_opt(&key),
         ctx.revisions.load(&ctx.client, namespace, &children),
-        Agents::ask(&ctx.http, &children),
+        Agents::ask(&ctx.http, &ctx.agents, &children),
+        pending::read(&ctx.client, namespace, &children, now),
     );
     let revision_key = key?.and_then(|secret| Some(secret.data?.remove("key")?.0));
-    let (data, stored, now) = (data?, stored?, Timestamp::now());
+    let (data, stored) = (data?, stored?);
+    (children.claims, children.mounts) = waiting?;
     Ok(Some(Box::new(Observed { object, children, data, revision_key, stored, agents, now })))
 }

@@ -15,6 +15,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use odoo_ai_crds::stack::{OdooAiStack, OdooAiStackStatus};
 use odoo_ai_operator::cluster::cache::Children;
 use odoo_ai_operator::cluster::intent::{Intent, Key, Mode};
+use odoo_ai_operator::cluster::pending::Claim;
 use odoo_ai_operator::rollout::revision::Stored;
 use odoo_ai_operator::stack::agents::Agents;
 use odoo_ai_operator::stack::apply::Applied;
@@ -22,7 +23,7 @@ use odoo_ai_operator::stack::build::{assemble, data};
 use odoo_ai_operator::stack::decide::{Decision, decide};
 use odoo_ai_operator::stack::observe::Observed;
 use odoo_ai_operator::stack::references::{self, Data, Reference};
-use odoo_ai_operator::stack::status;
+use odoo_ai_operator::stack::{status, telling};
 use serde_json::{Value, json};
 
 /// Name of the stack in all tests.
@@ -49,9 +50,15 @@ pub(crate) struct World {
     pub(crate) gate_runs: usize,
     /// What a migrate Job reports.
     pub(crate) report: String,
+    /// What the agents said.
+    pub(crate) agents: Agents,
+    /// Claims of pods without a node.
+    pub(crate) claims: BTreeMap<String, Claim>,
+    /// Events about the stack, as `Condition Reason`.
+    pub(crate) events: Vec<String>,
     /// Writes after which the operator dies, once.
     pub(crate) crash_after: Option<usize>,
-    now: Timestamp,
+    pub(crate) now: Timestamp,
     uids: usize,
 }
 
@@ -88,6 +95,9 @@ impl World {
             enabled_rules: 0,
             gate_runs: 0,
             report: MIGRATED.to_owned(),
+            agents: Agents::default(),
+            claims: BTreeMap::new(),
+            events: Vec::new(),
             crash_after: None,
             now: Timestamp::from_second(1_790_000_000).expect("a valid time"),
             uids: 0,
@@ -151,8 +161,10 @@ impl World {
             }
             Decision::Suspended | Decision::Problem(_) => {}
         }
-        let (status, _) = status::after(&seen, &decision, &Ok(applied), sample);
-        self.write_status(status)?;
+        let (status, transitions) = status::after(&seen, &decision, &Ok(applied), sample);
+        self.write_status(status.clone())?;
+        let told = telling::told(&transitions, &seen.status(), &status).into_iter();
+        self.events.extend(told.map(|it| format!("{} {}", it.kind, it.verdict.reason)));
         Ok(decision)
     }
 
@@ -293,7 +305,7 @@ impl World {
     }
 
     fn observe(&self) -> Observed {
-        let mut children = Children::default();
+        let mut children = Children { claims: self.claims.clone(), ..Children::default() };
         for (key, value) in &self.objects {
             let name = key.name.clone();
             match key.kind.as_str() {
@@ -318,7 +330,7 @@ impl World {
             })
             .collect();
         let wanted = references::of(&self.stack.spec, &format!("{STACK}-app-secrets"));
-        let data: Data = wanted.into_iter().map(|reference| (reference.clone(), self.data(&reference))).collect();
+        let data: Data = wanted.into_iter().map(|it| (it.clone(), self.data(&it).map(Into::into))).collect();
         let revision_key = self.data(&Reference::Secret(format!("{STACK}-revision-key")));
         Observed {
             object: self.stack.clone(),
@@ -326,7 +338,7 @@ impl World {
             data,
             revision_key: revision_key.map(|data| data["key"].clone().into_bytes()),
             stored,
-            agents: Agents::default(),
+            agents: self.agents.clone(),
             now: self.now,
         }
     }

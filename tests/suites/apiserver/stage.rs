@@ -24,6 +24,7 @@ use odoo_ai_operator::context::{Context, Pacer};
 use odoo_ai_operator::labels;
 use odoo_ai_operator::metrics::Metrics;
 use odoo_ai_operator::rollout::revision::Library;
+use odoo_ai_operator::stack::agents::Directory;
 use odoo_ai_operator::stack::{self, reconcile};
 use odoo_ai_tests::repository;
 use serde::Serialize;
@@ -353,6 +354,7 @@ fn context(client: &Client, namespace: &str, rules: SocketAddr) -> Result<(Conte
         revisions: Library::default(),
         events: Events::new(client.clone(), "operator-0"),
         backoff: Backoff::default(),
+        agents: Directory::default(),
         pacer: Pacer::default(),
         operator_image: "odoo-ai-operator:test".to_owned(),
         metrics: Metrics::registered().0,
