@@ -49,8 +49,8 @@ fn settled() -> World {
     world
 }
 
-fn idle(name: &str) -> Option<Vec<Idle>> {
-    Some(vec![Idle { name: name.to_owned(), tasks: 100, seconds: 3600 }])
+fn idle(name: &str) -> Vec<Idle> {
+    vec![Idle { name: name.to_owned(), tasks: 100, seconds: 3600 }]
 }
 
 /// A case: the condition, what is wrong, the reason, and parts of the message.
@@ -59,11 +59,11 @@ type Case = (&'static str, fn(&mut Facts), &'static str, &'static [&'static str]
 const CASES: [Case; 13] = [
     (
         "QueuesConsumed",
-        |it| it.idle = idle("celery"),
+        |it| it.idle = Some(idle("celery")),
         "QueueNotConsumed",
         &["queue celery", "100 tasks or more", "1 hour", "kubectl logs deploy/odoo-ai-worker"],
     ),
-    ("QueuesConsumed", |it| it.idle = idle("other"), "QueueNotConsumed", &["worker.queues does not list it"]),
+    ("QueuesConsumed", |it| it.idle = Some(idle("other")), "QueueNotConsumed", &["worker.queues does not list it"]),
     (
         "WebhooksProcessed",
         |it| it.left_behind = Some(10),
@@ -113,7 +113,7 @@ const CASES: [Case; 13] = [
             it.odoo = odoo(
                 "Unreachable",
                 "Odoo: request failed: client error (Connect): tcp connect error: Connection refused (os error 111)",
-            )
+            );
         },
         "Unreachable",
         &["Connection refused", "is Odoo running"],
@@ -124,7 +124,7 @@ const CASES: [Case; 13] = [
             it.odoo = odoo(
                 "Unreachable",
                 "Odoo: request failed: client error (Connect): dns error: failed to lookup address information: Name or service not known",
-            )
+            );
         },
         "Unreachable",
         &["the name is unknown inside the cluster"],
@@ -132,7 +132,7 @@ const CASES: [Case; 13] = [
     (
         "OdooReachable",
         |it| {
-            it.odoo = odoo("Unreachable", "Odoo answered 301 Moved Permanently, which the application does not follow")
+            it.odoo = odoo("Unreachable", "Odoo answered 301 Moved Permanently, which the application does not follow");
         },
         "Unreachable",
         &["301", "check odoo.url"],
@@ -177,7 +177,7 @@ fn what_an_agent_says_is_named_told_once_and_cleared() {
 fn a_cause_that_comes_and_goes_is_told_each_time_and_no_more() {
     let mut world = settled();
     for _ in 0..5 {
-        says(&mut world, Facts { idle: idle("celery"), ..well() });
+        says(&mut world, Facts { idle: Some(idle("celery")), ..well() });
         world.settle();
         world.settle();
         says(&mut world, well());
@@ -198,7 +198,7 @@ fn a_first_install_tells_no_part_of_itself_as_news() {
 #[test]
 fn an_agent_that_has_just_started_clears_nothing() {
     let mut world = settled();
-    says(&mut world, Facts { idle: idle("celery"), left_behind: Some(10), ..well() });
+    says(&mut world, Facts { idle: Some(idle("celery")), left_behind: Some(10), ..well() });
     world.settle();
     let before = world.writes.len();
     for agents in

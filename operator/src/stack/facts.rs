@@ -174,28 +174,28 @@ mod tests {
         facts.expect("an answer")
     }
 
-    fn celery(tasks: u64, seconds: u64) -> Option<Vec<Idle>> {
-        Some(vec![Idle { name: "celery".to_owned(), tasks, seconds }])
+    fn celery(tasks: u64, seconds: u64) -> Vec<Idle> {
+        vec![Idle { name: "celery".to_owned(), tasks, seconds }]
     }
 
     #[test]
     fn what_only_time_changes_is_no_other_fact() {
         let first = after([(0, answer(12, 301, 3, 100))]);
         assert_eq!(first, after([(0, answer(12, 301, 3, 100)), (5, answer(17, 306, 4, 170))]));
-        assert_eq!(first.idle, celery(10, 300));
+        assert_eq!(first.idle, Some(celery(10, 300)));
         assert_eq!(first.eviction_policy.as_deref(), Some("noeviction"));
     }
 
     #[rstest]
     #[case::empty(vec![(0, 0, 0)], Some(vec![]))]
     #[case::too_early_to_know(vec![(0, 5, 0), (100, 5, 100)], None)]
-    #[case::nobody_consumes(vec![(0, 5, 0), (300, 5, 300)], celery(1, 300))]
-    #[case::for_hours(vec![(0, 5, 30_000)], celery(1, 21_600))]
+    #[case::nobody_consumes(vec![(0, 5, 0), (300, 5, 300)], Some(celery(1, 300)))]
+    #[case::for_hours(vec![(0, 5, 30_000)], Some(celery(1, 21_600)))]
     #[case::consumed_under_load(vec![(0, 500, 0), (300, 500, 1)], Some(vec![]))]
     #[case::taken_up_again(vec![(0, 50, 400), (5, 49, 0), (300, 49, 0)], Some(vec![]))]
     #[case::drained(vec![(0, 50, 400), (5, 0, 0)], Some(vec![]))]
-    #[case::a_little_less_is_the_same(vec![(0, 120, 400), (5, 80, 405)], celery(100, 300))]
-    #[case::much_less_is_less(vec![(0, 120, 400), (5, 40, 405)], celery(10, 300))]
+    #[case::a_little_less_is_the_same(vec![(0, 120, 400), (5, 80, 405)], Some(celery(100, 300)))]
+    #[case::much_less_is_less(vec![(0, 120, 400), (5, 40, 405)], Some(celery(10, 300)))]
     fn queues(#[case] seen: Vec<(u64, u64, u64)>, #[case] idle: Option<Vec<Idle>>) {
         let answers = seen.into_iter().map(|(second, length, age)| (second, answer(length, age, 0, 0)));
         assert_eq!(after(answers).idle, idle);
