@@ -2,9 +2,9 @@
 //!
 //! A reason is never renamed within v1alpha1. The troubleshooting page has an entry for each one that this version
 //! sets. These are not set yet and have none, they come with later features: `RollingOut`, `Deleting`,
-//! `VolumePending`, `StorageClassMissing`, `QueueNotConsumed`, `MigrationPending`, `BackupNotConfigured`,
-//! `BackupFailed`, `ProgressDeadlineExceeded`, `CheckFailed`, `HealthCheckFailed`, `WatchInconclusive`, `RolledBack`,
-//! `RolloutFailed`, `RollbackFailed`, `RollbackBlockedBySchema`, `StackNotFound`, `Conflict`, `HostConflict`.
+//! `MigrationPending`, `BackupNotConfigured`, `BackupFailed`, `ProgressDeadlineExceeded`, `CheckFailed`,
+//! `HealthCheckFailed`, `WatchInconclusive`, `RolledBack`, `RolloutFailed`, `RollbackFailed`,
+//! `RollbackBlockedBySchema`, `StackNotFound`, `Conflict`, `HostConflict`.
 
 /// Types of conditions.
 pub mod types {
@@ -26,6 +26,10 @@ pub mod types {
     pub const MIGRATED: &str = "Migrated";
     /// The routes answer.
     pub const ROUTES_READY: &str = "RoutesReady";
+    /// Somebody takes the tasks that wait in the queues.
+    pub const QUEUES_CONSUMED: &str = "QueuesConsumed";
+    /// The webhooks that were taken are worked on.
+    pub const WEBHOOKS_PROCESSED: &str = "WebhooksProcessed";
     /// A new revision waits for a person.
     pub const AWAITING_APPROVAL: &str = "AwaitingApproval";
     /// The generated keys were saved outside the cluster.
@@ -75,18 +79,16 @@ pub mod reasons {
     pub const SECRET_MISSING: &str = "SecretMissing";
     /// A referenced Secret lacks the key, or the key is empty.
     pub const SECRET_KEY_MISSING: &str = "SecretKeyMissing";
+    /// The key of a Secret holds what the application can't use: no text, or a newline at its end.
+    pub const SECRET_MALFORMED: &str = "SecretMalformed";
     /// A Secret holds a known placeholder.
     pub const PLACEHOLDER_SECRET: &str = "PlaceholderSecret";
     /// A referenced `ConfigMap` or its key doesn't exist.
     pub const CONFIG_MAP_MISSING: &str = "ConfigMapMissing";
     /// A generated Secret is gone while its data exists.
     pub const CREDENTIALS_LOST: &str = "CredentialsLost";
-    /// A referenced Secret's key holds something that can't be used.
-    pub const SECRET_MALFORMED: &str = "SecretMalformed";
     /// New credentials are being proven by a login.
     pub const PROVING_CREDENTIALS: &str = "ProvingCredentials";
-    /// A Job of the agent ended without a report.
-    pub const JOB_FAILED: &str = "JobFailed";
     /// A login with the new credentials failed; nothing was restarted.
     pub const CREDENTIALS_REJECTED: &str = "CredentialsRejected";
     /// An object of a deleted stack of the same name is still being removed.
@@ -111,10 +113,14 @@ pub mod reasons {
 
     /// A volume isn't bound.
     pub const VOLUME_PENDING: &str = "VolumePending";
+    /// A volume is gone, with what was on it.
+    pub const VOLUME_LOST: &str = "VolumeLost";
     /// The `StorageClass` doesn't exist.
     pub const STORAGE_CLASS_MISSING: &str = "StorageClassMissing";
     /// A pod can't be placed.
     pub const UNSCHEDULABLE: &str = "Unschedulable";
+    /// A node put a pod off for want of memory or disk.
+    pub const EVICTED: &str = "Evicted";
     /// An image can't be pulled.
     pub const IMAGE_PULL_FAILED: &str = "ImagePullFailed";
     /// The node can't create a container, for example for want of a Secret's key.
@@ -130,8 +136,16 @@ pub mod reasons {
 
     /// Redis may drop queued tasks silently.
     pub const EVICTION_POLICY_UNFIT: &str = "EvictionPolicyUnfit";
+    /// Redis is nearly full: soon publishing fails.
+    pub const REDIS_NEARLY_FULL: &str = "RedisNearlyFull";
     /// A queue grows and nobody consumes it.
     pub const QUEUE_NOT_CONSUMED: &str = "QueueNotConsumed";
+    /// Every queue is empty or consumed.
+    pub const CONSUMED: &str = "Consumed";
+    /// Webhooks were taken, and nobody works on them.
+    pub const WEBHOOKS_UNPROCESSED: &str = "WebhooksUnprocessed";
+    /// No webhook is left behind.
+    pub const PROCESSED: &str = "Processed";
 
     /// A migration is running.
     pub const MIGRATING: &str = "Migrating";

@@ -12,6 +12,7 @@ use crate::cluster::cache::Caches;
 use crate::cluster::events::Events;
 use crate::metrics::{Metrics, Object};
 use crate::rollout::revision::Library;
+use crate::stack::agents::Directory;
 use crate::stack::model::Operator;
 
 /// Namespace and name of a custom resource.
@@ -33,6 +34,8 @@ pub struct Context {
     pub events: Events,
     /// Failures in a row by object.
     pub backoff: Backoff<Name>,
+    /// What the agents said lately.
+    pub agents: Directory,
     /// When the last sample of a watch was taken.
     pub pacer: Pacer,
     /// What children must know of the operator.

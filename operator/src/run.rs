@@ -25,6 +25,7 @@ use crate::leader::Leader;
 use crate::metrics::Metrics;
 use crate::rollout::revision::Library;
 use crate::server::{self, Ready};
+use crate::stack::agents::Directory;
 use crate::{stack, unimplemented};
 
 /// Time for reconciles under way after SIGTERM; the pod's grace is 30 seconds.
@@ -114,6 +115,7 @@ async fn act(
             revisions: Library::default(),
             events: Events::new(client.clone(), &args.pod_name),
             backoff: Backoff::default(),
+            agents: Directory::default(),
             pacer: Pacer::default(),
             operator: args.operator(),
             metrics: metrics.clone(),

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use crds::{restricted_namespace, server};
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use k8s_openapi::api::batch::v1::Job;
@@ -207,6 +207,9 @@ async fn everything_that_the_code_does_is_allowed_and_little_else() -> Result<()
         Ok(stage.ours::<Job>().await?.into_iter().next())
     })
     .await?;
+    // The database's pod waits for its volume.
+    let database = stage.api::<StatefulSet>().get("odoo-ai-postgresql").await?.spec.context("a spec")?;
+    stage.pod("odoo-ai-postgresql-0", database.template, &json!({"phase": "Pending"})).await?;
     stage.edit(&json!({"logLevel": "Warning"})).await?;
     wait_for("the Job to be deleted", Duration::from_secs(20), || async {
         let gone = stage.api::<Job>().get_opt(&job.name_any()).await?.is_none();

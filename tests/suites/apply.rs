@@ -2,6 +2,8 @@
 //! is sent is counted, because a steady stack costs no write at all, and what the server makes of
 //! an object (defaults, rewritten quantities, fields of others) must not look like drift.
 
+#[path = "apiserver/causes.rs"]
+mod causes;
 #[path = "apiserver/crds.rs"]
 #[allow(dead_code, reason = "shared with other suites")]
 mod crds;

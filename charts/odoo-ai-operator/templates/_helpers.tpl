@@ -118,6 +118,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [batch]
   resources: [jobs]
   verbs: [get, list, watch, create, delete]
+# Why a volume isn't bound or can't be mounted is told by Events only; read for pods that wait, no others.
+- apiGroups: [""]
+  resources: [events]
+  verbs: [list]
 # One Event for each transition, repeated ones are counted up.
 - apiGroups: [events.k8s.io]
   resources: [events]

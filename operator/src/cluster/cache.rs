@@ -22,6 +22,7 @@ use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
 use super::intent::Key;
+use super::pending::Claim;
 use crate::labels;
 
 /// Events of one watch, each already in the store when it is seen.
@@ -177,7 +178,15 @@ impl Caches {
             pods: by_name(&self.pods, namespace, stack),
             metadata,
             behind: HashSet::new(),
+            claims: BTreeMap::new(),
+            mounts: BTreeMap::new(),
         }
+    }
+
+    /// Pods of one component of all stacks.
+    #[must_use]
+    pub fn pods_of(&self, component: &str) -> Vec<Arc<Pod>> {
+        self.pods.state_filter(|pod| is_of(pod, component))
     }
 }
 
@@ -196,6 +205,10 @@ pub struct Children {
     pub metadata: HashMap<Key, ObjectMeta>,
     /// Workloads whose cached state is older than our own last write: nothing may be concluded from it.
     pub behind: HashSet<Key>,
+    /// Claims of pods that have no node, by name; read live, and empty while all pods have one.
+    pub claims: BTreeMap<String, Claim>,
+    /// Why a pod's volumes can't be mounted, by the pod's name; read live.
+    pub mounts: BTreeMap<String, String>,
 }
 
 impl Children {
@@ -235,11 +248,12 @@ impl Children {
 
     /// Pods of one component.
     pub fn pods_of<'a>(&'a self, component: &'a str) -> impl Iterator<Item = &'a Pod> {
-        self.pods.values().map(AsRef::as_ref).filter(move |pod| {
-            pod.metadata.labels.as_ref().and_then(|labels| labels.get(labels::COMPONENT)).map(String::as_str)
-                == Some(component)
-        })
+        self.pods.values().map(AsRef::as_ref).filter(move |pod| is_of(pod, component))
     }
+}
+
+fn is_of(pod: &Pod, component: &str) -> bool {
+    pod.metadata.labels.as_ref().and_then(|labels| labels.get(labels::COMPONENT)).map(String::as_str) == Some(component)
 }
 
 /// A store and the events that fill it; for a `PartialObjectMeta` only metadata are asked for.

@@ -7,6 +7,7 @@ pub mod covers;
 pub mod delete;
 pub mod events;
 pub mod intent;
+pub mod pending;
 pub mod status;
 
 /// Field manager of everything this controller applies.

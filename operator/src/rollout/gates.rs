@@ -150,7 +150,7 @@ fn component_gate(view: &View<'_>, component: Component, target: &str, of_pods: 
     if counts.settled() {
         return Gate::Open;
     }
-    let trouble = pods::trouble(view.children.pods_of(component.name()), of_pods).or(refused);
+    let trouble = pods::trouble(view.children, component.name(), of_pods, view.now).or(refused);
     if let Some(Trouble { reason, message }) = trouble {
         return Gate::Wait { reason: reason.to_owned(), message };
     }
@@ -205,7 +205,7 @@ pub fn migration(view: &View<'_>) -> Gate {
         Progress::Succeeded(_) => Gate::wait(reasons::MIGRATING, "the result of the migration is recorded"),
         Progress::Start { failure: None, .. } => Gate::wait(reasons::MIGRATING, "the migration is started"),
         Progress::Running { message } => {
-            let trouble = pods::trouble(view.children.pods_of(migration::COMPONENT), Some(view.target));
+            let trouble = pods::trouble(view.children, migration::COMPONENT, Some(view.target), view.now);
             match trouble {
                 Some(Trouble { reason, message }) => Gate::Wait { reason: reason.to_owned(), message },
                 None => Gate::wait(reasons::MIGRATING, message),

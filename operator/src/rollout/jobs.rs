@@ -3,7 +3,6 @@
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use odoo_ai_crds::conditions::reasons;
 use serde::Deserialize;
 
 use crate::cluster::cache::Children;
@@ -171,7 +170,6 @@ fn report_of(pod: &Pod, container: &str) -> Option<(Timestamp, Report)> {
     let text = terminated.message.as_deref().unwrap_or_default();
     let report = serde_json::from_str(text).unwrap_or_else(|_| Report {
         result: "Failed".to_owned(),
-        reason: reasons::JOB_FAILED.to_owned(),
         message: format!("the agent ended with exit code {} and left no report", terminated.exit_code),
         ..Report::default()
     });

@@ -9,6 +9,7 @@ pub mod jobs;
 pub mod migration;
 pub mod pods;
 pub mod revision;
+pub mod scheduling;
 pub mod steps;
 pub mod trim;
 pub mod workload;

@@ -1,74 +1,133 @@
-//! What is wrong with a component's pods, in the words of a condition.
+//! What is wrong with a component's pods, in the words of a condition: what, where, and what to do.
+//!
+//! The kubelet tells one failure in several ways, in turns, and counts up: a condition says it in
+//! one way for as long as it lasts.
 
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use odoo_ai_crds::conditions::reasons;
 
-use super::revision;
+use super::{revision, scheduling};
+use crate::cluster::cache::Children;
 
 /// Restarts of one container that count as a crash loop.
 const CRASH_LOOP: i32 = 3;
+/// A pod that was put off its node explains for this long why its component has too few.
+const RECENT: SignedDuration = SignedDuration::from_mins(10);
 
 /// A trouble that a person should read about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble {
     /// Condition reason.
     pub reason: &'static str,
-    /// What, where and, where it is known, why.
+    /// What, where and, where it is known, why and what to do.
     pub message: String,
 }
 
-/// The first trouble among `pods` of `revision` (of any, if `None`).
-#[must_use]
-pub fn trouble<'a>(pods: impl Iterator<Item = &'a Pod>, revision: Option<&str>) -> Option<Trouble> {
-    pods.filter(|pod| revision.is_none() || revision::label(&pod.metadata) == revision)
-        .filter(|pod| pod.metadata.deletion_timestamp.is_none())
-        .find_map(of_pod)
+impl Trouble {
+    /// A trouble.
+    pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
 }
 
-fn of_pod(pod: &Pod) -> Option<Trouble> {
+/// The first trouble among the pods of `component` with `revision` (of any, if `None`).
+#[must_use]
+pub fn trouble(children: &Children, component: &str, revision: Option<&str>, now: Timestamp) -> Option<Trouble> {
+    let pods = || {
+        children
+            .pods_of(component)
+            .filter(|pod| revision.is_none() || revision::label(&pod.metadata) == revision)
+            .filter(|pod| pod.metadata.deletion_timestamp.is_none())
+    };
+    let alive = pods().find_map(|pod| of_pod(pod, component, children, now));
+    alive.or_else(|| pods().find_map(|pod| put_off(pod, component, now)))
+}
+
+fn of_pod(pod: &Pod, component: &str, children: &Children, now: Timestamp) -> Option<Trouble> {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let status = pod.status.as_ref()?;
     let mut containers = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
-    containers.find_map(|container| of_container(name, container)).or_else(|| unschedulable(name, pod))
+    containers
+        .find_map(|container| of_container(name, component, container))
+        .or_else(|| scheduling::trouble(pod, component, &children.claims, now))
+        .or_else(|| {
+            let words = children.mounts.get(name)?;
+            Some(not_created(&format!("pod {name}"), "its volumes can't be mounted", words))
+        })
 }
 
-fn of_container(pod: &str, container: &ContainerStatus) -> Option<Trouble> {
-    let at = format!("pod {pod}, container {}", container.name);
+fn of_container(pod: &str, component: &str, container: &ContainerStatus) -> Option<Trouble> {
+    let name = &container.name;
+    let at = format!("pod {pod}, container {name}");
     let waiting = container.state.as_ref().and_then(|state| state.waiting.as_ref());
     let waiting_reason = waiting.and_then(|waiting| waiting.reason.as_deref()).unwrap_or_default();
     let detail = waiting.and_then(|waiting| waiting.message.as_deref()).unwrap_or_default();
     match waiting_reason {
-        "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" => {
-            return Some(Trouble {
-                reason: reasons::IMAGE_PULL_FAILED,
-                message: format!("{at}: image {} can't be pulled: {}", container.image, cause(detail)),
-            });
+        "ErrImagePull"
+        | "ImagePullBackOff"
+        | "InvalidImageName"
+        | "ErrImageNeverPull"
+        | "RegistryUnavailable"
+        | "ImageInspectError" => {
+            let cause = cause(detail);
+            let remedy = pull_remedy(waiting_reason, cause);
+            let message = format!("{at}: image {} can't be pulled: {cause}{remedy}", container.image);
+            return Some(Trouble::new(reasons::IMAGE_PULL_FAILED, message));
         }
         "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
-            return Some(Trouble {
-                reason: reasons::CONTAINER_NOT_CREATED,
-                message: format!("{at}: {waiting_reason}: {detail}"),
-            });
+            return Some(not_created(&at, waiting_reason, detail));
         }
         _ => {}
     }
+    if container.ready {
+        return None;
+    }
     let last = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
-    let ended = container.state.as_ref().and_then(|state| state.terminated.as_ref()).or(last);
-    let restarts = container.restart_count;
-    match ended {
-        Some(ended) if ended.reason.as_deref() == Some("OOMKilled") && !container.ready => Some(Trouble {
-            reason: reasons::OUT_OF_MEMORY,
-            message: format!("{at} was killed: it used more memory than its limit ({restarts} restarts)"),
-        }),
-        Some(ended) if restarts >= CRASH_LOOP && !container.ready => Some(Trouble {
-            reason: reasons::CRASH_LOOP,
-            message: format!(
-                "{at} restarted {restarts} times, last with exit code {}; see kubectl logs {pod} -c {} --previous",
-                ended.exit_code, container.name
-            ),
-        }),
+    let ended = container.state.as_ref().and_then(|state| state.terminated.as_ref()).or(last)?;
+    match ended.reason.as_deref().unwrap_or_default() {
+        "OOMKilled" => Some(Trouble::new(
+            reasons::OUT_OF_MEMORY,
+            format!("{at} was killed: it used more memory than its limit{}", memory_remedy(component, name)),
+        )),
+        // Its back-off looks like a crash loop, but the process has never run.
+        reason @ ("StartError" | "ContainerCannotRun") => {
+            Some(not_created(&at, reason, ended.message.as_deref().unwrap_or_default()))
+        }
+        _ if container.restart_count >= CRASH_LOOP => Some(crash_loop(&at, pod, name, ended)),
         _ => None,
     }
+}
+
+fn crash_loop(at: &str, pod: &str, container: &str, ended: &ContainerStateTerminated) -> Trouble {
+    let code = ended.exit_code;
+    let meaning = match code {
+        126 => ": its command can't be executed",
+        127 => ": its command doesn't exist in the image",
+        137 => ": it was killed from outside, mostly for memory or because a probe failed",
+        139 => ": it broke a memory rule of the processor (is the image for this kind of machine?)",
+        _ => "",
+    };
+    Trouble::new(
+        reasons::CRASH_LOOP,
+        format!(
+            "{at} ends again and again ({CRASH_LOOP} times or more), last with exit code {code}{meaning}; see kubectl logs {pod} -c {container} --previous"
+        ),
+    )
+}
+
+fn not_created(at: &str, kind: &str, detail: &str) -> Trouble {
+    let remedy = if detail.contains("couldn't find key") || (detail.contains("secret") && detail.contains("not found"))
+    {
+        "; put the Secret or the key back"
+    } else if detail.contains("executable file not found") || detail.contains("no such file or directory") {
+        "; the image lacks this program: is it the right image?"
+    } else if detail.contains("runAsNonRoot") {
+        "; set security.runAsUser of this component to a number"
+    } else {
+        ""
+    };
+    Trouble::new(reasons::CONTAINER_NOT_CREATED, format!("{at}: {kind}: {detail}{remedy}"))
 }
 
 /// The kubelet tells the same failure in two ways, in turns; a condition says it in one.
@@ -76,11 +135,66 @@ fn cause(detail: &str) -> &str {
     detail.split_once("ErrImagePull: ").map_or(detail, |(_, cause)| cause)
 }
 
-fn unschedulable(name: &str, pod: &Pod) -> Option<Trouble> {
-    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
-    let condition = conditions
-        .iter()
-        .find(|c| c.type_ == "PodScheduled" && c.status == "False" && c.reason.as_deref() == Some("Unschedulable"))?;
-    let detail = condition.message.as_deref().unwrap_or_default();
-    Some(Trouble { reason: reasons::UNSCHEDULABLE, message: format!("pod {name} can't be scheduled: {detail}") })
+fn pull_remedy(reason: &str, detail: &str) -> &'static str {
+    let says = |words: &[&str]| words.iter().any(|word| detail.contains(word));
+    match reason {
+        "InvalidImageName" => "; correct the image's name",
+        "ErrImageNeverPull" => "; load it onto the node, or set images.pullPolicy to IfNotPresent",
+        _ if says(&["401", "403", "unauthorized", "denied", "no basic auth"]) => {
+            "; check the name, and the Secrets in images.pullSecrets"
+        }
+        _ if says(&["not found", "manifest unknown", "404", "no match for platform"]) => {
+            "; check name and tag, and that the image was pushed for this kind of machine"
+        }
+        _ if says(&["toomanyrequests", "429"]) => {
+            "; the registry limits pulls: log in with images.pullSecrets, or wait"
+        }
+        _ if says(&["x509", "tls:", "HTTP response to HTTPS"]) => {
+            "; the node must trust the registry's certificate, or be told that it has none"
+        }
+        _ if says(&["no space left"]) => "; free disk space on the node",
+        _ if says(&["dial tcp", "no such host", "timeout", "connection refused", "EOF"]) => {
+            "; the node doesn't reach the registry: check its name, DNS and network"
+        }
+        _ => "",
+    }
+}
+
+/// Only the component's own container has a limit that a person can set.
+fn memory_remedy(component: &str, container: &str) -> String {
+    let hint = match component {
+        "worker" => ", or lower worker.concurrency",
+        "redis" => ", or lower redis.managed.maxMemoryMiB",
+        _ => "",
+    };
+    match scheduling::field(component) {
+        Some(field) if container == component => format!("; raise {field}.resources.limits.memory{hint}"),
+        _ => String::new(),
+    }
+}
+
+/// A pod that the node put off or did not take. Its successor may be on the way, and the dead pod
+/// stays for a long time: it says something only while it is recent and nothing else is known.
+fn put_off(pod: &Pod, component: &str, now: Timestamp) -> Option<Trouble> {
+    let status = pod.status.as_ref().filter(|status| status.phase.as_deref() == Some("Failed"))?;
+    let changes = status.conditions.iter().flatten().filter_map(|it| it.last_transition_time.as_ref());
+    let at = changes.map(|time| time.0).max().or(status.start_time.as_ref().map(|time| time.0))?;
+    if at.duration_until(now) > RECENT {
+        return None;
+    }
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let words = status.message.as_deref().unwrap_or_default().trim();
+    let (reason, what, remedy) = match status.reason.as_deref()? {
+        "Evicted" if words.starts_with("The node") => {
+            let kept = scheduling::field(component).map(|field| format!(", or raise {field}.resources.requests"));
+            let remedy = format!("; free that on the node{}", kept.unwrap_or_default());
+            (reasons::EVICTED, "was put off its node", remedy)
+        }
+        "Evicted" => (reasons::EVICTED, "was put off its node", String::new()),
+        reason if reason.starts_with("OutOf") => {
+            (reasons::UNSCHEDULABLE, "was not taken by its node", scheduling::room_remedy(pod, component))
+        }
+        _ => return None,
+    };
+    Some(Trouble::new(reason, format!("pod {name} {what}: {words}{remedy}")))
 }

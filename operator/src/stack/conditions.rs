@@ -1,17 +1,18 @@
-//! The conditions of a stack: one function per condition, all of them plain.
+//! The conditions of a stack: one function per condition, all of them plain. Those of what is around
+//! the stack are in [`health`].
 
 use odoo_ai_crds::conditions::{reasons, types};
-use odoo_ai_crds::stack::{DatabaseType, EvictionPolicy, RedisType, Step};
+use odoo_ai_crds::stack::Step;
 
 use super::decide::{Decision, Roll};
 use super::error::Error;
 use super::observe::Observed;
-use super::validate;
+use super::{health, validate};
 use crate::cluster::status::{Tri, Verdict};
-use crate::component::{Component, ComponentExt};
+use crate::component::Component;
+use crate::rollout::credentials::Standing;
 use crate::rollout::gates::Gate;
 use crate::rollout::steps::ordinal;
-use crate::rollout::workload::{self, Counts};
 
 /// A condition's type and what it says; `None` removes it.
 pub type Condition = (&'static str, Option<Verdict>);
@@ -25,9 +26,11 @@ pub fn of(seen: &Observed, decision: &Decision, failure: Option<&Error>) -> Vec<
         (types::RECONCILING, Some(reconciling)),
         (types::STALLED, Some(stalled)),
         (types::AVAILABLE, Some(available(seen))),
-        (types::DATABASE_READY, Some(store(seen, decision, Component::Database))),
-        (types::REDIS_READY, Some(store(seen, decision, Component::Redis))),
-        (types::ODOO_REACHABLE, Some(odoo(seen))),
+        (types::DATABASE_READY, Some(health::store(seen, credentials(decision), Component::Database))),
+        (types::REDIS_READY, Some(health::store(seen, credentials(decision), Component::Redis))),
+        (types::ODOO_REACHABLE, Some(health::odoo(seen))),
+        (types::QUEUES_CONSUMED, Some(health::queues(seen))),
+        (types::WEBHOOKS_PROCESSED, Some(health::webhooks(seen))),
         (types::NOT_IMPLEMENTED, not_implemented(seen)),
         (types::ROUTES_READY, routes(seen)),
     ];
@@ -95,90 +98,19 @@ fn at(step: Step, message: &str) -> String {
     format!("step {} ({step}): {message}", ordinal(step))
 }
 
-/// Pods of a component; none where it doesn't exist.
-fn counts(seen: &Observed, component: Component) -> Counts {
-    let name = seen.child(component.name());
-    workload::observed(&seen.children, component, &name).map(|it| it.counts).unwrap_or_default()
-}
-
 fn available(seen: &Observed) -> Verdict {
-    if counts(seen, Component::AiService).available > 0 {
+    if health::counts(seen, Component::AiService).available > 0 {
         Verdict::new(true, reasons::SERVING, "ai-service serves")
     } else {
         Verdict::new(false, reasons::NOT_SERVING, "no pod of ai-service is ready")
     }
 }
 
-/// Database or Redis, whoever runs it.
-fn store(seen: &Observed, decision: &Decision, component: Component) -> Verdict {
-    let spec = &seen.object.spec;
-    let external = match component {
-        Component::Database => spec.database.kind == DatabaseType::External,
-        _ => spec.redis.kind == RedisType::External,
-    };
-    if external { outside(seen, decision, component) } else { server(seen, component) }
-}
-
-/// A server that somebody else runs: its login was proven, and the agents still reach it.
-fn outside(seen: &Observed, decision: &Decision, component: Component) -> Verdict {
-    let base = match decision {
-        Decision::Roll(roll) => Some(&roll.base),
-        Decision::Hold(hold) => Some(&hold.base),
+fn credentials(decision: &Decision) -> Option<&Standing> {
+    match decision {
+        Decision::Roll(roll) => Some(&roll.base.credentials),
+        Decision::Hold(hold) => Some(&hold.base.credentials),
         Decision::Suspended | Decision::Problem(_) | Decision::Generate(..) => None,
-    };
-    match base.and_then(|base| base.credentials.waits.clone()) {
-        Some(Gate::Blocked { reason, message }) => return Verdict::new(false, &reason, message),
-        // What was proven before still holds.
-        Some(Gate::Wait { reason, message }) if counts(seen, Component::AiService).available == 0 => {
-            return Verdict::new(false, &reason, message);
-        }
-        _ => {}
-    }
-    match seen.agents.unreachable(component) {
-        Some(message) => Verdict::new(false, reasons::UNREACHABLE, message),
-        None if base.is_some_and(|base| base.credentials.live.is_some()) => {
-            Verdict::new(true, reasons::SERVING, "the server accepts the login")
-        }
-        None => Verdict::new(Tri::Unknown, reasons::UNKNOWN, "no login was tried yet"),
-    }
-}
-
-fn server(seen: &Observed, component: Component) -> Verdict {
-    if counts(seen, component).available > 0 {
-        let policy = seen.object.spec.redis.managed.eviction_policy;
-        return match policy.filter(|policy| component == Component::Redis && *policy != EvictionPolicy::NoEviction) {
-            None => Verdict::new(true, reasons::SERVING, format!("{} accepts connections", component.name())),
-            Some(policy) => Verdict::new(
-                true,
-                reasons::EVICTION_POLICY_UNFIT,
-                format!(
-                    "redis accepts connections, but with {policy} a full Redis drops queued tasks silently: use noeviction"
-                ),
-            ),
-        };
-    }
-    match crate::rollout::pods::trouble(seen.children.pods_of(component.name()), None) {
-        Some(trouble) => Verdict::new(false, trouble.reason, trouble.message),
-        None => Verdict::new(false, reasons::POD_NOT_READY, format!("no pod of {} is ready", component.name())),
-    }
-}
-
-fn odoo(seen: &Observed) -> Verdict {
-    let url = &seen.object.spec.odoo.url;
-    match seen.agents.odoo() {
-        Some(odoo) if odoo.state == "Reachable" => {
-            Verdict::new(true, reasons::REACHABLE, format!("Odoo at {url} accepts the credentials"))
-        }
-        Some(odoo) if odoo.state == "AccessDenied" => Verdict::new(
-            false,
-            reasons::ACCESS_DENIED,
-            format!(
-                "Odoo at {url} refuses user {} in database {}: check odoo.username, odoo.database and the Secret",
-                seen.object.spec.odoo.username, seen.object.spec.odoo.database
-            ),
-        ),
-        Some(odoo) => Verdict::new(false, reasons::UNREACHABLE, format!("Odoo at {url}: {}", odoo.message)),
-        None => Verdict::new(Tri::Unknown, reasons::UNKNOWN, "no running agent has asked Odoo yet"),
     }
 }
 

@@ -33,7 +33,7 @@ impl From<Secret> for Live {
     fn from(secret: Secret) -> Self {
         let annotations = secret.metadata.annotations.clone().unwrap_or_default();
         let generation = annotations.get(labels::CREDENTIALS_GENERATION).and_then(|value| value.parse().ok());
-        Self { values: references::text_of(secret), generation: generation.unwrap_or(0) }
+        Self { values: references::contents_of(secret).text, generation: generation.unwrap_or(0) }
     }
 }
 

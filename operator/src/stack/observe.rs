@@ -16,6 +16,7 @@ use super::credentials::Live;
 use super::error::Error;
 use super::references::{self, Data};
 use crate::cluster::cache::Children;
+use crate::cluster::pending;
 use crate::context::Context;
 use crate::rollout::revision::{self, Stored};
 
@@ -104,19 +105,22 @@ pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Optio
     let secrets: Api<Secret> = Api::namespaced(ctx.client.clone(), namespace);
     let key = format!("{}-{}", object.name_any(), data::REVISION_KEY.suffix);
     let live = format!("{}-{}", object.name_any(), keys::LIVE);
-    let (data, key, live, stored, agents) = tokio::join!(
+    let now = Timestamp::now();
+    let (data, key, live, stored, agents, waiting) = tokio::join!(
         references::read(&ctx.client, namespace, wanted),
         secrets.get_opt(&key),
         secrets.get_opt(&live),
         ctx.revisions.load(&ctx.client, namespace, &children),
-        Agents::ask(&ctx.http, &children),
+        Agents::ask(&ctx.http, &ctx.agents, &children),
+        pending::read(&ctx.client, namespace, &children, now),
     );
     let revision_key = key?.and_then(RevisionKey::of);
-    let (data, live, stored, now) = (data?, live?.map(Live::from), stored?, Timestamp::now());
+    let (data, live, stored) = (data?, live?.map(Live::from), stored?);
+    (children.claims, children.mounts) = waiting?;
     let mut seen = Observed { object, children, data, revision_key, current_copies: None, live, stored, agents, now };
     if let Some(current) = seen.misnamed() {
         let copies = secrets.get_opt(&copy_name(name, current)).await?;
-        seen.current_copies = copies.map(references::text_of);
+        seen.current_copies = copies.map(|copies| references::contents_of(copies).text);
     }
     Ok(Some(Box::new(seen)))
 }

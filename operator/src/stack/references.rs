@@ -1,6 +1,6 @@
 //! The user's Secrets and `ConfigMap`s that a stack consumes: which they are, and reading them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -20,8 +20,23 @@ pub enum Reference {
     ConfigMap(String),
 }
 
-/// Data by reference; `None` where the object doesn't exist. Values that are not UTF-8 are left out.
-pub type Data = BTreeMap<Reference, Option<BTreeMap<String, String>>>;
+/// Data by reference; `None` where the object doesn't exist.
+pub type Data = BTreeMap<Reference, Option<Contents>>;
+
+/// What is in a Secret or `ConfigMap`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contents {
+    /// Values that are text, by key.
+    pub text: BTreeMap<String, String>,
+    /// Keys of a Secret whose values are not UTF-8.
+    pub binary: BTreeSet<String>,
+}
+
+impl From<BTreeMap<String, String>> for Contents {
+    fn from(text: BTreeMap<String, String>) -> Self {
+        Self { text, binary: BTreeSet::new() }
+    }
+}
 
 /// Every object whose data a pod of the application consumes: those that the spec of the stack with
 /// this name refers to, and those that the operator generates where it refers to none.
@@ -74,8 +89,10 @@ pub async fn read(client: &Client, namespace: &str, references: Vec<Reference>) 
         let (secrets, config_maps) = (&secrets, &config_maps);
         async move {
             let data = match &reference {
-                Reference::Secret(name) => secrets.get_opt(name).await?.map(text_of),
-                Reference::ConfigMap(name) => config_maps.get_opt(name).await?.map(|map| map.data.unwrap_or_default()),
+                Reference::Secret(name) => secrets.get_opt(name).await?.map(contents_of),
+                Reference::ConfigMap(name) => {
+                    config_maps.get_opt(name).await?.map(|map| map.data.unwrap_or_default().into())
+                }
             };
             Ok::<_, kube::Error>((reference, data))
         }
@@ -83,9 +100,15 @@ pub async fn read(client: &Client, namespace: &str, references: Vec<Reference>) 
     Ok(try_join_all(reads).await?.into_iter().collect())
 }
 
-/// The values of a Secret that are text.
+/// What is in a Secret.
 #[must_use]
-pub fn text_of(secret: Secret) -> BTreeMap<String, String> {
-    let data = secret.data.unwrap_or_default();
-    data.into_iter().filter_map(|(key, value)| Some((key, String::from_utf8(value.0).ok()?))).collect()
+pub fn contents_of(secret: Secret) -> Contents {
+    let mut contents = Contents::default();
+    for (key, value) in secret.data.unwrap_or_default() {
+        match String::from_utf8(value.0) {
+            Ok(text) => drop(contents.text.insert(key, text)),
+            Err(_) => drop(contents.binary.insert(key)),
+        }
+    }
+    contents
 }

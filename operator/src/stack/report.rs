@@ -5,20 +5,22 @@ use std::time::Duration;
 
 use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
-use odoo_ai_crds::conditions::{reasons, types};
+use odoo_ai_crds::conditions::types;
 use odoo_ai_crds::stack::{OdooAiStack, OdooAiStackStatus, Step};
 
 use super::apply::Applied;
 use super::decide::Decision;
 use super::error::Error;
 use super::observe::Observed;
-use super::status::{self as stack_status, Transition};
-use crate::cluster::status::{self, Tri};
+use super::{status as stack_status, telling};
+use crate::cluster::status::{self, Verdict};
 use crate::context::{Context, Name};
 use crate::metrics::Object;
 use crate::rollout::steps::ordinal;
 
-/// A settled stack is looked at again this often: what the agents say makes no event.
+/// A volume is waited for.
+const VOLUMES: Duration = Duration::from_secs(5);
+/// A settled stack is looked at again this often, whatever happens.
 const RESYNC: Duration = Duration::from_mins(1);
 /// Something is waited for; events usually come first.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -66,33 +68,25 @@ pub async fn outcome(
     let ready = wanted.conditions.iter().any(|c| c.type_ == types::READY && c.status == "True");
     let object = Object { namespace: name.0.clone(), name: name.1.clone() };
     ctx.metrics.ready.get_or_create(&object).set(i64::from(ready));
+    let waiting = !seen.children.claims.is_empty() || !seen.children.mounts.is_empty();
     let completed = seen.status().current_revision != wanted.current_revision;
     if wanted != seen.status() {
+        let before = seen.status();
         let written = write(ctx, seen.object, wanted).await?;
-        tell(ctx, &written, &transitions).await;
+        let now = written.status.clone().unwrap_or_default();
+        for transition in telling::told(&transitions, &before, &now) {
+            let Verdict { reason, message, .. } = &transition.verdict;
+            ctx.events.publish(&written, transition.is_warning(), transition.kind, reason, message).await;
+        }
     }
     let applied = done?;
     let moved = completed || applied.written > 0 || applied.rules_disabled.is_some();
-    Ok(if moved { Action::requeue(Duration::from_secs(1)) } else { again(decision) })
-}
-
-/// One Event for each transition that a person may care for; steps have told of themselves.
-async fn tell(ctx: &Context, object: &OdooAiStack, transitions: &[Transition]) {
-    const TOLD: [&str; 2] = [types::READY, types::ODOO_REACHABLE];
-    const ROUTINE: [&str; 6] = [
-        reasons::INSTALLING,
-        reasons::PROGRESSING,
-        reasons::POD_NOT_READY,
-        reasons::MIGRATING,
-        reasons::WATCHING,
-        reasons::UNKNOWN,
-    ];
-    for (kind, verdict) in transitions {
-        if TOLD.contains(kind) && !ROUTINE.contains(&verdict.reason.as_str()) {
-            let warning = verdict.status == Tri::False;
-            ctx.events.publish(object, warning, kind, &verdict.reason, &verdict.message).await;
-        }
-    }
+    Ok(match again(decision) {
+        _ if moved => Action::requeue(Duration::from_secs(1)),
+        // What Events say of a volume makes no event of ours.
+        _ if waiting => Action::requeue(VOLUMES),
+        action => action,
+    })
 }
 
 fn again(decision: &Decision) -> Action {

@@ -6,7 +6,7 @@ use odoo_ai_crds::stack::{Environment, OdooAiStackSpec};
 use serde_json::{Value, json};
 
 use super::model::AppSecrets;
-use super::references::{Data, Reference};
+use super::references::{Contents, Data, Reference};
 use super::validate::Problem;
 use crate::component::Component;
 use crate::rollout::inputs::{Audience, Content, Inputs, Variable};
@@ -30,13 +30,13 @@ pub fn inputs(spec: &OdooAiStackSpec, app_secrets: &AppSecrets, data: &Data) -> 
     let odoo = &spec.odoo.credentials_secret_ref;
     let keys = [("ODOO_PASSWORD", &odoo.password_key), ("ODOO_API_KEY", &odoo.api_key_key)];
     for (name, key) in keys.into_iter().filter_map(|(name, key)| Some((name, key.as_ref()?))) {
-        variables.push(secret(name, secret_key(data, &odoo.name, key)?));
+        variables.push(secret(name, credential(data, &odoo.name, key)?));
     }
     let ai = &spec.ai.api_key_secret_ref;
-    variables.push(secret("ANTHROPIC_API_KEY", secret_key(data, &ai.name, &ai.key)?));
+    variables.push(secret("ANTHROPIC_API_KEY", credential(data, &ai.name, &ai.key)?));
     let (AppSecrets::Referenced(name) | AppSecrets::Generated(name)) = app_secrets;
     for key in ["AI_SECRET_KEY", "WEBHOOK_SECRET"] {
-        variables.push(secret(key, secret_key(data, name, key)?));
+        variables.push(secret(key, credential(data, name, key)?));
     }
     refuse_placeholders(spec.environment, &variables)?;
     from_sources(spec, data, &mut variables)?;
@@ -67,7 +67,7 @@ fn from_sources(spec: &OdooAiStackSpec, data: &Data, variables: &mut Vec<Variabl
             (None, Some(reference)) => object(data, &Reference::ConfigMap(reference.name.clone()))?,
             (None, None) => continue,
         };
-        for (key, value) in found {
+        for (key, value) in &found.text {
             let name = format!("{prefix}{key}");
             if own.contains(&name) || odoo_ai_crds::is_reserved_env(&name) {
                 continue;
@@ -147,10 +147,7 @@ fn secret(name: &str, value: String) -> Variable {
     Variable { audience: Audience::Shared, name: name.to_owned(), value: Content::Secret(value) }
 }
 
-fn object<'a>(
-    data: &'a Data,
-    reference: &Reference,
-) -> Result<&'a std::collections::BTreeMap<String, String>, Problem> {
+fn object<'a>(data: &'a Data, reference: &Reference) -> Result<&'a Contents, Problem> {
     let (reason, kind, name) = match reference {
         Reference::Secret(name) => (reasons::SECRET_MISSING, "Secret", name),
         Reference::ConfigMap(name) => (reasons::CONFIG_MAP_MISSING, "ConfigMap", name),
@@ -165,18 +162,102 @@ fn object<'a>(
 /// # Errors
 /// A [`Problem`] that names Secret and key.
 pub fn secret_key(data: &Data, name: &str, key: &str) -> Result<String, Problem> {
-    let found = object(data, &Reference::Secret(name.to_owned()))?.get(key);
-    found.filter(|value| !value.is_empty()).cloned().ok_or_else(|| {
-        Problem::missing(
+    let found = object(data, &Reference::Secret(name.to_owned()))?;
+    match found.text.get(key) {
+        Some(value) if !value.is_empty() => Ok(value.clone()),
+        Some(_) => Err(Problem::missing(
             reasons::SECRET_KEY_MISSING,
-            format!("Secret {name} has no key {key}, or it is empty or not UTF-8; add it"),
-        )
-    })
+            format!("key {key} of Secret {name} is empty; put the value in"),
+        )),
+        None if found.binary.contains(key) => Err(Problem::missing(
+            reasons::SECRET_MALFORMED,
+            format!(
+                "key {key} of Secret {name} is not UTF-8 text; create it anew, for example with kubectl create secret generic --from-literal"
+            ),
+        )),
+        None => Err(Problem::missing(
+            reasons::SECRET_KEY_MISSING,
+            format!("Secret {name} has no key {key}{}; add it, or correct the key in the spec", present(found)),
+        )),
+    }
+}
+
+/// A password or an API key: what it can't have would be sent as part of it, and refused far away.
+fn credential(data: &Data, name: &str, key: &str) -> Result<String, Problem> {
+    let value = secret_key(data, name, key)?;
+    let what = if value.ends_with(['\n', '\r']) {
+        "ends with a newline, which would be sent as part of it; create it with printf instead of echo, or with --from-literal"
+    } else if value.chars().any(char::is_control) {
+        "holds a line break or another control character, which no password or API key has; create it anew"
+    } else {
+        return Ok(value);
+    };
+    Err(Problem::missing(reasons::SECRET_MALFORMED, format!("key {key} of Secret {name} {what}")))
+}
+
+/// A misspelled key is seen at once beside those that are there.
+fn present(contents: &Contents) -> String {
+    const SHOWN: usize = 5;
+    let mut keys: Vec<_> = contents.text.keys().chain(&contents.binary).map(String::as_str).collect();
+    keys.sort_unstable();
+    match keys.len() {
+        0 => ", it is empty".to_owned(),
+        1..=SHOWN => format!(", it has {}", keys.join(", ")),
+        _ => format!(", it has {} and others", keys[..SHOWN].join(", ")),
+    }
 }
 
 fn config_map_key(data: &Data, name: &str, key: &str) -> Result<String, Problem> {
-    let found = object(data, &Reference::ConfigMap(name.to_owned()))?.get(key);
+    let found = object(data, &Reference::ConfigMap(name.to_owned()))?.text.get(key);
     found.cloned().ok_or_else(|| {
         Problem::missing(reasons::CONFIG_MAP_MISSING, format!("ConfigMap {name} has no key {key}; add it"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    fn data(value: Option<&[u8]>) -> Data {
+        let mut contents = Contents::default();
+        contents.text.insert("user".to_owned(), "x".to_owned());
+        match value.map(|value| String::from_utf8(value.to_vec())) {
+            Some(Ok(text)) => drop(contents.text.insert("password".to_owned(), text)),
+            Some(Err(_)) => drop(contents.binary.insert("password".to_owned())),
+            None => {}
+        }
+        [(Reference::Secret("odoo".to_owned()), Some(contents))].into()
+    }
+
+    #[rstest]
+    #[case::missing(None, "SecretKeyMissing", "no key password, it has user;")]
+    #[case::empty(Some(&b""[..]), "SecretKeyMissing", "is empty")]
+    #[case::not_text(Some(&b"\xff\xfe"[..]), "SecretMalformed", "not UTF-8")]
+    #[case::newline(Some(&b"hunter2\n"[..]), "SecretMalformed", "ends with a newline")]
+    #[case::windows(Some(&b"hunter2\r\n"[..]), "SecretMalformed", "ends with a newline")]
+    #[case::two_lines(Some(&b"one\ntwo"[..]), "SecretMalformed", "line break")]
+    fn a_credential_that_cant_work_is_told_apart(
+        #[case] value: Option<&[u8]>,
+        #[case] reason: &str,
+        #[case] words: &str,
+    ) {
+        let problem = credential(&data(value), "odoo", "password").expect_err("a problem");
+        assert_eq!(problem.reason, reason);
+        assert!(problem.message.contains(words) && problem.message.contains("Secret odoo"), "{}", problem.message);
+        assert!(!problem.message.contains("hunter2") && !problem.stalled, "{}", problem.message);
+    }
+
+    #[test]
+    fn a_certificate_in_a_variable_may_end_with_a_newline_and_a_password_may_have_spaces() {
+        let pem = b"-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n";
+        assert!(secret_key(&data(Some(pem)), "odoo", "password").is_ok());
+        assert_eq!(credential(&data(Some(b" a b ")), "odoo", "password").ok().as_deref(), Some(" a b "));
+    }
+
+    #[test]
+    fn a_secret_that_is_not_there_is_told_apart_from_one_without_the_key() {
+        let problem = credential(&Data::new(), "odoo", "password").expect_err("a problem");
+        assert_eq!(problem.reason, "SecretMissing");
+    }
 }

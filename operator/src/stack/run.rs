@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::controller::Config;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{Controller, Predicate, PredicateConfig, WatchStreamExt, predicates, reflector, watcher};
@@ -11,7 +12,7 @@ use kube::{Api, Resource, ResourceExt};
 use odoo_ai_crds::stack::OdooAiStack;
 
 use super::references::{self, Reference};
-use super::{KIND, failed, reconcile};
+use super::{KIND, failed, poller, reconcile};
 use crate::cluster::cache::{Scope, Streams};
 use crate::context::Context;
 use crate::labels;
@@ -46,7 +47,9 @@ pub async fn run(
         .reflect(writer)
         .touched_objects()
         .predicate_filter(wanted, PredicateConfig::default());
-    Controller::for_stream(trigger, stacks.clone())
+    let (wake, woken) = futures::channel::mpsc::unbounded();
+    let asking = poller::poll(Arc::clone(&ctx), |pod: &Pod| owner(pod), wake);
+    let controller = Controller::for_stream(trigger, stacks.clone())
         .with_config(Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE))
         .watches_stream(streams.deployments, |child| owner(&child))
         .watches_stream(streams.stateful_sets, |child| owner(&child))
@@ -60,10 +63,14 @@ pub async fn run(
         .watches_stream(streams.budgets, |child| owner(&child))
         .watches_stream(streams.secrets, referring(stacks.clone(), Reference::Secret))
         .watches_stream(streams.config_maps, referring(stacks, Reference::ConfigMap))
+        .reconcile_on(woken)
         .graceful_shutdown_on(shutdown)
         .run(measured, failed, ctx)
-        .for_each(|_| std::future::ready(()))
-        .await;
+        .for_each(|_| std::future::ready(()));
+    tokio::select! {
+        () = controller => {}
+        () = asking => {}
+    }
 }
 
 async fn measured(

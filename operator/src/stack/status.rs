@@ -13,14 +13,12 @@ use super::decide::{Decision, Roll};
 use super::error::Error;
 use super::model::{AppSecrets, Stack};
 use super::observe::Observed;
+use super::telling::Transition;
 use crate::cluster::cache::Children;
-use crate::cluster::status::{self, Verdict};
+use crate::cluster::status;
 use crate::component::{ALL, APPLICATION, Component, ComponentExt};
 use crate::rollout::revision;
 use crate::rollout::workload::{self, Counts, Workload};
-
-/// A condition whose status or reason changed.
-pub type Transition = (&'static str, Verdict);
 
 /// The whole status, and which conditions changed. `sample`: the watch takes one now.
 #[must_use]
@@ -36,8 +34,9 @@ pub fn after(
     for (kind, verdict) in conditions::of(seen, decision, done.as_ref().err()) {
         match verdict {
             Some(verdict) => {
+                let before = wanted.conditions.iter().find(|it| it.type_ == kind).map(|it| it.reason.clone());
                 if status::set(&mut wanted.conditions, kind, &verdict, seen.generation(), seen.now) {
-                    transitions.push((kind, verdict));
+                    transitions.push(Transition { kind, verdict, before });
                 }
             }
             None => status::unset(&mut wanted.conditions, kind),

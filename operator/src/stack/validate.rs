@@ -225,12 +225,17 @@ fn managed_redis(spec: &OdooAiStackSpec) -> ManagedRedis {
     }
 }
 
-fn components(spec: &OdooAiStackSpec) -> Components {
-    let queues = match spec.worker.queues.as_slice() {
+/// Queues that the worker consumes.
+#[must_use]
+pub fn queues(spec: &OdooAiStackSpec) -> Vec<String> {
+    match spec.worker.queues.as_slice() {
         // Tasks without a route go to `celery`: approved actions among them.
         [] => ["webhooks", "automations", "scheduled", "celery"].map(str::to_owned).to_vec(),
         queues => queues.to_vec(),
-    };
+    }
+}
+
+fn components(spec: &OdooAiStackSpec) -> Components {
     Components {
         ai_service: component(
             spec.ai_service.replicas,
@@ -247,7 +252,7 @@ fn components(spec: &OdooAiStackSpec) -> Components {
             pod::resources("10m", "96Mi", "256Mi"),
         ),
         concurrency: spec.worker.concurrency.unwrap_or(4),
-        queues,
+        queues: queues(spec),
         worker_grace_seconds: i64::from(spec.worker.termination_grace_period_seconds.unwrap_or(610)),
         log_level: log_level(spec.log_level.unwrap_or_default()).to_owned(),
     }

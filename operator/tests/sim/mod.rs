@@ -16,6 +16,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use odoo_ai_crds::stack::{OdooAiStack, OdooAiStackStatus};
 use odoo_ai_operator::cluster::cache::Children;
 use odoo_ai_operator::cluster::intent::{Intent, Key, Mode};
+use odoo_ai_operator::cluster::pending::Claim;
 use odoo_ai_operator::rollout::revision::Stored;
 use odoo_ai_operator::stack::agents::Agents;
 use odoo_ai_operator::stack::apply::{self, Applied};
@@ -24,7 +25,7 @@ use odoo_ai_operator::stack::decide::{Decision, decide};
 use odoo_ai_operator::stack::model::{Network, Operator};
 use odoo_ai_operator::stack::observe::{Observed, RevisionKey};
 use odoo_ai_operator::stack::references::{self, Data, Reference};
-use odoo_ai_operator::stack::status;
+use odoo_ai_operator::stack::{status, telling};
 use serde_json::{Value, json};
 
 /// Name of the stack in all tests.
@@ -63,9 +64,15 @@ pub(crate) struct World {
     pub(crate) login: String,
     /// What the operator says of itself.
     pub(crate) operator: Operator,
+    /// What the agents said.
+    pub(crate) agents: Agents,
+    /// Claims of pods without a node.
+    pub(crate) claims: BTreeMap<String, Claim>,
+    /// Events about the stack, as `Condition Reason`.
+    pub(crate) events: Vec<String>,
     /// Writes after which the operator dies, once.
     pub(crate) crash_after: Option<usize>,
-    now: Timestamp,
+    pub(crate) now: Timestamp,
     uids: usize,
 }
 
@@ -104,6 +111,9 @@ impl World {
             report: MIGRATED.to_owned(),
             login: ACCEPTED.to_owned(),
             operator: operator(),
+            agents: Agents::default(),
+            claims: BTreeMap::new(),
+            events: Vec::new(),
             crash_after: None,
             now: Timestamp::from_second(1_790_000_000).expect("a valid time"),
             uids: 0,
@@ -173,8 +183,10 @@ impl World {
             }
             Decision::Suspended | Decision::Problem(_) => {}
         }
-        let (status, _) = status::after(&seen, &decision, &Ok(applied), sample);
-        self.write_status(status)?;
+        let (status, transitions) = status::after(&seen, &decision, &Ok(applied), sample);
+        self.write_status(status.clone())?;
+        let told = telling::told(&transitions, &seen.status(), &status).into_iter();
+        self.events.extend(told.map(|it| format!("{} {}", it.kind, it.verdict.reason)));
         Ok(decision)
     }
 
@@ -323,7 +335,7 @@ impl World {
     }
 
     fn observe(&self) -> Observed {
-        let mut children = Children::default();
+        let mut children = Children { claims: self.claims.clone(), ..Children::default() };
         for (key, value) in &self.objects {
             let name = key.name.clone();
             match key.kind.as_str() {
@@ -349,7 +361,7 @@ impl World {
             })
             .collect();
         let wanted = references::of(&self.stack.spec, STACK);
-        let data: Data = wanted.into_iter().map(|reference| (reference.clone(), self.data(&reference))).collect();
+        let data: Data = wanted.into_iter().map(|it| (it.clone(), self.data(&it).map(Into::into))).collect();
         let secret = |name: &str| -> Option<Secret> {
             let value = self.objects.get(&key("Secret", name))?;
             Some(serde_json::from_value(value.clone()).expect("a Secret"))
@@ -363,7 +375,7 @@ impl World {
             current_copies: None,
             live: secret(&format!("{STACK}-credentials")).map(Into::into),
             stored,
-            agents: Agents::default(),
+            agents: self.agents.clone(),
             now: self.now,
         };
         if let Some(current) = seen.misnamed() {

@@ -19,6 +19,7 @@ pub(crate) const NEEDED: &[(&str, &str)] = &[
     ("get list watch", "configmaps"),
     ("get list watch create delete", "batch:jobs"),
     ("list watch", "pods"),
+    ("list", "events"),
     ("create patch", "events.k8s.io:events"),
 ];
 

@@ -2,15 +2,17 @@
 //! test plays them (pods become ready, Jobs end with a report), as often as it is asked to.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, PersistentVolumeClaim, Pod, PodTemplateSpec, Secret, Service, ServiceAccount,
+};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
@@ -26,6 +28,7 @@ use odoo_ai_operator::context::{Context, Pacer};
 use odoo_ai_operator::labels;
 use odoo_ai_operator::metrics::Metrics;
 use odoo_ai_operator::rollout::revision::Library;
+use odoo_ai_operator::stack::agents::Directory;
 use odoo_ai_operator::stack::model::{Network, Operator};
 use odoo_ai_operator::stack::{self, reconcile};
 use odoo_ai_tests::repository;
@@ -49,6 +52,8 @@ pub(crate) struct Stage {
     ctx: Arc<Context>,
     watches: JoinHandle<()>,
     rules: SocketAddr,
+    /// What every agent answers.
+    pub(crate) agent: Arc<Mutex<Value>>,
     /// How often the application's rules were asked for.
     pub(crate) asked: Arc<AtomicUsize>,
 }
@@ -83,9 +88,10 @@ impl Stage {
         let name = stack["metadata"]["name"].as_str().context("a name")?.to_owned();
         let stacks: Api<OdooAiStack> = Api::namespaced(others.clone(), namespace);
         stacks.create(&PostParams::default(), &serde_json::from_value(stack)?).await?;
-        let (rules, asked) = rules_api().await?;
+        let agent = Arc::new(Mutex::new(json!({})));
+        let (rules, asked) = answers(Arc::clone(&agent)).await?;
         let (ctx, watches) = start(&operator, namespace, rules)?;
-        Ok(Self { namespace: namespace.to_owned(), name, others, operator, ctx, watches, rules, asked })
+        Ok(Self { namespace: namespace.to_owned(), name, others, operator, ctx, watches, rules, agent, asked })
     }
 
     /// Another operator, which knows nothing.
@@ -99,7 +105,7 @@ impl Stage {
     pub(crate) async fn reconcile(&self) -> Result<()> {
         tokio::time::timeout(Duration::from_secs(10), self.ctx.caches.ready()).await.context("the caches")?;
         tokio::time::sleep(Duration::from_millis(120)).await;
-        match reconcile(Arc::new(self.stack().await?), Arc::clone(&self.ctx)).await {
+        match Box::pin(reconcile(Arc::new(self.stack().await?), Arc::clone(&self.ctx))).await {
             Err(error) if error.is_conflict() => Ok(()),
             other => Ok(other.map(drop)?),
         }
@@ -222,6 +228,15 @@ impl Stage {
         Ok(())
     }
 
+    /// A pod as a workload would make it, with this status.
+    pub(crate) async fn pod(&self, name: &str, template: PodTemplateSpec, status: &Value) -> Result<Pod> {
+        let mut pod = Pod { metadata: template.metadata.unwrap_or_default(), spec: template.spec, status: None };
+        pod.metadata.name = Some(name.to_owned());
+        let pod = self.api::<Pod>().create(&PostParams::default(), &pod).await?;
+        self.status(&pod, status).await?;
+        Ok(pod)
+    }
+
     /// The Job's pod runs to its end.
     async fn finish(&self, job: &Job) -> Result<()> {
         let name = format!("{}-x", job.name_any());
@@ -258,7 +273,7 @@ impl Stage {
     }
 
     /// Writes a status, where it isn't so already.
-    async fn status<K>(&self, object: &K, status: &Value) -> Result<()>
+    pub(crate) async fn status<K>(&self, object: &K, status: &Value) -> Result<()>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
             + Clone
@@ -373,6 +388,7 @@ fn context(client: &Client, namespace: &str, rules: SocketAddr) -> Result<(Conte
         revisions: Library::default(),
         events: Events::new(client.clone(), "operator-0"),
         backoff: Backoff::default(),
+        agents: Directory::default(),
         pacer: Pacer::default(),
         operator: Operator { image: "odoo-ai-operator:test".to_owned(), network: Some(network) },
         metrics: Metrics::registered().0,
@@ -401,19 +417,25 @@ async fn watch(streams: Streams) {
     );
 }
 
-/// An application without rules, on a port of this machine; it counts the requests.
-async fn rules_api() -> Result<(SocketAddr, Arc<AtomicUsize>)> {
+/// An application without rules, and agents, on a port of this machine; requests for rules are counted.
+async fn answers(agent: Arc<Mutex<Value>>) -> Result<(SocketAddr, Arc<AtomicUsize>)> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);
     tokio::spawn(async move {
         while let Ok((mut connection, _)) = listener.accept().await {
-            count.fetch_add(1, Ordering::Relaxed);
             let mut request = [0; 4096];
-            let _ = connection.read(&mut request).await;
-            let answer =
-                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\nconnection: close\r\n\r\n[]";
+            let read = connection.read(&mut request).await.unwrap_or_default();
+            let line = String::from_utf8_lossy(&request[..read]);
+            let body = if line.lines().next().is_some_and(|line| line.contains(":9180/status ")) {
+                agent.lock().unwrap_or_else(PoisonError::into_inner).to_string()
+            } else {
+                count.fetch_add(1, Ordering::Relaxed);
+                "[]".to_owned()
+            };
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close";
+            let answer = format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
             let _ = connection.write_all(answer.as_bytes()).await;
         }
     });
