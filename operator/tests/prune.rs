@@ -4,7 +4,7 @@
 mod sim;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
@@ -24,6 +24,11 @@ use sim::{World, key};
 
 /// The accepted local sample, with a history of three.
 fn stack() -> Stack {
+    static ACCEPTED: LazyLock<Stack> = LazyLock::new(accepted);
+    ACCEPTED.clone()
+}
+
+fn accepted() -> Stack {
     let mut world = World::new();
     world.edit(|stack| stack.spec.rollout.revision_history_limit = Some(3));
     world.run_to_the_end();
@@ -299,4 +304,35 @@ fn a_budget_comes_and_goes_with_the_second_pod() {
     world.run_to_the_end();
     assert!(!world.has("PodDisruptionBudget", "worker"));
     assert!(world.has("Deployment", "worker") && world.has("NetworkPolicy", "pods"));
+}
+
+/// Wherever the operator dies, the next one finds the rest: nothing is left and nothing is missing.
+#[test]
+fn a_crash_at_any_write_or_deletion_leaves_the_same() {
+    let mut before = World::new();
+    before.edit(|stack| {
+        stack.spec.rollout.revision_history_limit = Some(1);
+        stack.spec.worker.replicas = Some(2);
+    });
+    before.run_to_the_end();
+    let end = |crash: Option<usize>| {
+        let mut world = before.clone();
+        world.edit(|stack| {
+            stack.spec.ai.model = Some("other".to_owned());
+            stack.spec.worker.replicas = Some(1);
+        });
+        world.crash_after = crash.map(|writes| world.writes.len() + writes);
+        world.run_to_the_end();
+        // A reconcile that dies before its only write looks like a settled one.
+        world.settle();
+        let deleted = world.writes.iter().filter(|line| line.starts_with("delete")).count();
+        (world.objects.keys().cloned().collect::<Vec<_>>(), deleted, world.crash_after.is_some())
+    };
+    let (wanted, deleted, _) = end(None);
+    assert_eq!(deleted, 3, "a budget, a revision and its copy");
+    let survived =
+        (0..).map(|crash| end(Some(crash))).take_while(|(_, _, unused)| !unused).inspect(|(objects, deletions, _)| {
+            assert_eq!((objects, *deletions), (&wanted, deleted));
+        });
+    assert!(survived.count() > 10);
 }

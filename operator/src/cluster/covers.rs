@@ -15,7 +15,7 @@ const QUANTITY_MAPS: [&str; 2] = ["limits", "requests"];
 const FREE_MAPS: [&str; 5] = ["data", "labels", "annotations", "matchLabels", "nodeSelector"];
 
 /// Fields that have one owner as a whole: one peer, port or label more is a difference, too.
-const ATOMIC: [&str; 4] = ["ingress", "egress", "podSelector", "selector"];
+const ATOMIC: [&str; 5] = ["ingress", "egress", "podSelector", "selector", "nodeSelector"];
 
 /// What the fields on the way down say of a value.
 #[derive(Clone, Copy, Default)]
@@ -148,6 +148,7 @@ mod tests {
     #[case::narrower_selector(
         json!({"podSelector": {"matchLabels": {"a": "1", "b": "2"}}}), json!({"podSelector": {"matchLabels": {"a": "1"}}}), false)]
     #[case::selector_of_a_service(json!({"selector": {"a": "1", "b": "2"}}), json!({"selector": {"a": "1"}}), false)]
+    #[case::more_of_a_node(json!({"nodeSelector": {"a": "1", "b": "2"}}), json!({"nodeSelector": {"a": "1"}}), false)]
     #[case::same_selector(
         json!({"podSelector": {"matchLabels": {"a": "1"}, "matchExpressions": []}}), json!({"podSelector": {"matchLabels": {"a": "1"}}}), true)]
     fn table(#[case] live: Value, #[case] intent: Value, #[case] expected: bool) {
