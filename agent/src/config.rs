@@ -8,8 +8,10 @@ use thiserror::Error;
 
 use crate::secret::Secret;
 
-const DATABASE_PASSWORD_FILE: &str = "/var/run/odooai/credentials/database/password";
-const REDIS_PASSWORD_FILE: &str = "/var/run/odooai/credentials/redis/password";
+const DATABASE_PASSWORD_FILE: &str = "/var/run/odooai/credentials/database-password";
+const DATABASE_CA_FILE: &str = "/var/run/odooai/credentials/database-ca.crt";
+const REDIS_URL_FILE: &str = "/var/run/odooai/credentials/redis-url";
+const REDIS_CA_FILE: &str = "/var/run/odooai/credentials/redis-ca.crt";
 
 /// A snapshot of the process's environment.
 #[derive(Debug, Clone, Default)]
@@ -87,6 +89,84 @@ impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Env {
     }
 }
 
+/// How much of TLS a database connection must have; the words and their meaning are libpq's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum SslMode {
+    /// Never.
+    #[default]
+    Disable,
+    /// If the server offers it.
+    Prefer,
+    /// Encrypted, to whomever.
+    Require,
+    /// The certificate must come from the CA.
+    VerifyCa,
+    /// And be for this host.
+    VerifyFull,
+}
+
+impl SslMode {
+    const ALL: [Self; 5] = [Self::Disable, Self::Prefer, Self::Require, Self::VerifyCa, Self::VerifyFull];
+
+    /// As libpq writes it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Disable => "disable",
+            Self::Prefer => "prefer",
+            Self::Require => "require",
+            Self::VerifyCa => "verify-ca",
+            Self::VerifyFull => "verify-full",
+        }
+    }
+
+    /// Whether the certificate is checked, for which a CA is needed.
+    pub(crate) fn verifies(self) -> bool {
+        matches!(self, Self::VerifyCa | Self::VerifyFull)
+    }
+}
+
+impl FromStr for SslMode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|mode| mode.as_str() == text).ok_or_else(|| {
+            let words = Self::ALL.map(Self::as_str);
+            format!("it must be one of {}", words.join(", "))
+        })
+    }
+}
+
+/// TLS to the database, as the application's libpq is told about it too.
+#[derive(Debug, Clone)]
+pub(crate) struct DatabaseTls {
+    /// How much of it.
+    pub(crate) mode: SslMode,
+    /// Where the CA's certificates are; absent or empty means none.
+    pub(crate) ca_file: PathBuf,
+}
+
+impl DatabaseTls {
+    /// Reads `ODOOAI_DATABASE_SSLMODE` and `ODOOAI_DATABASE_CA_FILE`.
+    ///
+    /// # Errors
+    /// When the mode is none of libpq's.
+    pub(crate) fn from_env(env: &Env) -> Result<Self, ConfigError> {
+        Ok(Self {
+            mode: env.parsed("ODOOAI_DATABASE_SSLMODE", SslMode::default())?,
+            ca_file: env.path("ODOOAI_DATABASE_CA_FILE", DATABASE_CA_FILE),
+        })
+    }
+
+    /// What tells libpq the same. `require` gets no CA: with one libpq would verify.
+    pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
+        let mut variables = vec![("PGSSLMODE", self.mode.as_str().to_owned())];
+        if self.mode.verifies() {
+            variables.push(("PGSSLROOTCERT", self.ca_file.to_string_lossy().into_owned()));
+        }
+        variables
+    }
+}
+
 /// The application's database and the role that the application uses.
 #[derive(Debug, Clone)]
 pub(crate) struct Database {
@@ -100,13 +180,15 @@ pub(crate) struct Database {
     pub(crate) user: String,
     /// Where the role's password is.
     pub(crate) password_file: PathBuf,
+    /// How the connection is protected.
+    pub(crate) tls: DatabaseTls,
 }
 
 impl Database {
     /// Reads `ODOOAI_DATABASE_*`.
     ///
     /// # Errors
-    /// When host, name or user are missing, or the port is no port.
+    /// When host, name or user are missing, or port or TLS mode are none.
     pub(crate) fn from_env(env: &Env) -> Result<Self, ConfigError> {
         Ok(Self {
             host: env.required("ODOOAI_DATABASE_HOST")?.to_owned(),
@@ -114,6 +196,7 @@ impl Database {
             name: env.required("ODOOAI_DATABASE_NAME")?.to_owned(),
             user: env.required("ODOOAI_DATABASE_USER")?.to_owned(),
             password_file: database_password_file(env),
+            tls: DatabaseTls::from_env(env)?,
         })
     }
 }
@@ -123,7 +206,7 @@ pub(crate) fn database_password_file(env: &Env) -> PathBuf {
     env.path("ODOOAI_DATABASE_PASSWORD_FILE", DATABASE_PASSWORD_FILE)
 }
 
-/// The superuser of a Managed database; only `migrate` has it.
+/// The superuser of a Managed database; only `migrate` and `login` have it.
 #[derive(Debug, Clone)]
 pub(crate) struct Admin {
     /// Its role name.
@@ -149,31 +232,28 @@ impl Admin {
     }
 }
 
-/// The stack's Redis.
+/// The stack's Redis. Its URL is read when it is needed, since the file changes with the password.
 #[derive(Debug, Clone)]
 pub(crate) struct Redis {
-    /// Host name or address.
-    pub(crate) host: String,
-    /// TCP port.
-    pub(crate) port: u16,
-    /// Number of the logical database.
-    pub(crate) db: u32,
-    /// Where the password is; absent or empty means none.
-    pub(crate) password_file: PathBuf,
+    /// Where the URL is, password and all.
+    pub(crate) url_file: PathBuf,
+    /// Where the CA's certificates are; absent or empty means the public ones.
+    pub(crate) ca_file: PathBuf,
 }
 
 impl Redis {
     /// Reads `ODOOAI_REDIS_*`.
-    ///
-    /// # Errors
-    /// When the host is missing or a number is none.
-    pub(crate) fn from_env(env: &Env) -> Result<Self, ConfigError> {
-        Ok(Self {
-            host: env.required("ODOOAI_REDIS_HOST")?.to_owned(),
-            port: env.parsed("ODOOAI_REDIS_PORT", 6379)?,
-            db: env.parsed("ODOOAI_REDIS_DB", 0)?,
-            password_file: env.path("ODOOAI_REDIS_PASSWORD_FILE", REDIS_PASSWORD_FILE),
-        })
+    pub(crate) fn from_env(env: &Env) -> Self {
+        Self {
+            url_file: env.path("ODOOAI_REDIS_URL_FILE", REDIS_URL_FILE),
+            ca_file: env.path("ODOOAI_REDIS_CA_FILE", REDIS_CA_FILE),
+        }
+    }
+
+    /// The same server by the URL that held until now; `None` where the operator doesn't manage it.
+    pub(crate) fn former(&self, env: &Env) -> Option<Self> {
+        let file = env.get("ODOOAI_REDIS_FORMER_URL_FILE")?;
+        Some(Self { url_file: PathBuf::from(file), ..self.clone() })
     }
 }
 
@@ -247,11 +327,11 @@ impl Serve {
     /// Reads everything that `serve` needs.
     ///
     /// # Errors
-    /// See [`Database::from_env`] and [`Redis::from_env`].
+    /// See [`Database::from_env`].
     pub(crate) fn from_env(env: &Env) -> Result<Self, ConfigError> {
         Ok(Self {
             database: Database::from_env(env)?,
-            redis: Redis::from_env(env)?,
+            redis: Redis::from_env(env),
             app_url: env.get("ODOOAI_APP_URL").unwrap_or("http://127.0.0.1:8000").trim_end_matches('/').to_owned(),
             queues: env.list("ODOOAI_QUEUES"),
             odoo: Odoo::from_env(env),
@@ -261,6 +341,8 @@ impl Serve {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn env(pairs: &[(&str, &str)]) -> Env {
@@ -269,25 +351,43 @@ mod tests {
 
     #[test]
     fn defaults_are_the_contracts() {
-        let env = env(&[
-            ("ODOOAI_DATABASE_HOST", "db"),
-            ("ODOOAI_DATABASE_NAME", "odooai"),
-            ("ODOOAI_DATABASE_USER", "app"),
-            ("ODOOAI_REDIS_HOST", "redis"),
-        ]);
+        let env =
+            env(&[("ODOOAI_DATABASE_HOST", "db"), ("ODOOAI_DATABASE_NAME", "odooai"), ("ODOOAI_DATABASE_USER", "app")]);
         let serve = Serve::from_env(&env).expect("complete");
         assert_eq!(serve.database.port, 5432);
-        assert_eq!(serve.redis.port, 6379);
-        assert_eq!(serve.redis.db, 0);
+        let credentials = Path::new("/var/run/odooai/credentials");
+        assert_eq!(serve.database.password_file, credentials.join("database-password"));
+        assert_eq!(serve.database.tls.ca_file, credentials.join("database-ca.crt"));
+        assert_eq!(serve.database.tls.mode, SslMode::Disable);
+        assert_eq!(serve.redis.url_file, credentials.join("redis-url"));
+        assert_eq!(serve.redis.ca_file, credentials.join("redis-ca.crt"));
         assert_eq!(serve.app_url, "http://127.0.0.1:8000");
         assert!(serve.odoo.is_none());
     }
 
     #[test]
     fn an_invalid_value_is_named_but_not_printed() {
-        let env = env(&[("ODOOAI_REDIS_HOST", "r"), ("ODOOAI_REDIS_PORT", "tcp://10.0.0.1:6379")]);
-        let error = Redis::from_env(&env).expect_err("no number").to_string();
-        assert!(error.contains("ODOOAI_REDIS_PORT") && !error.contains("10.0.0.1"));
+        let env = env(&[("ODOOAI_DATABASE_HOST", "d"), ("ODOOAI_DATABASE_PORT", "tcp://10.0.0.1:5432")]);
+        let error = Database::from_env(&env).expect_err("no number").to_string();
+        assert!(error.contains("ODOOAI_DATABASE_PORT") && !error.contains("10.0.0.1"));
+    }
+
+    #[test]
+    fn the_modes_are_libpqs_and_only_checks_name_the_ca() {
+        let environment = |mode| {
+            DatabaseTls::from_env(&env(&[("ODOOAI_DATABASE_SSLMODE", mode), ("ODOOAI_DATABASE_CA_FILE", "/ca")]))
+                .map(|tls| tls.environment())
+        };
+        let text =
+            |pairs: &[(&'static str, &str)]| pairs.iter().map(|(n, v)| (*n, (*v).to_owned())).collect::<Vec<_>>();
+        assert_eq!(environment("").expect("the default"), text(&[("PGSSLMODE", "disable")]));
+        assert_eq!(environment("require").expect("a mode"), text(&[("PGSSLMODE", "require")]));
+        assert_eq!(
+            environment("verify-full").expect("a mode"),
+            text(&[("PGSSLMODE", "verify-full"), ("PGSSLROOTCERT", "/ca")])
+        );
+        let error = environment("allow").expect_err("not ours").to_string();
+        assert!(error.contains("ODOOAI_DATABASE_SSLMODE") && error.contains("verify-ca"), "{error}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod postgres;
 mod probe;
 mod redact;
 mod redis;
+mod redis_url;
 mod report;
 mod run;
 mod schema;
@@ -17,6 +18,7 @@ mod secret;
 mod serve;
 mod signals;
 mod telemetry;
+mod tls;
 mod wait;
 
 use std::net::SocketAddr;
@@ -91,7 +93,7 @@ fn main() -> ExitCode {
         Command::Run { needs, command } => run::main(&env, &redactor, &needs, &command),
         Command::Serve { listen } => serve::main(&env, &redactor, listen),
         Command::Probe(Probe::Worker { timeout_seconds, destination }) => {
-            probe::main(&env, Duration::from_secs(timeout_seconds), destination)
+            probe::main(&env, &redactor, Duration::from_secs(timeout_seconds), destination)
         }
         Command::Migrate => migrate::main(&env, &redactor),
     }

@@ -31,12 +31,17 @@ impl Redactor {
             if is_secret_name(name) {
                 redactor.learn(value);
             }
-            if let Some(password) = url_password(value) {
-                redactor.learn(password);
-                redactor.learn(&encode::percent_decode(password));
-            }
+            redactor.learn_url(value);
         }
         redactor
+    }
+
+    /// Adds the password of a URL, as it is written there and what it means.
+    pub(crate) fn learn_url(&self, url: &str) {
+        if let Some(password) = url_password(url) {
+            self.learn(password);
+            self.learn(&encode::percent_decode(password));
+        }
     }
 
     /// Adds a password that was read from a file.

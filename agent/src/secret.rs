@@ -12,7 +12,7 @@ pub(crate) struct Secret(String);
 #[derive(Debug, Error)]
 pub(crate) enum SecretError {
     /// The file is there and cannot be read.
-    #[error("password file {path} cannot be read: {source}")]
+    #[error("credential file {path} cannot be read: {source}")]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -20,7 +20,7 @@ pub(crate) enum SecretError {
         source: std::io::Error,
     },
     /// No environment variable and no protocol can carry it.
-    #[error("password file {0} holds a NUL byte or is not UTF-8")]
+    #[error("credential file {0} holds a NUL byte or is not UTF-8")]
     NotText(PathBuf),
 }
 

@@ -53,6 +53,7 @@ impl From<DatabaseError> for Unmet {
             DatabaseError::Unreachable(_) | DatabaseError::TimedOut(_) => "DatabaseUnreachable",
             DatabaseError::Rejected(_) => "DatabaseLoginRejected",
             DatabaseError::Missing(_) => "DatabaseMissing",
+            DatabaseError::Tls(_) => "DatabaseTlsFailed",
             DatabaseError::Statement { .. } => "DatabaseError",
         };
         Self { state, message: error.to_string() }
@@ -64,7 +65,8 @@ impl From<RedisError> for Unmet {
         let state = match error {
             RedisError::Unreachable(_) | RedisError::TimedOut(_) => "RedisUnreachable",
             RedisError::Rejected(_) => "RedisLoginRejected",
-            RedisError::Password(_) => "PasswordUnreadable",
+            RedisError::Url(_) => "RedisUrlInvalid",
+            RedisError::Tls(_) => "RedisTlsFailed",
             RedisError::Command(_) => "RedisError",
         };
         Self { state, message: error.to_string() }
@@ -111,7 +113,7 @@ async fn check(targets: &Targets, redactor: &Redactor) -> Vec<Unmet> {
     };
     let redis = async {
         match &targets.redis {
-            Some(config) => redis::connect(config, ATTEMPT).await.map(drop).map_err(Unmet::from),
+            Some(config) => redis::connect(config, redactor, ATTEMPT).await.map(drop).map_err(Unmet::from),
             None => Ok(()),
         }
     };

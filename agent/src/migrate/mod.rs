@@ -109,7 +109,7 @@ async fn migrate(env: &Env, redactor: &Redactor, facts: &mut Facts) -> Result<Su
 
     facts.database_bytes = Some(inspect::bytes(&session).await?);
 
-    let python = Python::new(env, password.as_ref(), redactor);
+    let python = Python::new(env, &database.tls, password.as_ref(), redactor);
     let success = act(&session, &lock, &python, facts).await?;
     facts.database_bytes = Some(inspect::bytes(&session).await?);
     lock.release().await;
