@@ -3,6 +3,7 @@
 mod config;
 mod encode;
 mod install;
+mod login;
 mod migrate;
 mod odoo;
 mod pidbox;
@@ -12,6 +13,7 @@ mod redact;
 mod redis;
 mod redis_url;
 mod report;
+mod role;
 mod run;
 mod schema;
 mod secret;
@@ -68,6 +70,8 @@ enum Command {
     Probe(Probe),
     /// Ensure role, database and schema; the command of a Job.
     Migrate,
+    /// Prove new credentials by logging in, after changing them on Managed servers; the command of a Job.
+    Login,
 }
 
 #[derive(Debug, Subcommand)]
@@ -96,6 +100,7 @@ fn main() -> ExitCode {
             probe::main(&env, &redactor, Duration::from_secs(timeout_seconds), destination)
         }
         Command::Migrate => migrate::main(&env, &redactor),
+        Command::Login => login::main(&env, &redactor),
     }
 }
 

@@ -241,3 +241,23 @@ pub(crate) async fn has_table(client: &Client, name: &str) -> Result<bool, tokio
     let row = client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&name]).await?;
     Ok(row.get(0))
 }
+
+/// `<system identifier>/<oid>` of the connected database. Some hosted servers take the
+/// right to read the identifier away; it is 0 then, and the incarnation only as good as the oid.
+///
+/// # Errors
+/// When not even the oid can be read.
+pub(crate) async fn incarnation(client: &Client) -> Result<String, DatabaseError> {
+    const LIMIT: Duration = Duration::from_secs(30);
+    let oid = "SELECT oid::int8 FROM pg_database WHERE datname = current_database()";
+    let oid: i64 = bounded(LIMIT, client.query_one(oid, &[])).await?.get(0);
+    let system = bounded(LIMIT, client.query_one("SELECT system_identifier FROM pg_control_system()", &[])).await;
+    match system.map(|row| row.get::<_, i64>(0)) {
+        Ok(system) => Ok(format!("{}/{oid}", system.cast_unsigned())),
+        Err(error) if error.code().is_some() => {
+            tracing::warn!(%error, "the system identifier is not ours to read");
+            Ok(format!("0/{oid}"))
+        }
+        Err(error) => Err(error),
+    }
+}

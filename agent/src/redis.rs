@@ -56,9 +56,9 @@ impl From<::redis::RedisError> for RedisError {
             return Self::Tls(cause);
         }
         let text = error.to_string();
-        let no_auth =
-            text.contains("NOAUTH") || text.contains("WRONGPASS") || text.contains("without any password configured");
-        if no_auth || error.kind() == ErrorKind::AuthenticationFailed {
+        let rejected =
+            ["NOAUTH", "WRONGPASS", "without any password configured"].iter().any(|word| text.contains(word));
+        if rejected {
             Self::Rejected(text)
         } else if error.is_io_error() || error.kind() == ErrorKind::Server(ServerErrorKind::BusyLoading) {
             Self::Unreachable(text)
@@ -89,8 +89,8 @@ pub(crate) async fn log_in(url: &RedisUrl, limit: Duration) -> Result<Multiplexe
     let attempt = async {
         let Some(tls) = &url.tls else {
             return match greet(url, dial(url).await?).await {
-                // A server that wants TLS hangs up on plain text.
-                Err(error) if error.is_unrecoverable_error() && speaks_tls(url).await => {
+                // A server that wants TLS hangs up on plain text, or answers with a TLS record.
+                Err(error) if (error.is_io_error() || error.kind() == ErrorKind::Parse) && speaks_tls(url).await => {
                     Err(TlsError::Wanted("the URL begins with redis:// where rediss:// is needed".to_owned()).into())
                 }
                 result => Ok(result?),
@@ -152,18 +152,23 @@ async fn greet<S>(url: &RedisUrl, stream: S) -> Result<MultiplexedConnection, ::
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let mut settings = RedisConnectionInfo::default().set_db(i64::from(url.db)).set_skip_set_lib_name();
-    if let Some(user) = &url.user {
-        settings = settings.set_username(user);
-    }
-    if let Some(password) = &url.password {
-        settings = settings.set_password(password.expose());
-    }
+    let settings = RedisConnectionInfo::default().set_skip_set_lib_name();
     // Each call has its own limit, and one that blocks in the server a long one.
     let options = AsyncConnectionConfig::new().set_response_timeout(None);
     let (mut connection, driver) = MultiplexedConnection::new_with_config(&settings, stream, options).await?;
     // It ends with the last clone of the connection.
     tokio::spawn(driver);
+    // Not left to the library, which doesn't hand on why a login was rejected.
+    if let Some(password) = &url.password {
+        let mut command = ::redis::cmd("AUTH");
+        if let Some(user) = &url.user {
+            command.arg(user);
+        }
+        command.arg(password.expose()).query_async::<()>(&mut connection).await?;
+    }
+    if url.db != 0 {
+        ::redis::cmd("SELECT").arg(url.db).query_async::<()>(&mut connection).await?;
+    }
     let _pong: String = ::redis::cmd("PING").query_async(&mut connection).await?;
     Ok(connection)
 }

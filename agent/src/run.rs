@@ -101,7 +101,7 @@ fn exec(command: &[String], credentials: &[(&'static str, String)]) -> RunError 
 /// where the pod has what it needs, whether or not it was waited for.
 fn credentials(env: &Env, redactor: &Redactor) -> Result<Vec<(&'static str, String)>, RunError> {
     let mut variables = DatabaseTls::from_env(env)?.environment();
-    if let Some(password) = Secret::read(&config::database_password_file(env))? {
+    if let Some(password) = Secret::read_known(&config::database_password_file(env), redactor)? {
         variables.push(("PGPASSWORD", password.expose().to_owned()));
     }
     if let Some(url) = RedisUrl::read_if_set(&Redis::from_env(env), redactor)? {

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::redact::Redactor;
+
 /// A password. Its `Debug` form hides it; the value leaves only through [`Secret::expose`].
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Secret(String);
@@ -55,6 +57,18 @@ impl Secret {
             return Err(SecretError::NotText(path.to_owned()));
         }
         Ok((!text.is_empty()).then(|| Self::new(text)))
+    }
+
+    /// The same, and nothing prints it from here on.
+    ///
+    /// # Errors
+    /// See [`Secret::read`].
+    pub(crate) fn read_known(path: &Path, redactor: &Redactor) -> Result<Option<Self>, SecretError> {
+        let secret = Self::read(path)?;
+        if let Some(secret) = &secret {
+            redactor.learn_secret(secret);
+        }
+        Ok(secret)
     }
 }
 

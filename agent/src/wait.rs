@@ -122,10 +122,7 @@ async fn check(targets: &Targets, redactor: &Redactor) -> Vec<Unmet> {
 }
 
 async fn check_database(config: &config::Database, schema: Option<&Schema>, redactor: &Redactor) -> Result<(), Unmet> {
-    let password = Secret::read(&config.password_file)?;
-    if let Some(password) = &password {
-        redactor.learn_secret(password);
-    }
+    let password = Secret::read_known(&config.password_file, redactor)?;
     let login = Login::application(config, password);
     let session = postgres::connect(&login, ATTEMPT).await?;
     bounded(ATTEMPT, session.simple_query("SELECT 1")).await?;

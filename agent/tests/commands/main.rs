@@ -4,6 +4,7 @@
 mod agent;
 mod certificates;
 mod install;
+mod login;
 mod migrate;
 mod probe;
 mod run;

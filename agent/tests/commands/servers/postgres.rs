@@ -67,9 +67,8 @@ impl Postgres {
         assert!(initdb.status.success(), "{initdb:?}");
         if let Some(certificate) = certificate {
             let (_, key) = certificate.store(&data);
-            if let Some((user, group)) = server_user()? {
-                std::os::unix::fs::chown(&key, Some(user), Some(group)).expect("we are root");
-            }
+            let (user, group) = server_user()?;
+            std::os::unix::fs::chown(&key, Some(user), Some(group)).expect("our file");
             std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).expect("our file");
             let rules = "hostssl all all all scram-sha-256\nhostnossl all postgres,plain all scram-sha-256\n";
             std::fs::write(data.join("pg_hba.conf"), rules).expect("written");
@@ -177,24 +176,25 @@ fn newest_binaries() -> Option<PathBuf> {
     versions.pop()
 }
 
-/// User and group for the server, which refuses to run as root: `Some(None)` is our own,
-/// `None` means that there are none.
-fn server_user() -> Option<Option<(u32, u32)>> {
-    let own = std::fs::read_to_string("/proc/self/status").expect("procfs");
-    if !own.lines().any(|line| line.starts_with("Uid:\t0\t")) {
-        return Some(None);
+/// User and group for the server: our own, or `postgres`, because it refuses to run as root.
+fn server_user() -> Option<(u32, u32)> {
+    let status = std::fs::read_to_string("/proc/self/status").expect("procfs");
+    let own =
+        |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok());
+    let (user, group): (u32, u32) = (own("Uid:")?, own("Gid:")?);
+    if user != 0 {
+        return Some((user, group));
     }
     let users = std::fs::read_to_string("/etc/passwd").expect("users");
     let mut fields = users.lines().find(|line| line.starts_with("postgres:"))?.split(':').skip(2);
-    Some(Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?)))
+    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
 }
 
 fn as_postgres(program: &Path) -> Option<Command> {
     use std::os::unix::process::CommandExt as _;
     let mut command = Command::new(program);
     command.current_dir("/");
-    if let Some((user, group)) = server_user()? {
-        command.uid(user).gid(group);
-    }
+    let (user, group) = server_user()?;
+    command.uid(user).gid(group);
     Some(command)
 }

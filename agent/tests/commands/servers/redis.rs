@@ -16,7 +16,7 @@ use crate::certificates::Issued;
 pub(crate) struct Redis {
     pub(crate) port: u16,
     pub(crate) folder: TempDir,
-    _process: Killed,
+    process: Killed,
 }
 
 /// Everything but letters and digits percent-encoded.
@@ -57,7 +57,7 @@ impl Redis {
         }
         let process = Killed(command.stdout(Stdio::null()).spawn().ok()?);
         eventually("Redis listens", Duration::from_secs(10), || TcpStream::connect(("127.0.0.1", port)).is_ok());
-        let redis = Self { port, folder, _process: process };
+        let redis = Self { port, folder, process };
         redis.write_url(&format!("redis://:{}@127.0.0.1:{port}/0", url_encoded(PASSWORD)));
         Some(redis)
     }
@@ -69,6 +69,12 @@ impl Redis {
 
     pub(crate) fn write_url(&self, url: &str) {
         std::fs::write(self.url_file(), url).expect("written");
+    }
+
+    /// Freezes it for good; it still ends with the value.
+    pub(crate) fn stop(&self) {
+        let sent = Command::new("kill").args(["-STOP", &self.process.0.id().to_string()]).status();
+        assert!(sent.is_ok_and(|status| status.success()));
     }
 
     /// A connection of the test's own; plain servers only.
