@@ -7,11 +7,13 @@ use std::str::FromStr;
 use thiserror::Error;
 
 use crate::secret::Secret;
+use crate::sslmode::DatabaseTls;
 
 const DATABASE_PASSWORD_FILE: &str = "/var/run/odooai/credentials/database-password";
-const DATABASE_CA_FILE: &str = "/var/run/odooai/credentials/database-ca.crt";
 const REDIS_URL_FILE: &str = "/var/run/odooai/credentials/redis-url";
 const REDIS_CA_FILE: &str = "/var/run/odooai/credentials/redis-ca.crt";
+const ADMIN_PASSWORD_FILE: &str = "ODOOAI_DATABASE_ADMIN_PASSWORD_FILE";
+const FORMER_URL_FILE: &str = "ODOOAI_REDIS_FORMER_URL_FILE";
 
 /// A snapshot of the process's environment.
 #[derive(Debug, Clone, Default)]
@@ -57,7 +59,11 @@ impl Env {
         self.get(name).ok_or(ConfigError::Missing(name))
     }
 
-    fn parsed<T>(&self, name: &'static str, default: T) -> Result<T, ConfigError>
+    /// The value as what it is of, or the default.
+    ///
+    /// # Errors
+    /// When it is set and not of that type.
+    pub(crate) fn parsed<T>(&self, name: &'static str, default: T) -> Result<T, ConfigError>
     where
         T: FromStr,
         T::Err: std::fmt::Display,
@@ -67,7 +73,8 @@ impl Env {
         })
     }
 
-    fn path(&self, name: &str, default: &str) -> PathBuf {
+    /// The value as a path, or the default.
+    pub(crate) fn path(&self, name: &str, default: &str) -> PathBuf {
         PathBuf::from(self.get(name).unwrap_or(default))
     }
 
@@ -86,84 +93,6 @@ impl Env {
 impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Env {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
         Self(pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
-    }
-}
-
-/// How much of TLS a database connection must have; the words and their meaning are libpq's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum SslMode {
-    /// Never.
-    #[default]
-    Disable,
-    /// If the server offers it.
-    Prefer,
-    /// Encrypted, to whomever.
-    Require,
-    /// The certificate must come from the CA.
-    VerifyCa,
-    /// And be for this host.
-    VerifyFull,
-}
-
-impl SslMode {
-    const ALL: [Self; 5] = [Self::Disable, Self::Prefer, Self::Require, Self::VerifyCa, Self::VerifyFull];
-
-    /// As libpq writes it.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Disable => "disable",
-            Self::Prefer => "prefer",
-            Self::Require => "require",
-            Self::VerifyCa => "verify-ca",
-            Self::VerifyFull => "verify-full",
-        }
-    }
-
-    /// Whether the certificate is checked, for which a CA is needed.
-    pub(crate) fn verifies(self) -> bool {
-        matches!(self, Self::VerifyCa | Self::VerifyFull)
-    }
-}
-
-impl FromStr for SslMode {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|mode| mode.as_str() == text).ok_or_else(|| {
-            let words = Self::ALL.map(Self::as_str);
-            format!("it must be one of {}", words.join(", "))
-        })
-    }
-}
-
-/// TLS to the database, as the application's libpq is told about it too.
-#[derive(Debug, Clone)]
-pub(crate) struct DatabaseTls {
-    /// How much of it.
-    pub(crate) mode: SslMode,
-    /// Where the CA's certificates are; absent or empty means none.
-    pub(crate) ca_file: PathBuf,
-}
-
-impl DatabaseTls {
-    /// Reads `ODOOAI_DATABASE_SSLMODE` and `ODOOAI_DATABASE_CA_FILE`.
-    ///
-    /// # Errors
-    /// When the mode is none of libpq's.
-    pub(crate) fn from_env(env: &Env) -> Result<Self, ConfigError> {
-        Ok(Self {
-            mode: env.parsed("ODOOAI_DATABASE_SSLMODE", SslMode::default())?,
-            ca_file: env.path("ODOOAI_DATABASE_CA_FILE", DATABASE_CA_FILE),
-        })
-    }
-
-    /// What tells libpq the same. `require` gets no CA: with one libpq would verify.
-    pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
-        let mut variables = vec![("PGSSLMODE", self.mode.as_str().to_owned())];
-        if self.mode.verifies() {
-            variables.push(("PGSSLROOTCERT", self.ca_file.to_string_lossy().into_owned()));
-        }
-        variables
     }
 }
 
@@ -206,6 +135,18 @@ pub(crate) fn database_password_file(env: &Env) -> PathBuf {
     env.path("ODOOAI_DATABASE_PASSWORD_FILE", DATABASE_PASSWORD_FILE)
 }
 
+/// Every file that may hold a password.
+pub(crate) fn password_files(env: &Env) -> Vec<PathBuf> {
+    let admin = env.get(ADMIN_PASSWORD_FILE).map(PathBuf::from);
+    admin.into_iter().chain([database_password_file(env)]).collect()
+}
+
+/// Every file that may hold a URL with a password.
+pub(crate) fn url_files(env: &Env) -> Vec<PathBuf> {
+    let former = env.get(FORMER_URL_FILE).map(PathBuf::from);
+    former.into_iter().chain([Redis::from_env(env).url_file]).collect()
+}
+
 /// The superuser of a Managed database; only `migrate` and `login` have it.
 #[derive(Debug, Clone)]
 pub(crate) struct Admin {
@@ -222,7 +163,7 @@ impl Admin {
     /// When only one of the two is set.
     pub(crate) fn from_env(env: &Env) -> Result<Option<Self>, ConfigError> {
         const USER: &str = "ODOOAI_DATABASE_ADMIN_USER";
-        const FILE: &str = "ODOOAI_DATABASE_ADMIN_PASSWORD_FILE";
+        const FILE: &str = ADMIN_PASSWORD_FILE;
         match (env.get(USER), env.get(FILE)) {
             (None, None) => Ok(None),
             (Some(user), Some(file)) => Ok(Some(Self { user: user.to_owned(), password_file: PathBuf::from(file) })),
@@ -252,7 +193,7 @@ impl Redis {
 
     /// The same server by the URL that held until now; `None` where the operator doesn't manage it.
     pub(crate) fn former(&self, env: &Env) -> Option<Self> {
-        let file = env.get("ODOOAI_REDIS_FORMER_URL_FILE")?;
+        let file = env.get(FORMER_URL_FILE)?;
         Some(Self { url_file: PathBuf::from(file), ..self.clone() })
     }
 }
@@ -358,7 +299,7 @@ mod tests {
         let credentials = Path::new("/var/run/odooai/credentials");
         assert_eq!(serve.database.password_file, credentials.join("database-password"));
         assert_eq!(serve.database.tls.ca_file, credentials.join("database-ca.crt"));
-        assert_eq!(serve.database.tls.mode, SslMode::Disable);
+        assert_eq!(serve.database.tls.mode, crate::sslmode::SslMode::Disable);
         assert_eq!(serve.redis.url_file, credentials.join("redis-url"));
         assert_eq!(serve.redis.ca_file, credentials.join("redis-ca.crt"));
         assert_eq!(serve.app_url, "http://127.0.0.1:8000");
@@ -370,24 +311,6 @@ mod tests {
         let env = env(&[("ODOOAI_DATABASE_HOST", "d"), ("ODOOAI_DATABASE_PORT", "tcp://10.0.0.1:5432")]);
         let error = Database::from_env(&env).expect_err("no number").to_string();
         assert!(error.contains("ODOOAI_DATABASE_PORT") && !error.contains("10.0.0.1"));
-    }
-
-    #[test]
-    fn the_modes_are_libpqs_and_only_checks_name_the_ca() {
-        let environment = |mode| {
-            DatabaseTls::from_env(&env(&[("ODOOAI_DATABASE_SSLMODE", mode), ("ODOOAI_DATABASE_CA_FILE", "/ca")]))
-                .map(|tls| tls.environment())
-        };
-        let text =
-            |pairs: &[(&'static str, &str)]| pairs.iter().map(|(n, v)| (*n, (*v).to_owned())).collect::<Vec<_>>();
-        assert_eq!(environment("").expect("the default"), text(&[("PGSSLMODE", "disable")]));
-        assert_eq!(environment("require").expect("a mode"), text(&[("PGSSLMODE", "require")]));
-        assert_eq!(
-            environment("verify-full").expect("a mode"),
-            text(&[("PGSSLMODE", "verify-full"), ("PGSSLROOTCERT", "/ca")])
-        );
-        let error = environment("allow").expect_err("not ours").to_string();
-        assert!(error.contains("ODOOAI_DATABASE_SSLMODE") && error.contains("verify-ca"), "{error}");
     }
 
     #[test]

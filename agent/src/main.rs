@@ -19,6 +19,7 @@ mod schema;
 mod secret;
 mod serve;
 mod signals;
+mod sslmode;
 mod telemetry;
 mod tls;
 mod wait;
@@ -91,6 +92,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let env = Env::from_process();
     let redactor = Arc::new(Redactor::from_env(&env));
+    redactor.learn_files(&env);
     telemetry::init(&redactor);
     match args.command {
         Command::Install { dir } => install::main(&dir),

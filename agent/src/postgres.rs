@@ -11,8 +11,9 @@ use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, Config, NoTls, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::config::{self, DatabaseTls, SslMode};
+use crate::config;
 use crate::secret::Secret;
+use crate::sslmode::{DatabaseTls, SslMode};
 use crate::tls::{self, Check, TlsError};
 
 /// A failed login or statement. Texts come without PostgreSQL's DETAIL, which quotes rows.

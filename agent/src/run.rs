@@ -5,11 +5,12 @@ use std::process::{Command, ExitCode};
 
 use thiserror::Error;
 
-use crate::config::{self, ConfigError, Database, DatabaseTls, Env, Redis, Schema};
+use crate::config::{self, ConfigError, Database, Env, Redis, Schema};
 use crate::redact::Redactor;
 use crate::redis_url::{RedisUrl, UrlError};
 use crate::secret::{Secret, SecretError};
 use crate::signals::{TERMINATED, Termination};
+use crate::sslmode::DatabaseTls;
 use crate::wait::{self, Need, Targets};
 
 /// Exit code when the command exists but cannot be started, as shells count.

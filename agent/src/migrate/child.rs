@@ -7,10 +7,11 @@ use std::process::{ExitStatus, Stdio};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::Command;
 
-use crate::config::{DatabaseTls, Env};
+use crate::config::Env;
 use crate::migrate::error::MigrateError;
 use crate::redact::{DetailFilter, Redactor};
 use crate::secret::Secret;
+use crate::sslmode::DatabaseTls;
 use crate::telemetry;
 
 /// Lines kept for a message.

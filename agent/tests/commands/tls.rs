@@ -225,3 +225,22 @@ fn a_ca_that_python_does_not_trust_stops_the_application_too() {
         .output();
     assert!(text(&done.stderr).contains("CERTIFICATE_VERIFY_FAILED"), "{}", text(&done.stderr));
 }
+
+/// In an image from scratch there are no roots; in the application's there are.
+#[test]
+fn without_a_ca_file_the_roots_of_the_image_count_and_none_are_needed() {
+    let authority = Authority::new();
+    let Some(redis) = Redis::start_tls(free_port(), &authority.issue(&["localhost"])) else {
+        return skip("Redis with public roots", "no Redis here");
+    };
+    redis.write_url(&format!("rediss://:{}@localhost:{}/0", url_encoded(PASSWORD), redis.port));
+    for (roots, says) in [(authority.file(), "no worker at all listens"), ("/nonexistent".into(), NOT_TRUSTED)] {
+        let done = Agent::new(&["probe", "worker"])
+            .redis_of(&redis)
+            .env("ODOOAI_REDIS_CA_FILE", "/nonexistent")
+            .env("SSL_CERT_FILE", roots)
+            .env("SSL_CERT_DIR", "/nonexistent")
+            .output();
+        assert!(text(&done.stderr).contains(says), "{}", text(&done.stderr));
+    }
+}

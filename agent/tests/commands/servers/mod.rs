@@ -3,7 +3,7 @@
 mod postgres;
 mod redis;
 
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Child;
 use std::sync::Arc;
@@ -11,8 +11,12 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
 pub(crate) use self::postgres::Postgres;
 pub(crate) use self::redis::{Redis, url_encoded};
+use crate::certificates::Issued;
 
 /// Password of the servers' administrators; has what URLs and SQL stumble over.
 pub(crate) const PASSWORD: &str = "adm'in p@ss%/word";
@@ -63,6 +67,22 @@ pub(crate) struct Http {
 
 impl Http {
     pub(crate) fn start(status: &'static str, body: &'static str) -> Self {
+        Self::run(status, body, None)
+    }
+
+    /// One that speaks TLS.
+    pub(crate) fn start_tls(status: &'static str, body: &'static str, issued: &Issued) -> Self {
+        let certificate = CertificateDer::from_pem_slice(issued.certificate.as_bytes()).expect("a certificate");
+        let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).expect("a key");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .and_then(|builder| builder.with_no_client_auth().with_single_cert(vec![certificate], key))
+            .expect("a server's settings");
+        Self::run(status, body, Some(Arc::new(config)))
+    }
+
+    fn run(status: &'static str, body: &'static str, tls: Option<Arc<rustls::ServerConfig>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = listener.local_addr().expect("bound").port();
         let requests = Arc::new(AtomicU32::new(0));
@@ -74,14 +94,14 @@ impl Http {
                     return;
                 }
                 let Ok(mut stream) = stream else { continue };
-                let mut buffer = [0; 8192];
-                let _read = stream.read(&mut buffer);
                 counter.fetch_add(1, Ordering::Relaxed);
-                let _sent = write!(
-                    stream,
-                    "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-                    body.len()
-                );
+                match &tls {
+                    None => answer(&mut stream, status, body),
+                    Some(config) => {
+                        let mut session = rustls::ServerConnection::new(Arc::clone(config)).expect("settings");
+                        answer(&mut rustls::Stream::new(&mut session, &mut stream), status, body);
+                    }
+                }
             }
         });
         Self { port, requests, stopped, thread: Some(thread) }
@@ -101,4 +121,11 @@ impl Drop for Http {
             let _ended = thread.join();
         }
     }
+}
+
+fn answer(stream: &mut (impl Read + Write), status: &str, body: &str) {
+    let mut buffer = [0; 8192];
+    let _read = stream.read(&mut buffer);
+    let _sent =
+        write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
 }

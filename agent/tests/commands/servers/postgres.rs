@@ -80,6 +80,7 @@ impl Postgres {
             .arg(&data)
             .args(["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"])
             .args(["-c", "log_statement=all", "-c", "unix_socket_directories="])
+            .args(["-c", "log_line_prefix=%d "])
             .args(["-p", &port.to_string(), "-c", if certificate.is_some() { "ssl=on" } else { "ssl=off" }])
             .stdout(Stdio::null())
             .stderr(log)
