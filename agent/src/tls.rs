@@ -78,10 +78,14 @@ impl TlsError {
             if let Some(found) = error.downcast_ref::<rustls::Error>() {
                 return Some(found.into());
             }
-            // An `io::Error` is transparent: its source is that of the error in it.
-            next = match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
-                Some(inner) => Some(inner),
-                None => error.source(),
+            // An `io::Error` is transparent: its source is that of the error in it. So is an
+            // `Arc`, in which the Redis library keeps its causes.
+            next = if let Some(shared) = error.downcast_ref::<Arc<dyn Error + Send + Sync>>() {
+                Some(&**shared)
+            } else if let Some(inner) = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+                Some(inner)
+            } else {
+                error.source()
             };
         }
         None
@@ -144,6 +148,10 @@ pub(crate) fn certificates(path: &Path) -> Result<Option<Vec<CertificateDer<'sta
         .map_err(|error| bad(format!("it is not PEM: {error}")))?;
     if found.is_empty() {
         return Err(bad("it holds no certificate (-----BEGIN CERTIFICATE-----)".to_owned()));
+    }
+    let (usable, _) = RootCertStore::empty().add_parsable_certificates(found.iter().cloned());
+    if usable == 0 {
+        return Err(bad("no certificate in it can be read".to_owned()));
     }
     Ok(Some(found))
 }
@@ -281,9 +289,12 @@ mod tests {
         assert_eq!(required_certificates(&blank), Err(TlsError::NoCa(blank.clone())));
     }
 
+    const BROKEN: &str = "-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n";
+    const EMPTY: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+
     #[test]
     fn what_is_no_certificate_is_said() {
-        for content in ["hello", "-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n"] {
+        for content in ["hello", BROKEN, EMPTY] {
             let (_folder, path) = file(content);
             let error = certificates(&path).expect_err(content);
             assert!(error.is_configuration() && error.to_string().contains("ca.crt"), "{error}");

@@ -46,7 +46,14 @@ impl Redis {
                 if !former.same_account(&self.new) || self.new.user_name() != "default" {
                     return Err(LoginError::OtherAccount);
                 }
-                Self::log_in(former, deadline).await.map(Found::Differs)
+                match Self::log_in(former, deadline).await {
+                    Ok(connection) => Ok(Found::Differs(connection)),
+                    Err(LoginError::Redis { source: RedisError::Rejected(text), .. }) => {
+                        let text = format!("neither the new password nor the former one is accepted: {text}");
+                        Err(Self::failed(&self.new)(RedisError::Rejected(text)))
+                    }
+                    Err(error) => Err(error),
+                }
             }
             _ => Err(refused),
         }

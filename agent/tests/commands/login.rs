@@ -147,6 +147,7 @@ fn when_one_server_cannot_be_changed_the_other_is_not() {
     redis.write_url(&format!("redis://:outdated@127.0.0.1:{}/0", redis.port));
     let message = managed().run("Refused", "CredentialsRejected");
     assert!(message.contains(&format!("Redis at 127.0.0.1:{}, user default", redis.port)), "{message}");
+    assert!(message.contains("neither the new password nor the former one"), "{message}");
     assert!(database_takes(&postgres, &role, APP_PASSWORD));
 
     // No former URL: Redis is taken as it is.

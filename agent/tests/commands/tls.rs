@@ -226,6 +226,17 @@ fn a_ca_that_python_does_not_trust_stops_the_application_too() {
     assert!(text(&done.stderr).contains("CERTIFICATE_VERIFY_FAILED"), "{}", text(&done.stderr));
 }
 
+#[test]
+fn a_redis_that_asks_for_a_client_certificate_is_told_apart() {
+    let authority = Authority::new();
+    let Some(redis) = Redis::start_mutual_tls(free_port(), &authority.issue(&["localhost"])) else {
+        return skip("Redis with client certificates", "no Redis here");
+    };
+    redis.write_url(&format!("rediss://:{}@localhost:{}/0", url_encoded(PASSWORD), redis.port));
+    let done = Agent::new(&["probe", "worker"]).redis_of(&redis).env("ODOOAI_REDIS_CA_FILE", authority.file()).output();
+    assert!(text(&done.stderr).contains("asks for a client certificate"), "{}", text(&done.stderr));
+}
+
 /// In an image from scratch there are no roots; in the application's there are.
 #[test]
 fn without_a_ca_file_the_roots_of_the_image_count_and_none_are_needed() {

@@ -34,22 +34,27 @@ pub(crate) fn url_encoded(text: &str) -> String {
 impl Redis {
     /// `None` where this machine has none.
     pub(crate) fn start(port: u16) -> Option<Self> {
-        Self::run(port, None)
+        Self::run(port, None, "no")
     }
 
     /// One that speaks TLS only.
     pub(crate) fn start_tls(port: u16, certificate: &Issued) -> Option<Self> {
-        Self::run(port, Some(certificate))
+        Self::run(port, Some(certificate), "no")
     }
 
-    fn run(port: u16, certificate: Option<&Issued>) -> Option<Self> {
+    /// One that asks its clients for certificates too, as Redis does by default.
+    pub(crate) fn start_mutual_tls(port: u16, certificate: &Issued) -> Option<Self> {
+        Self::run(port, Some(certificate), "yes")
+    }
+
+    fn run(port: u16, certificate: Option<&Issued>, client_certificates: &str) -> Option<Self> {
         let folder = TempDir::new().expect("a temporary folder");
         let mut command = Command::new("redis-server");
         command.args(["--bind", "127.0.0.1", "--save", ""]).args(["--requirepass", PASSWORD, "--dir"]);
         command.arg(folder.path());
         if let Some(certificate) = certificate {
             let (certificate, key) = certificate.store(folder.path());
-            command.args(["--port", "0", "--tls-port", &port.to_string(), "--tls-auth-clients", "no"]);
+            command.args(["--port", "0", "--tls-port", &port.to_string(), "--tls-auth-clients", client_certificates]);
             command.arg("--tls-cert-file").arg(&certificate).arg("--tls-key-file").arg(key);
             command.arg("--tls-ca-cert-file").arg(certificate);
         } else {
