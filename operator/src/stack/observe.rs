@@ -75,7 +75,7 @@ pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Optio
     let secrets: Api<Secret> = Api::namespaced(ctx.client.clone(), namespace);
     let key = format!("{}-{}", object.name_any(), data::REVISION_KEY.suffix);
     let now = Timestamp::now();
-    let (data, key, stored, agents, waiting) = tokio::join!(
+    let (data, key, stored, agents, pending) = tokio::join!(
         references::read(&ctx.client, namespace, wanted),
         secrets.get_opt(&key),
         ctx.revisions.load(&ctx.client, namespace, &children),
@@ -84,6 +84,6 @@ pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Optio
     );
     let revision_key = key?.and_then(|secret| Some(secret.data?.remove("key")?.0));
     let (data, stored) = (data?, stored?);
-    (children.claims, children.mounts) = waiting?;
+    children.pending = pending?;
     Ok(Some(Box::new(Observed { object, children, data, revision_key, stored, agents, now })))
 }
