@@ -17,15 +17,23 @@ fn reached() -> Part {
     Part { reachable: true, message: String::new() }
 }
 
-fn not_reached(message: &str) -> Part {
-    Part { reachable: false, message: message.to_owned() }
+fn no_database(facts: &mut Facts, message: &str) {
+    facts.database = Part { reachable: false, message: message.to_owned() };
+    facts.database_lost = true;
+}
+
+fn no_redis(facts: &mut Facts, message: &str) {
+    facts.redis = Part { reachable: false, message: message.to_owned() };
+    facts.redis_lost = true;
 }
 
 /// What an agent says where all is well.
 fn well() -> Facts {
     Facts {
         database: reached(),
+        database_lost: false,
         redis: reached(),
+        redis_lost: false,
         application: reached(),
         odoo: Odoo { state: "Reachable".to_owned(), message: String::new() },
         eviction_policy: Some("noeviction".to_owned()),
@@ -79,19 +87,19 @@ const CASES: [Case; 13] = [
     ),
     (
         "RedisReady",
-        |it| it.redis = not_reached("Redis login rejected: WRONGPASS invalid username-password pair"),
+        |it| no_redis(it, "Redis login rejected: WRONGPASS invalid username-password pair"),
         "CredentialsRejected",
         &["WRONGPASS", "put the old value back"],
     ),
     (
         "DatabaseReady",
-        |it| it.database = not_reached("database login rejected: password authentication failed for user \"odoo_ai\""),
+        |it| no_database(it, "database login rejected: password authentication failed for user \"odoo_ai\""),
         "CredentialsRejected",
         &["postgresql refuses", "odoo_ai", "put the old value back"],
     ),
     (
         "DatabaseReady",
-        |it| it.database = not_reached("database gave no answer within 3 s"),
+        |it| no_database(it, "database gave no answer within 3 s"),
         "Unreachable",
         &["the pod of postgresql is ready", "no answer within 3 s", "NetworkPolicies"],
     ),

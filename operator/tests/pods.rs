@@ -225,7 +225,7 @@ fn of_claim(
     let said = said.map(|(warning, message)| Said { warning, message: message.to_owned() });
     let name = "odoo-ai-postgresql".to_owned();
     let claim = Claim { name: name.clone(), phase: phase.to_owned(), class: class.map(str::to_owned), said };
-    all.claims.insert(name, claim);
+    all.pending.claims.insert(name, claim);
     trouble(&all, "postgresql", None, at(now))
 }
 
@@ -281,6 +281,6 @@ fn a_volume_that_cant_be_mounted_is_named() {
     let mut all = children([pod("worker", "w", &status, Some("node-1"))]);
     assert_eq!(trouble(&all, "worker", None, at(LATER)), None);
     let words = "MountVolume.SetUp failed for volume \"redis\" : secret \"odoo-ai-redis-credentials\" not found";
-    all.mounts.insert("w".to_owned(), words.to_owned());
+    all.pending.mounts.insert("w".to_owned(), words.to_owned());
     reads(trouble(&all, "worker", None, at(LATER)), "ContainerNotCreated", &["pod w", words, "put the Secret"]);
 }

@@ -22,7 +22,7 @@ use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
 use super::intent::Key;
-use super::pending::Claim;
+use super::pending::Pending;
 use crate::labels;
 
 /// Events of one watch, each already in the store when it is seen.
@@ -178,8 +178,7 @@ impl Caches {
             pods: by_name(&self.pods, namespace, stack),
             metadata,
             behind: HashSet::new(),
-            claims: BTreeMap::new(),
-            mounts: BTreeMap::new(),
+            pending: Pending::default(),
         }
     }
 
@@ -205,10 +204,8 @@ pub struct Children {
     pub metadata: HashMap<Key, ObjectMeta>,
     /// Workloads whose cached state is older than our own last write: nothing may be concluded from it.
     pub behind: HashSet<Key>,
-    /// Claims of pods that have no node, by name; read live, and empty while all pods have one.
-    pub claims: BTreeMap<String, Claim>,
-    /// Why a pod's volumes can't be mounted, by the pod's name; read live.
-    pub mounts: BTreeMap<String, String>,
+    /// What keeps pods from their start; read live, and empty while all have started.
+    pub pending: Pending,
 }
 
 impl Children {

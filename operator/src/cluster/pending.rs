@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use futures::future::try_join_all;
+use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim, Pod, PodSpec};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::ListParams;
@@ -11,8 +12,8 @@ use kube::{Api, Client};
 
 use super::cache::Children;
 
-/// A container needs a moment to be created; nothing is asked before.
-const MOMENT: SignedDuration = SignedDuration::from_secs(10);
+/// A container needs a moment to be created, and some first words are wrong.
+const MOMENT: SignedDuration = SignedDuration::from_secs(5);
 /// Events about one object that are looked at.
 const EVENTS: u32 = 100;
 
@@ -38,8 +39,18 @@ pub struct Said {
     pub message: String,
 }
 
-/// Claims of pods without a node by name, and by the pod's name why its volumes can't be mounted.
-pub type Pending = (BTreeMap<String, Claim>, BTreeMap<String, String>);
+/// What keeps pods from their start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pending {
+    /// Claims of pods that have no node, by name.
+    pub claims: BTreeMap<String, Claim>,
+    /// Why a pod's volumes can't be mounted, by the pod's name.
+    pub mounts: BTreeMap<String, String>,
+    /// Why a `StatefulSet` may not even make its pod, by name; a Deployment says it in its status.
+    pub refused: BTreeMap<String, String>,
+    /// A pod waits for something that is told by Events: it is worth another look soon.
+    pub waiting: bool,
+}
 
 /// Reads what keeps the pods that wait.
 ///
@@ -53,11 +64,31 @@ pub async fn read(client: &Client, namespace: &str, children: &Children, now: Ti
     names.sort_unstable();
     names.dedup();
     let claims = try_join_all(names.into_iter().map(|name| claim(client, namespace, name)));
-    let stuck = pods.into_iter().filter(|pod| is_being_created(pod, now));
+    let without_pods = children.stateful_sets.values().map(AsRef::as_ref).filter(|set| has_no_pods(set));
+    let refusals = try_join_all(without_pods.map(|set| refusal(client, namespace, set)));
+    let creating: Vec<&Pod> = pods.into_iter().filter(|pod| is_being_created(pod)).collect();
+    let since = |pod: &Pod| Some(pod.status.as_ref()?.start_time.as_ref()?.0);
+    let stuck = creating.iter().filter(|pod| since(pod).is_some_and(|since| since.duration_until(now) >= MOMENT));
     let mounts = try_join_all(stuck.map(|pod| mounts(client, namespace, pod)));
-    let (claims, mounts) = futures::future::try_join(claims, mounts).await?;
-    let claims = claims.into_iter().flatten().map(|claim| (claim.name.clone(), claim)).collect();
-    Ok((claims, mounts.into_iter().flatten().collect()))
+    let (claims, mounts, refused) = futures::future::try_join3(claims, mounts, refusals).await?;
+    let claims: BTreeMap<_, _> = claims.into_iter().flatten().map(|claim| (claim.name.clone(), claim)).collect();
+    let refused: BTreeMap<_, _> = refused.into_iter().flatten().collect();
+    let waiting = !claims.is_empty() || !refused.is_empty() || !creating.is_empty();
+    Ok(Pending { claims, mounts: mounts.into_iter().flatten().collect(), refused, waiting })
+}
+
+/// Its controller has seen it, and it has no pod at all.
+fn has_no_pods(set: &StatefulSet) -> bool {
+    let wanted = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+    let status = set.status.as_ref().filter(|status| status.observed_generation >= set.metadata.generation);
+    wanted > 0 && set.metadata.deletion_timestamp.is_none() && status.is_some_and(|status| status.replicas == 0)
+}
+
+async fn refusal(client: &Client, namespace: &str, set: &StatefulSet) -> kube::Result<Option<(String, String)>> {
+    let (Some(name), Some(uid)) = (&set.metadata.name, &set.metadata.uid) else { return Ok(None) };
+    let mut events = events(client, namespace, uid).await?;
+    events.retain(|event| matches!(event.reason.as_deref(), Some("FailedCreate" | "SuccessfulCreate")));
+    Ok(newest(events).filter(|said| said.warning).map(|said| (name.clone(), said.message)))
 }
 
 /// Claims that a pod mounts.
@@ -66,19 +97,18 @@ pub fn claims_of(spec: &PodSpec) -> impl Iterator<Item = &str> {
     volumes.filter_map(|volume| volume.persistent_volume_claim.as_ref()).map(|source| source.claim_name.as_str())
 }
 
-/// It has a node, and no container of it has started for longer than a moment.
-fn is_being_created(pod: &Pod, now: Timestamp) -> bool {
+/// It has a node, and no container of it has ever started.
+fn is_being_created(pod: &Pod) -> bool {
     let Some(status) = pod.status.as_ref().filter(|status| status.phase.as_deref() == Some("Pending")) else {
         return false;
     };
-    let since = status.start_time.as_ref().map(|time| time.0);
     let mut containers = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
-    let waits = containers.all(|container| {
-        let waiting = container.state.as_ref().and_then(|state| state.waiting.as_ref());
-        let reason = waiting.and_then(|waiting| waiting.reason.as_deref());
-        container.restart_count == 0 && matches!(reason, Some("ContainerCreating" | "PodInitializing"))
-    });
-    waits && since.is_some_and(|since| since.duration_until(now) >= MOMENT)
+    status.start_time.is_some()
+        && containers.all(|container| {
+            let waiting = container.state.as_ref().and_then(|state| state.waiting.as_ref());
+            let reason = waiting.and_then(|waiting| waiting.reason.as_deref());
+            container.restart_count == 0 && matches!(reason, Some("ContainerCreating" | "PodInitializing"))
+        })
 }
 
 async fn claim(client: &Client, namespace: &str, name: &str) -> kube::Result<Option<Claim>> {
@@ -160,16 +190,15 @@ mod tests {
 
     #[test]
     fn only_a_pod_whose_containers_are_all_being_created_is_asked_about() {
-        let now: Timestamp = "2026-01-01T00:01:00Z".parse().expect("a time");
-        let pod = |phase: &str, start: &str, reason: &str| -> Pod {
+        let start = "2026-01-01T00:00:00Z";
+        let pod = |phase: &str, reason: &str| -> Pod {
             let state = json!({"waiting": {"reason": reason}});
             serde_json::from_value(json!({"metadata": {}, "status": {"phase": phase, "startTime": start,
                 "containerStatuses": [{"name": "a", "image": "b", "imageID": "", "ready": false, "restartCount": 0, "state": state}]}}))
             .expect("a pod")
         };
-        assert!(is_being_created(&pod("Pending", "2026-01-01T00:00:00Z", "ContainerCreating"), now));
-        assert!(!is_being_created(&pod("Pending", "2026-01-01T00:00:55Z", "ContainerCreating"), now));
-        assert!(!is_being_created(&pod("Pending", "2026-01-01T00:00:00Z", "ImagePullBackOff"), now));
-        assert!(!is_being_created(&pod("Running", "2026-01-01T00:00:00Z", "ContainerCreating"), now));
+        assert!(is_being_created(&pod("Pending", "ContainerCreating")));
+        assert!(!is_being_created(&pod("Pending", "ImagePullBackOff")));
+        assert!(!is_being_created(&pod("Running", "ContainerCreating")));
     }
 }

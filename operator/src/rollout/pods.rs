@@ -50,9 +50,9 @@ fn of_pod(pod: &Pod, component: &str, children: &Children, now: Timestamp) -> Op
     let mut containers = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
     containers
         .find_map(|container| of_container(name, component, container))
-        .or_else(|| scheduling::trouble(pod, component, &children.claims, now))
+        .or_else(|| scheduling::trouble(pod, component, &children.pending.claims, now))
         .or_else(|| {
-            let words = children.mounts.get(name)?;
+            let words = children.pending.mounts.get(name)?;
             Some(not_created(&format!("pod {name}"), "its volumes can't be mounted", words))
         })
 }

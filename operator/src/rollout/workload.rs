@@ -28,7 +28,8 @@ pub fn observed<'a>(children: &'a Children, component: Component, name: &str) ->
     if component.stateful() {
         let set = children.stateful_sets.get(name)?;
         let template = set.spec.as_ref().map(|spec| &spec.template);
-        Some(Workload { meta: &set.metadata, counts: counts_of_set(set), template, refused: None })
+        let refused = children.pending.refused.get(name).map(|words| not_created(words));
+        Some(Workload { meta: &set.metadata, counts: counts_of_set(set), template, refused })
     } else {
         let deployment = children.deployments.get(name)?;
         let (counts, refused) = (counts_of_deployment(deployment), refused(deployment));
@@ -42,7 +43,11 @@ fn refused(deployment: &Deployment) -> Option<Trouble> {
     let conditions = deployment.status.as_ref()?.conditions.as_ref()?;
     let failure = conditions.iter().find(|it| it.type_ == "ReplicaFailure" && it.status == "True")?;
     let message = failure.message.as_deref().unwrap_or_default();
-    Some(Trouble { reason: reasons::FORBIDDEN, message: format!("pods can't be created: {message}") })
+    Some(not_created(message))
+}
+
+fn not_created(words: &str) -> Trouble {
+    Trouble::new(reasons::FORBIDDEN, format!("pods can't be created: {words}"))
 }
 
 /// Pods of a workload.

@@ -158,11 +158,11 @@ impl Agents {
     pub fn unreachable(&self, component: Component) -> Option<&Part> {
         let parts = || {
             self.facts.values().map(|facts| match component {
-                Component::Database => &facts.database,
-                _ => &facts.redis,
+                Component::Database => (&facts.database, facts.database_lost),
+                _ => (&facts.redis, facts.redis_lost),
             })
         };
-        parts().next().filter(|_| parts().all(|part| !part.reachable))
+        parts().next().filter(|_| parts().all(|(_, lost)| lost)).map(|(part, _)| part)
     }
 
     /// What the running Redis does when it is full.

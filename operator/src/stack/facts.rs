@@ -20,8 +20,12 @@ const FULL_PERCENT: (u64, u64) = (90, 80);
 pub struct Facts {
     /// The application's database.
     pub database: Part,
+    /// Its absence is more than one late answer.
+    pub database_lost: bool,
     /// Redis.
     pub redis: Part,
+    /// Its absence is more than one late answer.
+    pub redis_lost: bool,
     /// The application in the same pod.
     pub application: Part,
     /// Odoo.
@@ -52,38 +56,38 @@ pub struct Idle {
 pub struct Memory {
     first: Instant,
     unprocessed_since: Option<Instant>,
-    doubts: [bool; 2],
+    doubts: [bool; 3],
 }
 
 impl Memory {
     /// Before the first answer.
     #[must_use]
     pub fn new(now: Instant) -> Self {
-        Self { first: now, unprocessed_since: None, doubts: [false; 2] }
+        Self { first: now, unprocessed_since: None, doubts: [false; 3] }
     }
 
     /// The facts after `answer`; `before` are those of the answer before it.
     pub fn facts(&mut self, answer: Answer, before: Option<&Facts>, now: Instant) -> Facts {
         let idle = self.idle(&answer, before, now);
         let left_behind = self.left_behind(&answer, before, now);
-        let part = |doubt: &mut bool, seen: Part, before: Option<&Part>| {
-            // One answer that came late is no outage; a refused login is.
-            let doubtful = !seen.reachable && !is_rejected(&seen);
-            let first = doubtful && !std::mem::replace(doubt, doubtful);
-            if !doubtful {
-                *doubt = false;
-            }
-            before.filter(|before| first && before.reachable).cloned().unwrap_or(seen)
-        };
+        let [of_database, of_redis, of_application] = &mut self.doubts;
+        let redis_full = is_full(&answer, before.is_some_and(|before| before.redis_full));
+        let (database, database_lost) = judged(of_database, answer.database, before.map(|it| &it.database));
+        let (redis, redis_lost) = judged(of_redis, answer.redis.part, before.map(|it| &it.redis));
+        let (application, _) = judged(of_application, answer.application, before.map(|it| &it.application));
+        let eviction_policy = answer.redis.eviction_policy.or_else(|| before?.eviction_policy.clone());
+        let odoo = answer.odoo;
         Facts {
+            database,
+            database_lost,
+            redis,
+            redis_lost,
+            application,
+            odoo,
+            eviction_policy,
+            redis_full,
             idle,
             left_behind,
-            redis_full: is_full(&answer, before.is_some_and(|before| before.redis_full)),
-            eviction_policy: answer.redis.eviction_policy.or_else(|| before?.eviction_policy.clone()),
-            database: part(&mut self.doubts[0], answer.database, before.map(|it| &it.database)),
-            redis: part(&mut self.doubts[1], answer.redis.part, before.map(|it| &it.redis)),
-            application: answer.application,
-            odoo: answer.odoo,
         }
     }
 
@@ -117,6 +121,14 @@ impl Memory {
         let since = *self.unprocessed_since.get_or_insert(now);
         if now.duration_since(since) >= LEFT_BEHIND { Some(order(count, known.filter(|it| *it > 0))) } else { known }
     }
+}
+
+/// What `seen` comes to, and whether it is lost: one answer that came late is no outage, a refused login is.
+fn judged(doubt: &mut bool, seen: Part, before: Option<&Part>) -> (Part, bool) {
+    let doubtful = !seen.reachable && !is_rejected(&seen);
+    let first = !std::mem::replace(doubt, doubtful) && doubtful;
+    let lost = !seen.reachable && !first;
+    (before.filter(|before| first && before.reachable).cloned().unwrap_or(seen), lost)
 }
 
 /// The agent's words for a password that a server refuses.
@@ -236,10 +248,12 @@ mod tests {
         assert!(
             after([(0, answer(0, 0, 0, 0)), (5, late()), (10, answer(0, 0, 0, 0)), (15, late())]).database.reachable
         );
-        assert!(!after([(0, late())]).database.reachable, "nothing better is known");
+        let first = after([(0, late())]);
+        assert!(!first.database.reachable && !first.database_lost, "nothing better is known, and it may just start");
+        assert!(after([(0, late()), (5, late())]).database_lost);
         let refused =
             after([(0, answer(0, 0, 0, 0)), (5, without("database login rejected: password authentication"))]);
-        assert!(is_rejected(&refused.database));
+        assert!(is_rejected(&refused.database) && refused.database_lost && !refused.redis_lost);
     }
 
     #[test]

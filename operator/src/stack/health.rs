@@ -57,7 +57,8 @@ fn outside(seen: &Observed, credentials: Option<&Standing>, component: Component
 fn server(seen: &Observed, component: Component) -> Verdict {
     let name = component.name();
     if counts(seen, component).available == 0 {
-        return match pods::trouble(&seen.children, name, None, seen.now) {
+        let refused = || workload::observed(&seen.children, component, &seen.child(name))?.refused;
+        return match pods::trouble(&seen.children, name, None, seen.now).or_else(refused) {
             Some(trouble) => Verdict::new(false, trouble.reason, trouble.message),
             None => Verdict::new(false, reasons::POD_NOT_READY, format!("no pod of {name} is ready")),
         };

@@ -106,7 +106,7 @@ pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Optio
     let key = format!("{}-{}", object.name_any(), data::REVISION_KEY.suffix);
     let live = format!("{}-{}", object.name_any(), keys::LIVE);
     let now = Timestamp::now();
-    let (data, key, live, stored, agents, waiting) = tokio::join!(
+    let (data, key, live, stored, agents, pending) = tokio::join!(
         references::read(&ctx.client, namespace, wanted),
         secrets.get_opt(&key),
         secrets.get_opt(&live),
@@ -116,7 +116,7 @@ pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Optio
     );
     let revision_key = key?.and_then(RevisionKey::of);
     let (data, live, stored) = (data?, live?.map(Live::from), stored?);
-    (children.claims, children.mounts) = waiting?;
+    children.pending = pending?;
     let mut seen = Observed { object, children, data, revision_key, current_copies: None, live, stored, agents, now };
     if let Some(current) = seen.misnamed() {
         let copies = secrets.get_opt(&copy_name(name, current)).await?;

@@ -18,8 +18,8 @@ use crate::context::{Context, Name};
 use crate::metrics::Object;
 use crate::rollout::steps::ordinal;
 
-/// A volume is waited for.
-const VOLUMES: Duration = Duration::from_secs(5);
+/// Something is waited for that only Events of others tell.
+const EVENTS: Duration = Duration::from_secs(5);
 /// A settled stack is looked at again this often, whatever happens.
 const RESYNC: Duration = Duration::from_mins(1);
 /// Something is waited for; events usually come first.
@@ -68,7 +68,7 @@ pub async fn outcome(
     let ready = wanted.conditions.iter().any(|c| c.type_ == types::READY && c.status == "True");
     let object = Object { namespace: name.0.clone(), name: name.1.clone() };
     ctx.metrics.ready.get_or_create(&object).set(i64::from(ready));
-    let waiting = !seen.children.claims.is_empty() || !seen.children.mounts.is_empty();
+    let waiting = seen.children.pending.waiting;
     let completed = seen.status().current_revision != wanted.current_revision;
     if wanted != seen.status() {
         let before = seen.status();
@@ -83,8 +83,7 @@ pub async fn outcome(
     let moved = completed || applied.written > 0 || applied.rules_disabled.is_some();
     Ok(match again(decision) {
         _ if moved => Action::requeue(Duration::from_secs(1)),
-        // What Events say of a volume makes no event of ours.
-        _ if waiting => Action::requeue(VOLUMES),
+        _ if waiting => Action::requeue(EVENTS),
         action => action,
     })
 }

@@ -335,7 +335,8 @@ impl World {
     }
 
     fn observe(&self) -> Observed {
-        let mut children = Children { claims: self.claims.clone(), ..Children::default() };
+        let mut children = Children::default();
+        children.pending.claims.clone_from(&self.claims);
         for (key, value) in &self.objects {
             let name = key.name.clone();
             match key.kind.as_str() {

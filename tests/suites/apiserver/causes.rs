@@ -6,8 +6,8 @@ use anyhow::{Context, Result};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::events::v1::Event as News;
-use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::{Resource, ResourceExt};
 use odoo_ai_tests::wait_for;
 use serde_json::{Value, json};
 
@@ -18,14 +18,16 @@ const CLAIM: &str = "odoo-ai-postgresql";
 /// How soon a person must read what the cluster knows.
 const SOON: Duration = Duration::from_secs(10);
 
-/// What the volume controller and a provisioner say of the claim.
-async fn say(stage: &Stage, name: &str, kind: &str, message: &str, time: &str) -> Result<()> {
-    let claim = stage.api::<PersistentVolumeClaim>().get(CLAIM).await?;
-    let about =
-        json!({"kind": "PersistentVolumeClaim", "name": CLAIM, "namespace": stage.namespace, "uid": claim.uid()});
+/// What a controller says of an object, in the second of that number.
+async fn say<K>(stage: &Stage, about: &K, reason: &str, message: &str, second: u8) -> Result<()>
+where
+    K: Resource<DynamicType = ()>,
+{
+    let time = format!("2026-01-01T00:00:{second:02}Z");
+    let kind = if reason.starts_with("Successful") { "Normal" } else { "Warning" };
     let event = json!({
-        "metadata": {"name": name}, "involvedObject": about, "type": kind, "reason": "Provisioning",
-        "message": message, "firstTimestamp": time, "lastTimestamp": time,
+        "metadata": {"name": format!("{}-{second}", about.name_any())}, "involvedObject": about.object_ref(&()),
+        "type": kind, "reason": reason, "message": message, "firstTimestamp": time, "lastTimestamp": time,
     });
     stage.api::<Event>().create(&PostParams::default(), &serde_json::from_value(event)?).await?;
     Ok(())
@@ -49,19 +51,18 @@ async fn a_missing_storage_class_is_read_from_events_and_clears() -> Result<()> 
     let pod = stage.pod("odoo-ai-postgresql-0", template, &refused(unbound)).await?;
     stage.reconcile().await?;
     assert!(stage.condition("DatabaseReady").await?.starts_with("False PodNotReady"), "nobody has said anything");
-    let missing = "storageclass.storage.k8s.io \"nope\" not found";
-    say(&stage, "a", "Warning", missing, "2026-01-01T00:00:00Z").await?;
+    let claim = stage.api::<PersistentVolumeClaim>().get(CLAIM).await?;
+    say(&stage, &claim, "ProvisioningFailed", "storageclass.storage.k8s.io \"nope\" not found", 1).await?;
     stage.reconcile().await?;
     for kind in ["Ready", "DatabaseReady"] {
         let found = stage.condition(kind).await?;
         assert!(found.starts_with("False StorageClassMissing") && found.contains("StorageClass nope"), "{found}");
     }
     // Somebody makes the class, and its provisioner takes over.
-    say(&stage, "b", "Warning", "failed to provision volume: no space", "2026-01-01T00:01:00Z").await?;
+    say(&stage, &claim, "ProvisioningFailed", "failed to provision volume: no space", 2).await?;
     stage.reconcile().await?;
     let found = stage.condition("DatabaseReady").await?;
     assert!(found.starts_with("False VolumePending") && found.contains("no space"), "{found}");
-    let claim = stage.api::<PersistentVolumeClaim>().get(CLAIM).await?;
     stage.status(&claim, &json!({"phase": "Bound"})).await?;
     stage.reconcile().await?;
     assert!(stage.condition("DatabaseReady").await?.starts_with("False PodNotReady"));
@@ -72,6 +73,38 @@ async fn a_missing_storage_class_is_read_from_events_and_clears() -> Result<()> 
     let sent = requests.take();
     assert!(!sent.iter().any(|sent| sent.contains("events") || sent.contains("persistentvolumeclaims")), "{sent:?}");
     Ok(())
+}
+
+#[tokio::test]
+async fn a_pod_that_was_refused_or_cant_mount_is_read_from_events_and_clears() -> Result<()> {
+    let (stage, _) = stage("mount", |_| {}).await?;
+    for _ in 0..4 {
+        stage.reconcile().await?;
+    }
+    let set = stage.api::<StatefulSet>().get(CLAIM).await?;
+    stage.status(&set, &json!({"observedGeneration": set.metadata.generation, "replicas": 0})).await?;
+    let quota = "create Pod odoo-ai-postgresql-0 failed error: is forbidden: exceeded quota: small";
+    say(&stage, &set, "FailedCreate", quota, 1).await?;
+    stage.reconcile().await?;
+    for kind in ["Ready", "DatabaseReady"] {
+        let found = stage.condition(kind).await?;
+        assert!(found.starts_with("False Forbidden") && found.contains(quota), "{found}");
+    }
+    say(&stage, &set, "SuccessfulCreate", "create Pod odoo-ai-postgresql-0 successful", 2).await?;
+    stage.reconcile().await?;
+    assert!(stage.condition("DatabaseReady").await?.starts_with("False PodNotReady"));
+    let creating = json!({"name": "postgresql", "image": "x", "imageID": "", "ready": false, "restartCount": 0,
+        "state": {"waiting": {"reason": "ContainerCreating"}}});
+    let status = json!({"phase": "Pending", "startTime": "2026-01-01T00:00:00Z", "containerStatuses": [creating]});
+    let template = set.spec.context("a spec")?.template;
+    let pod = stage.pod("odoo-ai-postgresql-0", template, &status).await?;
+    let words = "MountVolume.SetUp failed for volume \"database-admin\" : secret \"x\" not found";
+    say(&stage, &pod, "FailedMount", words, 3).await?;
+    stage.reconcile().await?;
+    let found = stage.condition("DatabaseReady").await?;
+    assert!(found.starts_with("False ContainerNotCreated") && found.contains(words), "{found}");
+    stage.api::<Pod>().delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await?;
+    stage.run_to_the_end().await
 }
 
 /// `agent serve` about a queue and its webhooks.
