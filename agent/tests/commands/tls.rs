@@ -158,6 +158,7 @@ const REDIS_WANTED: &str = "rediss:// is needed";
 
 #[rstest]
 #[case(Server::Right, "rediss", "", None)]
+#[case(Server::Right, "rediss", "?ssl_check_hostname=true", None)]
 #[case(Server::SelfSigned, "rediss", "", None)]
 #[case(Server::WrongCa, "rediss", "", Some(NOT_TRUSTED))]
 #[case(Server::WrongCa, "rediss", "?ssl_cert_reqs=none", None)]
