@@ -7,9 +7,13 @@ use std::str::FromStr;
 use thiserror::Error;
 
 use crate::secret::Secret;
+use crate::sslmode::DatabaseTls;
 
-const DATABASE_PASSWORD_FILE: &str = "/var/run/odooai/credentials/database/password";
-const REDIS_PASSWORD_FILE: &str = "/var/run/odooai/credentials/redis/password";
+const DATABASE_PASSWORD_FILE: &str = "/var/run/odooai/credentials/database-password";
+const REDIS_URL_FILE: &str = "/var/run/odooai/credentials/redis-url";
+const REDIS_CA_FILE: &str = "/var/run/odooai/credentials/redis-ca.crt";
+const ADMIN_PASSWORD_FILE: &str = "ODOOAI_DATABASE_ADMIN_PASSWORD_FILE";
+const FORMER_URL_FILE: &str = "ODOOAI_REDIS_FORMER_URL_FILE";
 
 /// A snapshot of the process's environment.
 #[derive(Debug, Clone, Default)]
@@ -55,7 +59,11 @@ impl Env {
         self.get(name).ok_or(ConfigError::Missing(name))
     }
 
-    fn parsed<T>(&self, name: &'static str, default: T) -> Result<T, ConfigError>
+    /// The value as what it is of, or the default.
+    ///
+    /// # Errors
+    /// When it is set and not of that type.
+    pub(crate) fn parsed<T>(&self, name: &'static str, default: T) -> Result<T, ConfigError>
     where
         T: FromStr,
         T::Err: std::fmt::Display,
@@ -65,7 +73,8 @@ impl Env {
         })
     }
 
-    fn path(&self, name: &str, default: &str) -> PathBuf {
+    /// The value as a path, or the default.
+    pub(crate) fn path(&self, name: &str, default: &str) -> PathBuf {
         PathBuf::from(self.get(name).unwrap_or(default))
     }
 
@@ -100,13 +109,15 @@ pub(crate) struct Database {
     pub(crate) user: String,
     /// Where the role's password is.
     pub(crate) password_file: PathBuf,
+    /// How the connection is protected.
+    pub(crate) tls: DatabaseTls,
 }
 
 impl Database {
     /// Reads `ODOOAI_DATABASE_*`.
     ///
     /// # Errors
-    /// When host, name or user are missing, or the port is no port.
+    /// When host, name or user are missing, or port or TLS mode are none.
     pub(crate) fn from_env(env: &Env) -> Result<Self, ConfigError> {
         Ok(Self {
             host: env.required("ODOOAI_DATABASE_HOST")?.to_owned(),
@@ -114,6 +125,7 @@ impl Database {
             name: env.required("ODOOAI_DATABASE_NAME")?.to_owned(),
             user: env.required("ODOOAI_DATABASE_USER")?.to_owned(),
             password_file: database_password_file(env),
+            tls: DatabaseTls::from_env(env)?,
         })
     }
 }
@@ -123,7 +135,19 @@ pub(crate) fn database_password_file(env: &Env) -> PathBuf {
     env.path("ODOOAI_DATABASE_PASSWORD_FILE", DATABASE_PASSWORD_FILE)
 }
 
-/// The superuser of a Managed database; only `migrate` has it.
+/// Every file that may hold a password.
+pub(crate) fn password_files(env: &Env) -> Vec<PathBuf> {
+    let admin = env.get(ADMIN_PASSWORD_FILE).map(PathBuf::from);
+    admin.into_iter().chain([database_password_file(env)]).collect()
+}
+
+/// Every file that may hold a URL with a password.
+pub(crate) fn url_files(env: &Env) -> Vec<PathBuf> {
+    let former = env.get(FORMER_URL_FILE).map(PathBuf::from);
+    former.into_iter().chain([Redis::from_env(env).url_file]).collect()
+}
+
+/// The superuser of a Managed database; only `migrate` and `login` have it.
 #[derive(Debug, Clone)]
 pub(crate) struct Admin {
     /// Its role name.
@@ -139,7 +163,7 @@ impl Admin {
     /// When only one of the two is set.
     pub(crate) fn from_env(env: &Env) -> Result<Option<Self>, ConfigError> {
         const USER: &str = "ODOOAI_DATABASE_ADMIN_USER";
-        const FILE: &str = "ODOOAI_DATABASE_ADMIN_PASSWORD_FILE";
+        const FILE: &str = ADMIN_PASSWORD_FILE;
         match (env.get(USER), env.get(FILE)) {
             (None, None) => Ok(None),
             (Some(user), Some(file)) => Ok(Some(Self { user: user.to_owned(), password_file: PathBuf::from(file) })),
@@ -149,31 +173,28 @@ impl Admin {
     }
 }
 
-/// The stack's Redis.
+/// The stack's Redis. Its URL is read when it is needed, since the file changes with the password.
 #[derive(Debug, Clone)]
 pub(crate) struct Redis {
-    /// Host name or address.
-    pub(crate) host: String,
-    /// TCP port.
-    pub(crate) port: u16,
-    /// Number of the logical database.
-    pub(crate) db: u32,
-    /// Where the password is; absent or empty means none.
-    pub(crate) password_file: PathBuf,
+    /// Where the URL is, password and all.
+    pub(crate) url_file: PathBuf,
+    /// Where the CA's certificates are; absent or empty means the public ones.
+    pub(crate) ca_file: PathBuf,
 }
 
 impl Redis {
     /// Reads `ODOOAI_REDIS_*`.
-    ///
-    /// # Errors
-    /// When the host is missing or a number is none.
-    pub(crate) fn from_env(env: &Env) -> Result<Self, ConfigError> {
-        Ok(Self {
-            host: env.required("ODOOAI_REDIS_HOST")?.to_owned(),
-            port: env.parsed("ODOOAI_REDIS_PORT", 6379)?,
-            db: env.parsed("ODOOAI_REDIS_DB", 0)?,
-            password_file: env.path("ODOOAI_REDIS_PASSWORD_FILE", REDIS_PASSWORD_FILE),
-        })
+    pub(crate) fn from_env(env: &Env) -> Self {
+        Self {
+            url_file: env.path("ODOOAI_REDIS_URL_FILE", REDIS_URL_FILE),
+            ca_file: env.path("ODOOAI_REDIS_CA_FILE", REDIS_CA_FILE),
+        }
+    }
+
+    /// The same server by the URL that held until now; `None` where the operator doesn't manage it.
+    pub(crate) fn former(&self, env: &Env) -> Option<Self> {
+        let file = env.get(FORMER_URL_FILE)?;
+        Some(Self { url_file: PathBuf::from(file), ..self.clone() })
     }
 }
 
@@ -247,11 +268,11 @@ impl Serve {
     /// Reads everything that `serve` needs.
     ///
     /// # Errors
-    /// See [`Database::from_env`] and [`Redis::from_env`].
+    /// See [`Database::from_env`].
     pub(crate) fn from_env(env: &Env) -> Result<Self, ConfigError> {
         Ok(Self {
             database: Database::from_env(env)?,
-            redis: Redis::from_env(env)?,
+            redis: Redis::from_env(env),
             app_url: env.get("ODOOAI_APP_URL").unwrap_or("http://127.0.0.1:8000").trim_end_matches('/').to_owned(),
             queues: env.list("ODOOAI_QUEUES"),
             odoo: Odoo::from_env(env),
@@ -261,6 +282,8 @@ impl Serve {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn env(pairs: &[(&str, &str)]) -> Env {
@@ -269,25 +292,25 @@ mod tests {
 
     #[test]
     fn defaults_are_the_contracts() {
-        let env = env(&[
-            ("ODOOAI_DATABASE_HOST", "db"),
-            ("ODOOAI_DATABASE_NAME", "odooai"),
-            ("ODOOAI_DATABASE_USER", "app"),
-            ("ODOOAI_REDIS_HOST", "redis"),
-        ]);
+        let env =
+            env(&[("ODOOAI_DATABASE_HOST", "db"), ("ODOOAI_DATABASE_NAME", "odooai"), ("ODOOAI_DATABASE_USER", "app")]);
         let serve = Serve::from_env(&env).expect("complete");
         assert_eq!(serve.database.port, 5432);
-        assert_eq!(serve.redis.port, 6379);
-        assert_eq!(serve.redis.db, 0);
+        let credentials = Path::new("/var/run/odooai/credentials");
+        assert_eq!(serve.database.password_file, credentials.join("database-password"));
+        assert_eq!(serve.database.tls.ca_file, credentials.join("database-ca.crt"));
+        assert_eq!(serve.database.tls.mode, crate::sslmode::SslMode::Disable);
+        assert_eq!(serve.redis.url_file, credentials.join("redis-url"));
+        assert_eq!(serve.redis.ca_file, credentials.join("redis-ca.crt"));
         assert_eq!(serve.app_url, "http://127.0.0.1:8000");
         assert!(serve.odoo.is_none());
     }
 
     #[test]
     fn an_invalid_value_is_named_but_not_printed() {
-        let env = env(&[("ODOOAI_REDIS_HOST", "r"), ("ODOOAI_REDIS_PORT", "tcp://10.0.0.1:6379")]);
-        let error = Redis::from_env(&env).expect_err("no number").to_string();
-        assert!(error.contains("ODOOAI_REDIS_PORT") && !error.contains("10.0.0.1"));
+        let env = env(&[("ODOOAI_DATABASE_HOST", "d"), ("ODOOAI_DATABASE_PORT", "tcp://10.0.0.1:5432")]);
+        let error = Database::from_env(&env).expect_err("no number").to_string();
+        assert!(error.contains("ODOOAI_DATABASE_PORT") && !error.contains("10.0.0.1"));
     }
 
     #[test]

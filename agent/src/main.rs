@@ -3,6 +3,7 @@
 mod config;
 mod encode;
 mod install;
+mod login;
 mod migrate;
 mod odoo;
 mod pidbox;
@@ -10,13 +11,17 @@ mod postgres;
 mod probe;
 mod redact;
 mod redis;
+mod redis_url;
 mod report;
+mod role;
 mod run;
 mod schema;
 mod secret;
 mod serve;
 mod signals;
+mod sslmode;
 mod telemetry;
+mod tls;
 mod wait;
 
 use std::net::SocketAddr;
@@ -66,6 +71,8 @@ enum Command {
     Probe(Probe),
     /// Ensure role, database and schema; the command of a Job.
     Migrate,
+    /// Prove new credentials by logging in, after changing them on Managed servers; the command of a Job.
+    Login,
 }
 
 #[derive(Debug, Subcommand)]
@@ -85,15 +92,17 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let env = Env::from_process();
     let redactor = Arc::new(Redactor::from_env(&env));
+    redactor.learn_files(&env);
     telemetry::init(&redactor);
     match args.command {
         Command::Install { dir } => install::main(&dir),
         Command::Run { needs, command } => run::main(&env, &redactor, &needs, &command),
         Command::Serve { listen } => serve::main(&env, &redactor, listen),
         Command::Probe(Probe::Worker { timeout_seconds, destination }) => {
-            probe::main(&env, Duration::from_secs(timeout_seconds), destination)
+            probe::main(&env, &redactor, Duration::from_secs(timeout_seconds), destination)
         }
         Command::Migrate => migrate::main(&env, &redactor),
+        Command::Login => login::main(&env, &redactor),
     }
 }
 

@@ -7,10 +7,14 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::task::JoinHandle;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{Client, Config, NoTls, Socket};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::config;
 use crate::secret::Secret;
+use crate::sslmode::{DatabaseTls, SslMode};
+use crate::tls::{self, Check, TlsError};
 
 /// A failed login or statement. Texts come without PostgreSQL's DETAIL, which quotes rows.
 #[derive(Debug, Clone, Error)]
@@ -24,6 +28,9 @@ pub(crate) enum DatabaseError {
     /// The server has no such database.
     #[error("database missing: {0}")]
     Missing(String),
+    /// No TLS where it is wanted, or not the right one.
+    #[error("database TLS: {0}")]
+    Tls(#[from] TlsError),
     /// No answer in time.
     #[error("database gave no answer within {} s", .0.as_secs())]
     TimedOut(Duration),
@@ -55,11 +62,16 @@ impl DatabaseError {
 impl From<tokio_postgres::Error> for DatabaseError {
     fn from(error: tokio_postgres::Error) -> Self {
         let Some(answer) = error.as_db_error() else {
+            if let Some(cause) = TlsError::find(&error) {
+                return Self::Tls(cause);
+            }
             let text = error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
             // The library keeps its kinds private. These two are about passwords:
             // none given where the server asks for one, or a failed handshake.
             return if text.starts_with("invalid configuration") || text.starts_with("authentication error") {
                 Self::Rejected(text)
+            } else if text.ends_with("server does not support TLS") {
+                Self::Tls(TlsError::NotOffered)
             } else {
                 Self::Unreachable(text)
             };
@@ -91,6 +103,8 @@ pub(crate) struct Login {
     pub(crate) password: Option<Secret>,
     /// Database.
     pub(crate) database: String,
+    /// How the connection is protected.
+    pub(crate) tls: DatabaseTls,
 }
 
 impl Login {
@@ -102,6 +116,7 @@ impl Login {
             user: config.user.clone(),
             password,
             database: config.name.clone(),
+            tls: config.tls.clone(),
         }
     }
 
@@ -151,15 +166,46 @@ pub(crate) async fn connect(login: &Login, limit: Duration) -> Result<Session, D
     if let Some(password) = &login.password {
         config.password(password.expose());
     }
-    bounded(limit, async {
-        let (client, connection) = config.connect(NoTls).await?;
-        let driver = tokio::spawn(async move {
-            // Its error reaches whoever uses the client.
-            let _closed = connection.await;
+    let mode = login.tls.mode;
+    let Some((ssl_mode, connector)) = connector(&login.tls)? else {
+        config.ssl_mode(tokio_postgres::config::SslMode::Disable);
+        return bounded(limit, open(&config, NoTls)).await.map_err(|error| match error {
+            // What the server says about its rules says that it knows others for TLS, or none at all.
+            DatabaseError::Rejected(text) if text.contains("no encryption") || text.contains("SSL off") => {
+                TlsError::Wanted(format!("{text} (sslmode {})", mode.as_str())).into()
+            }
+            other => other,
         });
-        Ok(Session { client, driver })
-    })
-    .await
+    };
+    config.ssl_mode(ssl_mode);
+    bounded(limit, open(&config, connector)).await
+}
+
+/// What libpq's mode is to this library; `None` without TLS.
+fn connector(tls: &DatabaseTls) -> Result<Option<(tokio_postgres::config::SslMode, MakeRustlsConnect)>, TlsError> {
+    use tokio_postgres::config::SslMode::{Prefer, Require};
+    let (mode, check) = match tls.mode {
+        SslMode::Disable => return Ok(None),
+        SslMode::Prefer => (Prefer, Check::Nothing),
+        SslMode::Require => (Require, Check::Nothing),
+        SslMode::VerifyCa => (Require, Check::Chain),
+        SslMode::VerifyFull => (Require, Check::ChainAndName),
+    };
+    let roots = if tls.mode.verifies() { tls::required_certificates(&tls.ca_file)? } else { Vec::new() };
+    Ok(Some((mode, MakeRustlsConnect::new(tls::client(check, roots)))))
+}
+
+async fn open<T>(config: &Config, tls: T) -> Result<Session, tokio_postgres::Error>
+where
+    T: MakeTlsConnect<Socket>,
+    T::Stream: Send + 'static,
+{
+    let (client, connection) = config.connect(tls).await?;
+    let driver = tokio::spawn(async move {
+        // Its error reaches whoever uses the client.
+        let _closed = connection.await;
+    });
+    Ok(Session { client, driver })
 }
 
 /// Ends a call after `limit`.
@@ -195,4 +241,24 @@ pub(crate) async fn alembic_versions(client: &Client) -> Result<BTreeSet<String>
 pub(crate) async fn has_table(client: &Client, name: &str) -> Result<bool, tokio_postgres::Error> {
     let row = client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&name]).await?;
     Ok(row.get(0))
+}
+
+/// `<system identifier>/<oid>` of the connected database. Some hosted servers take the
+/// right to read the identifier away; it is 0 then, and the incarnation only as good as the oid.
+///
+/// # Errors
+/// When not even the oid can be read.
+pub(crate) async fn incarnation(client: &Client) -> Result<String, DatabaseError> {
+    const LIMIT: Duration = Duration::from_secs(30);
+    let oid = "SELECT oid::int8 FROM pg_database WHERE datname = current_database()";
+    let oid: i64 = bounded(LIMIT, client.query_one(oid, &[])).await?.get(0);
+    let system = bounded(LIMIT, client.query_one("SELECT system_identifier FROM pg_control_system()", &[])).await;
+    match system.map(|row| row.get::<_, i64>(0)) {
+        Ok(system) => Ok(format!("{}/{oid}", system.cast_unsigned())),
+        Err(error) if error.code().is_some() => {
+            tracing::warn!(%error, "the system identifier is not ours to read");
+            Ok(format!("0/{oid}"))
+        }
+        Err(error) => Err(error),
+    }
 }

@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 use ::redis::aio::MultiplexedConnection;
 use thiserror::Error;
 
-use crate::config::{self, ConfigError, Env};
+use crate::config::{self, Env};
 use crate::pidbox::{self, Mailbox};
+use crate::redact::Redactor;
 use crate::redis::{self, RedisError};
+use crate::redis_url::RedisUrl;
 
 /// Left of the whole time to tidy up and to say what was wrong.
 const RESERVE: Duration = Duration::from_millis(500);
@@ -16,8 +18,6 @@ const RESERVE: Duration = Duration::from_millis(500);
 /// Why the worker does not count as working.
 #[derive(Debug, Error)]
 enum ProbeError {
-    #[error(transparent)]
-    Config(#[from] ConfigError),
     #[error(transparent)]
     Redis(#[from] RedisError),
     #[error("{what}: {source}")]
@@ -29,8 +29,8 @@ enum ProbeError {
 }
 
 /// Runs the command. The kubelet shows what it prints when it fails.
-pub(crate) fn main(env: &Env, limit: Duration, destination: Option<String>) -> ExitCode {
-    match worker(env, limit, destination) {
+pub(crate) fn main(env: &Env, redactor: &Redactor, limit: Duration, destination: Option<String>) -> ExitCode {
+    match worker(env, redactor, limit, destination) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
@@ -39,8 +39,8 @@ pub(crate) fn main(env: &Env, limit: Duration, destination: Option<String>) -> E
     }
 }
 
-fn worker(env: &Env, limit: Duration, destination: Option<String>) -> Result<(), ProbeError> {
-    let redis = config::Redis::from_env(env)?;
+fn worker(env: &Env, redactor: &Redactor, limit: Duration, destination: Option<String>) -> Result<(), ProbeError> {
+    let redis = RedisUrl::read(&config::Redis::from_env(env), redactor).map_err(RedisError::from)?;
     let node = match destination {
         Some(node) => node,
         None => default_node()?,
@@ -55,12 +55,12 @@ fn default_node() -> Result<String, ProbeError> {
     Ok(format!("celery@{}", host.trim()))
 }
 
-async fn ping(redis: &config::Redis, node: &str, limit: Duration) -> Result<(), ProbeError> {
+async fn ping(redis: &RedisUrl, node: &str, limit: Duration) -> Result<(), ProbeError> {
     let deadline = Instant::now() + limit;
     let answer_by = deadline.checked_sub(RESERVE).unwrap_or(deadline);
     // One connection for commands, one that blocks: they must not wait for each other.
     let left = answer_by.saturating_duration_since(Instant::now());
-    let mut connection = redis::connect(redis, left).await?;
+    let mut connection = redis::log_in(redis, left).await?;
     let mailbox = Mailbox::of_probe(node);
     let ticket = format!("{:032x}", fastrand::u128(..));
 
@@ -88,7 +88,7 @@ async fn ping(redis: &config::Redis, node: &str, limit: Duration) -> Result<(), 
 
 /// Whether the node answered in time.
 async fn ask(
-    redis: &config::Redis,
+    redis: &RedisUrl,
     connection: &mut MultiplexedConnection,
     mailbox: &Mailbox,
     node: &str,
@@ -96,7 +96,7 @@ async fn ask(
     answer_by: Instant,
 ) -> Result<bool, ProbeError> {
     let left = || answer_by.saturating_duration_since(Instant::now());
-    let mut blocking = redis::connect(redis, left()).await?;
+    let mut blocking = redis::log_in(redis, left()).await?;
     let (listeners,): (u64,) = redis::bounded(
         left(),
         ::redis::pipe()

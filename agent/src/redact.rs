@@ -2,7 +2,7 @@
 
 use std::sync::{PoisonError, RwLock};
 
-use crate::config::Env;
+use crate::config::{self, Env};
 use crate::encode;
 use crate::secret::Secret;
 
@@ -31,12 +31,29 @@ impl Redactor {
             if is_secret_name(name) {
                 redactor.learn(value);
             }
-            if let Some(password) = url_password(value) {
-                redactor.learn(password);
-                redactor.learn(&encode::percent_decode(password));
-            }
+            redactor.learn_url(value);
         }
         redactor
+    }
+
+    /// Knows what the credential files hold now. Whoever reads one later adds what it holds then.
+    pub(crate) fn learn_files(&self, env: &Env) {
+        for path in config::password_files(env) {
+            let _unusable = Secret::read_known(&path, self);
+        }
+        for path in config::url_files(env) {
+            if let Ok(Some(url)) = Secret::read(&path) {
+                self.learn_url(url.expose());
+            }
+        }
+    }
+
+    /// Adds the password of a URL, as it is written there and what it means.
+    pub(crate) fn learn_url(&self, url: &str) {
+        if let Some(password) = url_password(url) {
+            self.learn(password);
+            self.learn(&encode::percent_decode(password));
+        }
     }
 
     /// Adds a password that was read from a file.
@@ -202,6 +219,22 @@ mod tests {
     #[case("http://odoo:8069/x and a@b.c", "http://odoo:8069/x and a@b.c")]
     fn texts(#[case] text: &str, #[case] redacted: &str) {
         assert_eq!(redactor().redact(text), redacted);
+    }
+
+    #[test]
+    fn files_are_known_from_the_start() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (password, url) = (folder.path().join("password"), folder.path().join("url"));
+        std::fs::write(&password, "p@ssword\n").expect("written");
+        std::fs::write(&url, "rediss://:s%40cret@h/0\n").expect("written");
+        let redactor = Redactor::default();
+        let file = |path: &std::path::Path| path.to_str().expect("UTF-8").to_owned();
+        redactor.learn_files(
+            &[("ODOOAI_DATABASE_PASSWORD_FILE", file(&password)), ("ODOOAI_REDIS_FORMER_URL_FILE", file(&url))]
+                .into_iter()
+                .collect(),
+        );
+        assert_eq!(redactor.redact("p@ssword p%40ssword s@cret s%40cret"), "*** *** *** ***");
     }
 
     #[test]

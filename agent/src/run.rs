@@ -7,9 +7,10 @@ use thiserror::Error;
 
 use crate::config::{self, ConfigError, Database, Env, Redis, Schema};
 use crate::redact::Redactor;
-use crate::redis;
+use crate::redis_url::{RedisUrl, UrlError};
 use crate::secret::{Secret, SecretError};
 use crate::signals::{TERMINATED, Termination};
+use crate::sslmode::DatabaseTls;
 use crate::wait::{self, Need, Targets};
 
 /// Exit code when the command exists but cannot be started, as shells count.
@@ -24,6 +25,8 @@ enum RunError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Secret(#[from] SecretError),
+    #[error(transparent)]
+    Url(#[from] UrlError),
     #[error("runtime: {0}")]
     Runtime(#[from] std::io::Error),
     #[error("terminated while waiting")]
@@ -38,7 +41,7 @@ impl RunError {
             Self::Terminated => TERMINATED,
             Self::Exec { source, .. } if source.kind() == std::io::ErrorKind::NotFound => NOT_FOUND,
             Self::Exec { .. } => CANNOT_START,
-            Self::Config(_) | Self::Secret(_) | Self::Runtime(_) => 1,
+            Self::Config(_) | Self::Secret(_) | Self::Url(_) | Self::Runtime(_) => 1,
         }
     }
 }
@@ -68,7 +71,7 @@ fn run(
     let targets = Targets {
         database: needs_database.then(|| Database::from_env(env)).transpose()?,
         schema: needs.contains(&Need::Schema).then(|| Schema::from_env(env)).transpose()?,
-        redis: needs.contains(&Need::Redis).then(|| Redis::from_env(env)).transpose()?,
+        redis: needs.contains(&Need::Redis).then(|| Redis::from_env(env)),
     };
     crate::block_on(async {
         let mut termination = Termination::listen()?;
@@ -77,7 +80,7 @@ fn run(
             () = termination.received() => Err(RunError::Terminated),
             () = wait::until_met(&targets, redactor) => Ok(()),
         }?;
-        let credentials = credentials(env)?;
+        let credentials = credentials(env, redactor)?;
         // A signal that came meanwhile is still in the queue; exec would forget it.
         tokio::select! {
             biased;
@@ -95,17 +98,15 @@ fn exec(command: &[String], credentials: &[(&'static str, String)]) -> RunError 
     RunError::Exec { program: program.clone(), source }
 }
 
-/// The variables that carry passwords, with what the files hold now. Each is set
+/// The variables that log the process in, with what the files hold now. Each is set
 /// where the pod has what it needs, whether or not it was waited for.
-fn credentials(env: &Env) -> Result<Vec<(&'static str, String)>, RunError> {
-    let mut variables = Vec::new();
-    if let Some(password) = Secret::read(&config::database_password_file(env))? {
+fn credentials(env: &Env, redactor: &Redactor) -> Result<Vec<(&'static str, String)>, RunError> {
+    let mut variables = DatabaseTls::from_env(env)?.environment();
+    if let Some(password) = Secret::read_known(&config::database_password_file(env), redactor)? {
         variables.push(("PGPASSWORD", password.expose().to_owned()));
     }
-    if env.get("ODOOAI_REDIS_HOST").is_some() {
-        let redis = Redis::from_env(env)?;
-        let password = Secret::read(&redis.password_file)?;
-        variables.push(("REDIS_URL", redis::url(&redis, password.as_ref())));
+    if let Some(url) = RedisUrl::read_if_set(&Redis::from_env(env), redactor)? {
+        variables.push(("REDIS_URL", url.for_application()));
     }
     Ok(variables)
 }

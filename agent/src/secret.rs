@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::redact::Redactor;
+
 /// A password. Its `Debug` form hides it; the value leaves only through [`Secret::expose`].
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Secret(String);
@@ -12,7 +14,7 @@ pub(crate) struct Secret(String);
 #[derive(Debug, Error)]
 pub(crate) enum SecretError {
     /// The file is there and cannot be read.
-    #[error("password file {path} cannot be read: {source}")]
+    #[error("credential file {path} cannot be read: {source}")]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -20,7 +22,7 @@ pub(crate) enum SecretError {
         source: std::io::Error,
     },
     /// No environment variable and no protocol can carry it.
-    #[error("password file {0} holds a NUL byte or is not UTF-8")]
+    #[error("credential file {0} holds a NUL byte or is not UTF-8")]
     NotText(PathBuf),
 }
 
@@ -55,6 +57,18 @@ impl Secret {
             return Err(SecretError::NotText(path.to_owned()));
         }
         Ok((!text.is_empty()).then(|| Self::new(text)))
+    }
+
+    /// The same, and nothing prints it from here on.
+    ///
+    /// # Errors
+    /// See [`Secret::read`].
+    pub(crate) fn read_known(path: &Path, redactor: &Redactor) -> Result<Option<Self>, SecretError> {
+        let secret = Self::read(path)?;
+        if let Some(secret) = &secret {
+            redactor.learn_secret(secret);
+        }
+        Ok(secret)
     }
 }
 

@@ -53,6 +53,7 @@ impl From<DatabaseError> for Unmet {
             DatabaseError::Unreachable(_) | DatabaseError::TimedOut(_) => "DatabaseUnreachable",
             DatabaseError::Rejected(_) => "DatabaseLoginRejected",
             DatabaseError::Missing(_) => "DatabaseMissing",
+            DatabaseError::Tls(_) => "DatabaseTlsFailed",
             DatabaseError::Statement { .. } => "DatabaseError",
         };
         Self { state, message: error.to_string() }
@@ -64,7 +65,8 @@ impl From<RedisError> for Unmet {
         let state = match error {
             RedisError::Unreachable(_) | RedisError::TimedOut(_) => "RedisUnreachable",
             RedisError::Rejected(_) => "RedisLoginRejected",
-            RedisError::Password(_) => "PasswordUnreadable",
+            RedisError::Url(_) => "RedisUrlInvalid",
+            RedisError::Tls(_) => "RedisTlsFailed",
             RedisError::Command(_) => "RedisError",
         };
         Self { state, message: error.to_string() }
@@ -111,7 +113,7 @@ async fn check(targets: &Targets, redactor: &Redactor) -> Vec<Unmet> {
     };
     let redis = async {
         match &targets.redis {
-            Some(config) => redis::connect(config, ATTEMPT).await.map(drop).map_err(Unmet::from),
+            Some(config) => redis::connect(config, redactor, ATTEMPT).await.map(drop).map_err(Unmet::from),
             None => Ok(()),
         }
     };
@@ -120,10 +122,7 @@ async fn check(targets: &Targets, redactor: &Redactor) -> Vec<Unmet> {
 }
 
 async fn check_database(config: &config::Database, schema: Option<&Schema>, redactor: &Redactor) -> Result<(), Unmet> {
-    let password = Secret::read(&config.password_file)?;
-    if let Some(password) = &password {
-        redactor.learn_secret(password);
-    }
+    let password = Secret::read_known(&config.password_file, redactor)?;
     let login = Login::application(config, password);
     let session = postgres::connect(&login, ATTEMPT).await?;
     bounded(ATTEMPT, session.simple_query("SELECT 1")).await?;

@@ -87,6 +87,8 @@ pub mod reasons {
     pub const CONFIG_MAP_MISSING: &str = "ConfigMapMissing";
     /// A generated Secret is gone while its data exists.
     pub const CREDENTIALS_LOST: &str = "CredentialsLost";
+    /// New credentials are being proven by a login.
+    pub const PROVING_CREDENTIALS: &str = "ProvingCredentials";
     /// A login with the new credentials failed; nothing was restarted.
     pub const CREDENTIALS_REJECTED: &str = "CredentialsRejected";
     /// An object of a deleted stack of the same name is still being removed.

@@ -11,6 +11,8 @@ pub const RESERVED_ENV: &[&str] = &[
     "HOSTNAME",
     "PGOPTIONS",
     "PGPASSWORD",
+    "PGSSLMODE",
+    "PGSSLROOTCERT",
     "PORT",
     "REDIS_URL",
     "WEBHOOK_SECRET",
@@ -39,7 +41,7 @@ pub const RESERVED_POSTGRES_PARAMETERS: &[&str] = &[
 /// The sentence shown when a reserved name is used in `env`.
 pub const RESERVED_ENV_MESSAGE: &str = "env must not set a name that the operator sets itself \
      (ODOO_*, ODOOAI_*, AI_DATABASE_URL, AI_SECRET_KEY, ANTHROPIC_API_KEY, CLAUDE_MODEL, CORS_ORIGINS, \
-     HOSTNAME, PGOPTIONS, PGPASSWORD, PORT, REDIS_URL, WEBHOOK_SECRET): use the field of the spec that is meant for it";
+     HOSTNAME, PGOPTIONS, PGPASSWORD, PGSSLMODE, PGSSLROOTCERT, PORT, REDIS_URL, WEBHOOK_SECRET): use the field of the spec that is meant for it";
 
 /// Whether the operator sets `name` itself, so that a user's value for it would be lost.
 #[must_use]

@@ -39,7 +39,10 @@ docker_up() {
 docker_start_own() {
   local way mtu
   need_command dockerd docker.io
+  # Apart from the daemon since Debian 13.
+  need_command docker docker-cli
   need_command iptables iptables
+  need_command ip iproute2
   # A bridge with a larger MTU than the way out loses big packets.
   way="$(ip route show default | sed -n 's/.* dev \([^ ]*\).*/\1/p' | head -1)"
   mtu="$(ip -o link show dev "${way:-lo}" | sed -n 's/.* mtu \([0-9]*\).*/\1/p')"
@@ -67,7 +70,8 @@ docker_remove_traces() {
   iptables-save | grep -v -e DOCKER -e docker0 | iptables-restore || true
   { read -r forward && read -r policy; } <"$DOCKER_HOME/before" || return 0
   iptables -P FORWARD "$policy"
-  echo "$forward" >/proc/sys/net/ipv4/ip_forward
+  # Not writable inside a container.
+  { echo "$forward" >/proc/sys/net/ipv4/ip_forward; } 2>/dev/null || true
   find /sys/fs/cgroup -mindepth 1 -maxdepth 2 -type d -name docker -exec rmdir {} + 2>/dev/null || true
 }
 

@@ -9,6 +9,7 @@ rust_target_dir() { echo "$ODOOAI_CACHE/target-$(rustc -vV | sha256sum | cut -c1
 release_dir() { echo "$(rust_target_dir)/$(rust_host)/release"; }
 
 build_release() {
+  rustc -vV >/dev/null || die "rustc doesn't work (see above)"
   [[ "$(rust_host)" == *-linux-gnu ]] || die "the images hold Linux binaries: please build on Linux"
   CARGO_TARGET_DIR="$(rust_target_dir)" RUSTFLAGS="-C target-feature=+crt-static" \
     cargo build --manifest-path "$ROOT/Cargo.toml" --locked --release --target "$(rust_host)" \

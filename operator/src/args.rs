@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 
-use clap::Parser;
+use clap::{ArgAction, Parser};
 
 use crate::cluster::cache::Scope;
+use crate::stack::model::{Network, Operator};
 
 /// Kubernetes operator for the Odoo AI Platform.
 #[derive(Clone, Debug, Parser)]
@@ -22,6 +23,12 @@ pub struct Args {
     /// Image of this operator; its agent is copied into the application's pods.
     #[arg(long, env = "OPERATOR_IMAGE")]
     pub operator_image: String,
+    /// Make `NetworkPolicies` for the stacks' pods.
+    #[arg(long, env = "NETWORK_POLICIES", default_value_t = true, action = ArgAction::Set)]
+    pub network_policies: bool,
+    /// Namespaces whose pods may collect metrics from the agents, comma separated.
+    #[arg(long, env = "METRICS_NAMESPACES", value_delimiter = ',')]
+    pub metrics_namespaces: Vec<String>,
     /// Address of health endpoints and metrics.
     #[arg(long, env = "LISTEN", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
@@ -34,14 +41,30 @@ impl Args {
     /// What is watched.
     #[must_use]
     pub fn scopes(&self) -> Vec<Scope> {
-        let mut namespaces: Vec<_> = self.watch_namespaces.iter().filter(|name| !name.is_empty()).cloned().collect();
-        namespaces.sort();
-        namespaces.dedup();
+        let namespaces = names(&self.watch_namespaces);
         if namespaces.is_empty() {
             return vec![Scope::Cluster];
         }
         namespaces.into_iter().map(Scope::Namespace).collect()
     }
+
+    /// What children must know of this operator.
+    #[must_use]
+    pub fn operator(&self) -> Operator {
+        let network = Network {
+            operator_namespace: self.operator_namespace.clone(),
+            metrics_namespaces: names(&self.metrics_namespaces),
+        };
+        Operator { image: self.operator_image.clone(), network: self.network_policies.then_some(network) }
+    }
+}
+
+/// Each name once, in order; an empty variable is no name.
+fn names(given: &[String]) -> Vec<String> {
+    let mut names: Vec<_> = given.iter().filter(|name| !name.is_empty()).cloned().collect();
+    names.sort();
+    names.dedup();
+    names
 }
 
 #[cfg(test)]
@@ -55,5 +78,16 @@ mod tests {
         };
         assert_eq!(parse(""), vec![Scope::Cluster]);
         assert_eq!(parse("b,a,b"), vec![Scope::Namespace("a".into()), Scope::Namespace("b".into())]);
+    }
+
+    #[test]
+    fn policies_are_made_unless_they_are_switched_off() {
+        let parse = |more: &[&str]| {
+            Args::parse_from(["operator", "--operator-image", "x"].iter().chain(more)).operator().network
+        };
+        assert_eq!(parse(&["--metrics-namespaces", ""]).expect("policies").metrics_namespaces, Vec::<String>::new());
+        let namespaces = parse(&["--metrics-namespaces", "b,a"]).expect("policies").metrics_namespaces;
+        assert_eq!(namespaces, ["a", "b"]);
+        assert_eq!(parse(&["--network-policies", "false"]), None);
     }
 }

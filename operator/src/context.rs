@@ -13,6 +13,7 @@ use crate::cluster::events::Events;
 use crate::metrics::{Metrics, Object};
 use crate::rollout::revision::Library;
 use crate::stack::agents::Directory;
+use crate::stack::model::Operator;
 
 /// Namespace and name of a custom resource.
 pub type Name = (String, String);
@@ -37,8 +38,8 @@ pub struct Context {
     pub agents: Directory,
     /// When the last sample of a watch was taken.
     pub pacer: Pacer,
-    /// The operator's own image.
-    pub operator_image: String,
+    /// What children must know of the operator.
+    pub operator: Operator,
     /// Counters.
     pub metrics: Metrics,
 }

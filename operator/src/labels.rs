@@ -7,12 +7,18 @@ pub use odoo_ai_crds::conditions::labels::{COMPONENT, INSTANCE, MANAGED_BY, NAME
 pub use odoo_ai_crds::conditions::{MANAGED_BY as OPERATOR, PART_OF as PLATFORM};
 
 /// Kinds that may own a child of a stack.
-pub const OWNER_KINDS: [&str; 2] = ["OdooAiStack", "ControllerRevision"];
+pub const OWNER_KINDS: [&str; 3] = ["OdooAiStack", "ControllerRevision", "Job"];
 
 /// Labels that select the pods of one component; they never change, selectors are immutable.
 #[must_use]
 pub fn selector(stack: &str, component: &str) -> BTreeMap<String, String> {
     to_map([(STACK, stack), (COMPONENT, component)])
+}
+
+/// The label that all objects of a stack have.
+#[must_use]
+pub fn stack(stack: &str) -> BTreeMap<String, String> {
+    to_map([(STACK, stack)])
 }
 
 /// All labels of a child.

@@ -117,7 +117,7 @@ async fn act(
             backoff: Backoff::default(),
             agents: Directory::default(),
             pacer: Pacer::default(),
-            operator_image: args.operator_image.clone(),
+            operator: args.operator(),
             metrics: metrics.clone(),
         });
         let (client, ready, shutdown) = (client.clone(), ready.clone(), shutdown.clone());

@@ -322,11 +322,8 @@ fn a_missing_storage_class_is_named_on_a_first_install_and_clears() {
 #[test]
 fn a_secret_with_a_newline_is_named_changes_nothing_and_clears() {
     let mut world = settled();
-    let secret = |world: &mut World, value: &str| {
-        let secret = world.objects.get_mut(&key("Secret", "anthropic")).expect("the sample's Secret");
-        std::mem::replace(&mut secret["data"]["apiKey"], json!(value))
-    };
-    let old = secret(&mut world, "sk-new\n");
+    let old = world.secret("anthropic", "apiKey").expect("the sample's Secret");
+    world.edit_secret("anthropic", "apiKey", "sk-new\n");
     let revision = world.stack.status.clone().and_then(|status| status.update_revision);
     world.settle();
     let (reason, message) = world.words("Ready");
@@ -334,7 +331,7 @@ fn a_secret_with_a_newline_is_named_changes_nothing_and_clears() {
     assert!(message.contains("key apiKey of Secret anthropic ends with a newline"), "{message}");
     assert!(!message.contains("sk-new"), "{message}");
     assert_eq!(world.stack.status.clone().and_then(|status| status.update_revision), revision);
-    secret(&mut world, old.as_str().expect("text"));
+    world.edit_secret("anthropic", "apiKey", &old);
     world.run_to_the_end();
     assert_eq!(world.events, ["Ready SecretMalformed", "Ready Settled"]);
 }

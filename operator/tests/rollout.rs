@@ -128,8 +128,7 @@ fn a_changed_key_of_a_consumed_secret_is_a_revision() {
     let mut world = World::new();
     world.run_to_the_end();
     let before = world.stack.status.clone().expect("a status").current_revision;
-    let secret = world.objects.get_mut(&key("Secret", "anthropic")).expect("the sample's Secret");
-    secret["data"]["apiKey"] = "another".into();
+    world.edit_secret("anthropic", "apiKey", "another");
     world.run_to_the_end();
     assert_ne!(world.stack.status.clone().expect("a status").current_revision, before);
 }
@@ -364,4 +363,25 @@ fn a_crash_before_any_write_ends_in_the_same_place() {
         assert_eq!(world.enabled_rules, 0, "crash {crash}: the rules gate was passed");
         assert_eq!(end_state(&world), end_state(&calm), "crash before write {crash}: {}", calm.writes[crash]);
     }
+}
+
+#[test]
+fn a_new_key_gives_what_runs_no_new_name() {
+    let mut world = World::new();
+    world.run_to_the_end();
+    let before = world.stack.status.clone().expect("a status");
+    world.objects.remove(&key("Secret", "odoo-ai-revision-key"));
+    world.writes.clear();
+    world.settle();
+    world.edit_secret("odoo-ai-revision-key", "key", "another");
+    world.settle();
+    assert_eq!(world.stack.status.clone().expect("a status").current_revision, before.current_revision);
+    assert!(!world.writes.iter().any(|write| write.contains("Deployment")), "{:?}", world.writes);
+    // What changes is a new revision, under the new key.
+    world.edit_secret("anthropic", "apiKey", "changed");
+    world.settle();
+    world.run_to_the_end();
+    let after = world.stack.status.clone().expect("a status");
+    assert_ne!(after.current_revision, before.current_revision);
+    assert_eq!(after.history.len(), 2);
 }

@@ -4,6 +4,8 @@
 #[path = "apiserver/crds.rs"]
 #[allow(dead_code, reason = "shared with other suites")]
 mod crds;
+#[path = "apiserver/leftovers.rs"]
+mod leftovers;
 #[path = "apiserver/requests.rs"]
 #[allow(dead_code, reason = "shared with other suites")]
 mod requests;
@@ -24,16 +26,18 @@ use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
+use k8s_openapi::api::core::v1::{Pod, Secret, ServiceAccount};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role};
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
+use leftovers::leave_behind;
 use odoo_ai_crds::backup::Backup;
 use odoo_ai_crds::flag::FeatureFlag;
 use odoo_ai_crds::restore::Restore;
 use odoo_ai_crds::stack::OdooAiStack;
 use odoo_ai_operator::cluster::cache::Scope;
+use odoo_ai_operator::labels;
 use odoo_ai_operator::leader::Leader;
 use odoo_ai_operator::unimplemented;
 use odoo_ai_tests::{apply_file, apply_yaml, kubectl, repository, wait_for};
@@ -190,6 +194,8 @@ async fn everything_that_the_code_does_is_allowed_and_little_else() -> Result<()
     let stage = Stage::new(client.clone(), operator.clone(), "odoo-ai", |stack| {
         stack["spec"]["env"] =
             json!([{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "a"}}}]);
+        stack["spec"]["rollout"]["revisionHistoryLimit"] = json!(1);
+        stack["spec"]["worker"] = json!({"replicas": 2});
     })
     .await?;
     let settings = "{apiVersion: v1, kind: ConfigMap, metadata: {name: settings}, data: {a: x}}";
@@ -211,8 +217,24 @@ async fn everything_that_the_code_does_is_allowed_and_little_else() -> Result<()
     })
     .await?;
     stage.until_ready().await?;
+    let copies = || async {
+        let secrets = stage.ours::<Secret>().await?;
+        let copies = secrets.iter().filter(|secret| secret.labels().contains_key(labels::REVISION));
+        anyhow::Ok(copies.map(ResourceExt::name_any).collect::<Vec<_>>())
+    };
+    let before = copies().await?;
+    let leftovers =
+        leave_behind(&stage, "old", &stage.stack().await?.controller_owner_ref(&()).context("a UID")?).await?;
     stage.edit(&json!({"logLevel": "Debug"})).await?;
     stage.until_ready().await?;
+    wait_for("old children and revisions to be deleted", Duration::from_secs(20), || async {
+        stage.perform().await?;
+        let left = stage.children().await?.iter().filter(|child| child.name_any() == "old").count();
+        let now = copies().await?;
+        Ok((left == 0 && now.len() == 1 && now != before).then_some(()))
+    })
+    .await?;
+    assert_eq!(leftovers, 6);
     controller.abort();
     for sample in ["backup", "restore", "featureflag"] {
         apply_file(&client, "odoo-ai", &repository().join(format!("manifests/samples/{sample}.yaml"))).await?;
@@ -319,6 +341,10 @@ async fn the_charts_own_pod_passes_the_restricted_standard() -> Result<()> {
         .await?;
     let deployment = Api::<Deployment>::namespaced(client.clone(), "own").get("odoo-ai-operator").await?;
     let template = deployment.spec.context("a spec")?.template;
+    // What the stacks' policies know it by, whatever the chart is called.
+    let labels = template.metadata.as_ref().and_then(|meta| meta.labels.clone()).unwrap_or_default();
+    assert_eq!(labels.get("app.kubernetes.io/component").map(String::as_str), Some("operator"));
+    assert_eq!(labels.get("app.kubernetes.io/part-of").map(String::as_str), Some("odoo-ai-platform"));
     let mut pod = Pod { metadata: template.metadata.unwrap_or_default(), spec: template.spec, status: None };
     pod.metadata.generate_name = Some("try-".to_owned());
     let dry = PostParams { dry_run: true, ..PostParams::default() };

@@ -7,12 +7,18 @@ mod causes;
 #[path = "apiserver/crds.rs"]
 #[allow(dead_code, reason = "shared with other suites")]
 mod crds;
+#[path = "apiserver/credentials.rs"]
+mod credentials;
 #[path = "apiserver/drift.rs"]
 mod drift;
+#[path = "apiserver/leftovers.rs"]
+mod leftovers;
 #[path = "apiserver/lives.rs"]
 mod lives;
 #[path = "apiserver/owners.rs"]
 mod owners;
+#[path = "apiserver/prune.rs"]
+mod prune;
 #[path = "apiserver/requests.rs"]
 #[allow(dead_code, reason = "shared with other suites")]
 mod requests;

@@ -4,6 +4,8 @@
 
 #[path = "stack/checks.rs"]
 mod checks;
+#[path = "stack/credentials.rs"]
+mod credentials;
 #[path = "stack/faults.rs"]
 mod faults;
 #[path = "stack/full.rs"]
@@ -12,6 +14,8 @@ mod full;
 mod install;
 #[path = "stack/memory.rs"]
 mod memory;
+#[path = "stack/network.rs"]
+mod network;
 #[path = "stack/operator.rs"]
 mod operator;
 #[path = "stack/poller.rs"]
@@ -59,6 +63,7 @@ async fn a_stack_comes_up_rests_and_rolls() -> Result<()> {
         checks.check("a rule enabled by hand", ready::enable_a_rule(room)).await;
         checks.check("webhook → worker → audit row, approval → queue celery", ready::queue_works(room)).await;
         checks.check("pods are locked down", safety::pods_are_locked_down(room)).await;
+        checks.check("who reaches whom", network::is_kept_apart(room, cluster)).await;
         checks.check("data has no owner", safety::data_has_no_owner(room)).await;
         checks.check("75 s without a write", steady::rests(room)).await;
         checks.check("memory", memory::of_operator_and_agent(room)).await;
@@ -94,6 +99,8 @@ async fn a_stack_survives_faults_and_its_own_deletion() -> Result<()> {
         checks.check("PostgreSQL's pod is deleted", faults::database_pod_deleted(room, recorder)).await;
         checks.check("a pending migration stops the rollout", faults::pending_migration(room)).await;
         checks.check("back to the image that runs", faults::back_to_what_runs(room)).await;
+        Box::pin(checks.check("both passwords are changed", credentials::passwords_change(room))).await;
+        checks.check("Redis starts with the new one", credentials::redis_restarts_with_them(room)).await;
 
         turns.busy().await;
         checks.check("a rule enabled by hand", ready::enable_a_rule(room)).await;
@@ -112,7 +119,7 @@ async fn what_is_not_built_says_so() -> Result<()> {
     with_room("later", |_, room, turns| async move {
         let (room, mut checks) = (&room, Checks::new("later"));
         turns.busy().await;
-        checks.check("External", faults::external_is_refused(room)).await;
+        checks.check("External", faults::external_needs_a_login(room)).await;
         checks.check("Backup", faults::says_not_implemented(room, "backup.yaml", "Ready")).await;
         checks.check("Restore", faults::says_not_implemented(room, "restore.yaml", "Complete")).await;
         checks.check("FeatureFlag", faults::says_not_implemented(room, "featureflag.yaml", "Ready")).await;

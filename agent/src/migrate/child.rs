@@ -11,6 +11,7 @@ use crate::config::Env;
 use crate::migrate::error::MigrateError;
 use crate::redact::{DetailFilter, Redactor};
 use crate::secret::Secret;
+use crate::sslmode::DatabaseTls;
 use crate::telemetry;
 
 /// Lines kept for a message.
@@ -57,7 +58,7 @@ impl Finished {
 
 impl<'a> Python<'a> {
     /// `python`, or `python3` where only that exists.
-    pub(crate) fn new(env: &Env, password: Option<&Secret>, redactor: &'a Redactor) -> Self {
+    pub(crate) fn new(env: &Env, tls: &DatabaseTls, password: Option<&Secret>, redactor: &'a Redactor) -> Self {
         let path = env.get("PATH").unwrap_or_default();
         let has = |program: &str| path.split(':').any(|folder| Path::new(folder).join(program).is_file());
         let program = if !has("python") && has("python3") { "python3" } else { "python" };
@@ -69,6 +70,7 @@ impl<'a> Python<'a> {
             ("PYTHONUNBUFFERED", "1".to_owned()),
             ("PYTHONDONTWRITEBYTECODE", "1".to_owned()),
         ];
+        environment.extend(tls.environment());
         if let Some(password) = password {
             environment.push(("PGPASSWORD", password.expose().to_owned()));
         }

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use postgres_protocol::escape::{escape_identifier, escape_literal};
-use postgres_protocol::password::scram_sha_256;
+use postgres_protocol::escape::escape_identifier;
 
 use crate::config;
 use crate::migrate::error::{MigrateError, Step};
 use crate::postgres::{DatabaseError, Session, bounded};
+use crate::role;
 use crate::secret::Secret;
 
 /// CREATE DATABASE copies files and waits for a checkpoint.
@@ -27,20 +27,15 @@ pub(crate) async fn role_and_database(
     database: &config::Database,
     password: &Secret,
 ) -> Result<(), MigrateError> {
-    // Best effort: even the verifier need not be in the server's log.
-    let _quiet = bounded(LIMIT, admin.batch_execute("SET log_statement = 'none'")).await;
     if admin_user != database.user {
-        role(admin, &database.user, password).await?;
+        ensure_role(admin, &database.user, password).await?;
     }
     own_database(admin, &database.name, &database.user).await
 }
 
-async fn role(admin: &Session, user: &str, password: &Secret) -> Result<(), MigrateError> {
-    let known = bounded(LIMIT, admin.query_opt("SELECT 1 FROM pg_roles WHERE rolname = $1", &[&user]))
-        .await
-        .step("look the role up")?;
-    if known.is_none() {
-        match bounded(LIMIT, admin.batch_execute(&role_statement("CREATE", user, password))).await {
+async fn ensure_role(admin: &Session, user: &str, password: &Secret) -> Result<(), MigrateError> {
+    if !role::exists(admin, user).await.step("look the role up")? {
+        match role::create(admin, user, password).await {
             Ok(()) => {
                 tracing::info!(role = user, "role created");
                 return Ok(());
@@ -49,16 +44,7 @@ async fn role(admin: &Session, user: &str, password: &Secret) -> Result<(), Migr
             Err(error) => return Err(error).step("create the role"),
         }
     }
-    bounded(LIMIT, admin.batch_execute(&role_statement("ALTER", user, password))).await.step("set the role's password")
-}
-
-/// The server gets the SCRAM verifier, never the password.
-fn role_statement(verb: &str, user: &str, password: &Secret) -> String {
-    format!(
-        "{verb} ROLE {} WITH LOGIN PASSWORD {}",
-        escape_identifier(user),
-        escape_literal(&scram_sha_256(password.expose().as_bytes()))
-    )
+    role::set_password(admin, user, password).await.step("set the role's password")
 }
 
 async fn own_database(admin: &Session, name: &str, owner: &str) -> Result<(), MigrateError> {
@@ -95,16 +81,4 @@ async fn own_database(admin: &Session, name: &str, owner: &str) -> Result<(), Mi
 
 fn exists(error: &DatabaseError) -> bool {
     error.code().is_some_and(|code| EXISTS.contains(&code))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_statement_has_no_password_and_quotes_the_name() {
-        let statement = role_statement("ALTER", "a\"b", &Secret::new("it's a secret"));
-        assert!(statement.starts_with("ALTER ROLE \"a\"\"b\" WITH LOGIN PASSWORD 'SCRAM-SHA-256$"));
-        assert!(!statement.contains("secret"));
-    }
 }

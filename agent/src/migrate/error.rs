@@ -77,6 +77,8 @@ impl MigrateError {
                 DatabaseError::Unreachable(_) | DatabaseError::TimedOut(_) => "DatabaseUnreachable",
                 DatabaseError::Rejected(_) => "CredentialsRejected",
                 DatabaseError::Missing(_) => "DatabaseMissing",
+                DatabaseError::Tls(error) if error.is_configuration() => "ConfigInvalid",
+                DatabaseError::Tls(_) => "TlsFailed",
                 DatabaseError::Statement { .. } => "DatabaseError",
             },
             Self::Image(_) => "ImageInvalid",
@@ -96,7 +98,10 @@ impl MigrateError {
             | Self::Image(_)
             | Self::NoEvidence(_)
             | Self::Refused { .. }
-            | Self::Database { source: DatabaseError::Rejected(_) | DatabaseError::Missing(_), .. } => Outcome::Refused,
+            | Self::Database {
+                source: DatabaseError::Rejected(_) | DatabaseError::Missing(_) | DatabaseError::Tls(_),
+                ..
+            } => Outcome::Refused,
             _ => Outcome::Failed,
         }
     }

@@ -65,27 +65,3 @@ pub(crate) async fn bytes(session: &Session) -> Result<i64, MigrateError> {
         .step("measure the database")?;
     Ok(row.get(0))
 }
-
-/// `<system identifier>/<database oid>`. Some hosted servers take the right to read
-/// the identifier away; it is 0 then, and the incarnation only as good as the oid.
-///
-/// # Errors
-/// When not even the oid can be read.
-pub(crate) async fn incarnation(session: &Session) -> Result<String, MigrateError> {
-    let row =
-        bounded(LIMIT, session.query_one("SELECT oid::int8 FROM pg_database WHERE datname = current_database()", &[]))
-            .await
-            .step("read the database's oid")?;
-    let oid: i64 = row.get(0);
-    let system = bounded(LIMIT, session.query_one("SELECT system_identifier FROM pg_control_system()", &[]))
-        .await
-        .map(|row| row.get::<_, i64>(0));
-    match system {
-        Ok(system) => Ok(format!("{}/{oid}", system.cast_unsigned())),
-        Err(error) if error.code().is_some() => {
-            tracing::warn!(%error, "the system identifier is not ours to read");
-            Ok(format!("0/{oid}"))
-        }
-        Err(error) => Err(error).step("read the system identifier"),
-    }
-}

@@ -69,13 +69,13 @@ pub(crate) fn main(env: &Env, redactor: &Redactor) -> ExitCode {
 
 async fn migrate(env: &Env, redactor: &Redactor, facts: &mut Facts) -> Result<Success, MigrateError> {
     let database = Database::from_env(env)?;
-    let password = read(&database.password_file, redactor)?;
+    let password = Secret::read_known(&database.password_file, redactor)?;
     let application = Login::application(&database, password.clone());
     let admin = Admin::from_env(env)?
         .map(|admin| {
             Ok::<_, MigrateError>(Login {
                 user: admin.user,
-                password: read(&admin.password_file, redactor)?,
+                password: Secret::read_known(&admin.password_file, redactor)?,
                 ..application.clone()
             })
         })
@@ -99,17 +99,14 @@ async fn migrate(env: &Env, redactor: &Redactor, facts: &mut Facts) -> Result<Su
     }
     let session = login(&application, "log in as the application").await?;
     facts.rules_empty = Some(inspect::rules_empty(&session).await?);
-    facts.incarnation = Some(match &admin {
-        Some(admin) => {
-            let session = login(admin, "log in as superuser").await?;
-            inspect::incarnation(&session).await?
-        }
-        None => inspect::incarnation(&session).await?,
-    });
-
+    let incarnation = match &admin {
+        Some(admin) => postgres::incarnation(&*login(admin, "log in as superuser").await?).await,
+        None => postgres::incarnation(&session).await,
+    };
+    facts.incarnation = Some(incarnation.step("read the incarnation")?);
     facts.database_bytes = Some(inspect::bytes(&session).await?);
 
-    let python = Python::new(env, password.as_ref(), redactor);
+    let python = Python::new(env, &database.tls, password.as_ref(), redactor);
     let success = act(&session, &lock, &python, facts).await?;
     facts.database_bytes = Some(inspect::bytes(&session).await?);
     lock.release().await;
@@ -162,13 +159,4 @@ async fn login(login: &Login, step: &'static str) -> Result<Session, MigrateErro
 
 fn log_wait(step: &str, error: &DatabaseError) {
     tracing::info!("waiting: {step}: {error}");
-}
-
-/// Reads a password file and lets nothing print what is in it.
-fn read(path: &std::path::Path, redactor: &Redactor) -> Result<Option<Secret>, MigrateError> {
-    let secret = Secret::read(path)?;
-    if let Some(secret) = &secret {
-        redactor.learn_secret(secret);
-    }
-    Ok(secret)
 }

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ::redis::aio::MultiplexedConnection;
 use tokio::sync::Mutex;
 
 use crate::config;
+use crate::redact::Redactor;
 use crate::redis::{self, RedisError, bounded};
 
 /// Time for one question.
@@ -27,6 +29,7 @@ const PRIORITIES: [&str; 4] = ["", "\u{6}\u{16}3", "\u{6}\u{16}6", "\u{6}\u{16}9
 #[derive(Debug)]
 pub(crate) struct Broker {
     config: config::Redis,
+    redactor: Arc<Redactor>,
     queues: Vec<String>,
     connection: Mutex<Option<MultiplexedConnection>>,
     heads: Mutex<Heads>,
@@ -51,6 +54,8 @@ pub(crate) struct Content {
     pub(crate) used_memory: Option<u64>,
     /// Memory limit, bytes; 0 is none.
     pub(crate) max_memory: Option<u64>,
+    /// What it does when the limit is reached.
+    pub(crate) eviction_policy: Option<String>,
     /// The queues.
     pub(crate) queues: Vec<Queue>,
     /// Tasks that a worker has taken and not acknowledged.
@@ -61,11 +66,11 @@ pub(crate) struct Content {
 
 impl Broker {
     /// Connects later.
-    pub(crate) fn new(config: config::Redis, mut queues: Vec<String>) -> Self {
+    pub(crate) fn new(config: config::Redis, redactor: Arc<Redactor>, mut queues: Vec<String>) -> Self {
         if !queues.iter().any(|queue| queue == DEFAULT_QUEUE) {
             queues.push(DEFAULT_QUEUE.to_owned());
         }
-        Self { config, queues, connection: Mutex::new(None), heads: Mutex::new(Heads::default()) }
+        Self { config, redactor, queues, connection: Mutex::new(None), heads: Mutex::new(Heads::default()) }
     }
 
     /// `PING`, over a new connection if the kept one fails.
@@ -82,7 +87,8 @@ impl Broker {
                 return Ok(());
             }
         }
-        let connection = redis::connect(&self.config, NEW_CONNECTION).await.map_err(|error| error.to_string())?;
+        let connection =
+            redis::connect(&self.config, &self.redactor, NEW_CONNECTION).await.map_err(|error| error.to_string())?;
         *slot = Some(connection);
         Ok(())
     }
@@ -103,6 +109,7 @@ impl Broker {
         let info: String = bounded(LIMIT, ::redis::cmd("INFO").arg("memory").query_async(&mut connection)).await?;
         content.used_memory = info_number(&info, "used_memory");
         content.max_memory = info_number(&info, "maxmemory");
+        content.eviction_policy = info_value(&info, "maxmemory_policy").map(str::to_owned);
         for name in &self.queues {
             let mut pipe = ::redis::pipe();
             for priority in PRIORITIES {
@@ -130,8 +137,12 @@ impl Broker {
     }
 }
 
+fn info_value<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+}
+
 fn info_number(info: &str, name: &str) -> Option<u64> {
-    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?.trim().parse().ok()
+    info_value(info, name)?.parse().ok()
 }
 
 /// The oldest message of each queue and since when it is that one. A consumed
@@ -172,8 +183,10 @@ mod tests {
     }
 
     #[test]
-    fn numbers_of_info() {
-        let info = "# Memory\r\nused_memory:1048576\r\nused_memory_human:1M\r\nmaxmemory:0\r\n";
+    fn numbers_and_words_of_info() {
+        let info = "# Memory\r\nused_memory:1048576\r\nused_memory_human:1M\r\nmaxmemory:0\r\n\
+                    maxmemory_policy:noeviction\r\n";
+        assert_eq!(info_value(info, "maxmemory_policy"), Some("noeviction"));
         assert_eq!(info_number(info, "used_memory"), Some(1_048_576));
         assert_eq!(info_number(info, "maxmemory"), Some(0));
         assert_eq!(info_number(info, "other"), None);

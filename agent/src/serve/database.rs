@@ -67,10 +67,8 @@ impl Database {
     }
 
     async fn connect(&self, limit: Duration) -> Result<Session, String> {
-        let password = Secret::read(&self.config.password_file).map_err(|error| error.to_string())?;
-        if let Some(password) = &password {
-            self.redactor.learn_secret(password);
-        }
+        let password =
+            Secret::read_known(&self.config.password_file, &self.redactor).map_err(|error| error.to_string())?;
         let login = Login::application(&self.config, password);
         let session = postgres::connect(&login, limit).await.map_err(|error| error.to_string())?;
         let setting = format!("{STATEMENT_LIMIT}; SELECT 1");

@@ -40,6 +40,11 @@ pub(crate) fn render(seen: &Observation) -> String {
             registry.register(name, help, ConstGauge::new(number));
         }
     }
+    if let Some(policy) = &seen.redis.eviction_policy {
+        let family = Family::<Labels, Gauge>::default();
+        family.get_or_create(&vec![("policy", policy.clone())]).set(1);
+        registry.register("redis_eviction_policy", "What Redis does when its memory is full", family);
+    }
     queues(&mut registry, seen);
 
     let mut text = String::new();
@@ -106,7 +111,9 @@ mod tests {
         let mut seen = observation();
         seen.redis.queues.push(Queue { name: "celery".to_owned(), length: 7, unconsumed_seconds: 1.5 });
         seen.database.unprocessed = Some(3);
+        seen.redis.eviction_policy = Some("noeviction".to_owned());
         let text = render(&seen);
+        assert!(text.contains("odooai_redis_eviction_policy{policy=\"noeviction\"} 1\n"));
         assert!(text.contains("odooai_queue_length{queue=\"celery\"} 7\n"));
         assert!(text.contains("odooai_queue_unconsumed_seconds{queue=\"celery\"} 1.5\n"));
         assert!(text.contains("odooai_webhooks_unprocessed 3\n"));

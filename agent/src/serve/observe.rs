@@ -86,7 +86,7 @@ impl Observer {
         }
         Arc::new(Self {
             database: Database::new(config.database, Arc::clone(redactor)),
-            broker: Broker::new(config.redis, config.queues),
+            broker: Broker::new(config.redis, Arc::clone(redactor), config.queues),
             client,
             app_url: config.app_url,
             redactor: Arc::clone(redactor),

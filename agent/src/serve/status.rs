@@ -57,6 +57,7 @@ struct RedisStatus {
     reachable: bool,
     used_memory_bytes: Option<u64>,
     max_memory_bytes: Option<u64>,
+    eviction_policy: Option<String>,
     message: String,
 }
 
@@ -95,6 +96,7 @@ impl From<Observation> for Status {
                 reachable: seen.basics.redis.is_ok(),
                 used_memory_bytes: seen.redis.used_memory,
                 max_memory_bytes: seen.redis.max_memory,
+                eviction_policy: seen.redis.eviction_policy,
                 message: text(&seen.basics.redis, seen.redis.message),
             },
             application: ApplicationStatus {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::servers::{Postgres, Redis};
+use crate::servers::{Postgres, Redis, free_port};
 
 /// The application's password; has what URLs, SQL and Alembic stumble over.
 pub(crate) const APP_PASSWORD: &str = "app p@ss%'word/ü";
@@ -65,15 +65,19 @@ impl Agent {
             .env("ODOOAI_LOCK_DATABASE", "postgres")
     }
 
-    pub(crate) fn redis(self, port: u16, password_file: &Path) -> Self {
-        self.env("ODOOAI_REDIS_HOST", "127.0.0.1")
-            .env("ODOOAI_REDIS_PORT", port.to_string())
-            .env("ODOOAI_REDIS_PASSWORD_FILE", password_file)
+    pub(crate) fn redis(self, url_file: &Path) -> Self {
+        self.env("ODOOAI_REDIS_URL_FILE", url_file)
     }
 
     pub(crate) fn redis_of(self, server: &Redis) -> Self {
-        let file = server.password_file();
-        self.redis(server.port, &file)
+        self.redis(&server.url_file())
+    }
+
+    /// A Redis at a port where nobody listens.
+    pub(crate) fn redis_absent(self) -> Self {
+        let file = self.folder.path().join("redis-url");
+        std::fs::write(&file, format!("redis://127.0.0.1:{}/0", free_port())).expect("written");
+        self.redis(&file)
     }
 
     pub(crate) fn output(&mut self) -> Output {

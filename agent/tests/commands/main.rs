@@ -2,9 +2,12 @@
 //! private ones on 127.0.0.1. What a machine doesn't have is skipped, and says so.
 
 mod agent;
+mod certificates;
 mod install;
+mod login;
 mod migrate;
 mod probe;
 mod run;
 mod serve;
 mod servers;
+mod tls;

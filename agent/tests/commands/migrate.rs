@@ -6,6 +6,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use crate::agent::{APP_PASSWORD, Agent, exit_code, terminate, text};
+use crate::certificates::Authority;
 use crate::servers::{PASSWORD, Postgres, block_on, eventually, skip};
 
 /// The real Alembic, `SQLAlchemy` and psycopg2 for the tests that need them: a virtual
@@ -217,6 +218,38 @@ fn an_empty_database_is_bootstrapped_once() {
         assert_eq!(report["reason"], reason);
         assert!(report["message"].as_str().is_some_and(|m| m.contains("NotImplemented")));
     }
+}
+
+#[test]
+fn an_external_database_is_bootstrapped_over_tls_under_a_lock_elsewhere() {
+    let Some(venv) = venv("external bootstrap") else { return };
+    let authority = Authority::new();
+    let Some(server) = Postgres::start_tls(&authority.issue(&["localhost"])) else {
+        return skip("external bootstrap", "no PostgreSQL here");
+    };
+    // The server lets this role in by TLS only, also when psycopg2 asks.
+    let (name, app) = ("strict", application());
+    let quoted = APP_PASSWORD.replace('\'', "''");
+    server.execute("postgres", &format!("CREATE ROLE {name} LOGIN PASSWORD '{quoted}'"));
+    for database in [name, "locks"] {
+        server.execute("postgres", &format!("CREATE DATABASE {database} OWNER {name}"));
+    }
+    let mut agent = Agent::new(&["migrate"])
+        .database(server.port, name)
+        .env("ODOOAI_DATABASE_HOST", "localhost")
+        .env("ODOOAI_DATABASE_SSLMODE", "verify-full")
+        .env("ODOOAI_DATABASE_CA_FILE", authority.file())
+        .env("ODOOAI_LOCK_DATABASE", "locks")
+        .env("PATH", format!("{}/bin:/usr/bin:/bin", venv.display()))
+        .env("AI_SECRET_KEY", "very-secret-key")
+        .env("AI_DATABASE_URL", format!("postgresql+psycopg2://{name}@localhost:{}/{name}", server.port));
+    agent.command.current_dir(app.path());
+    let done = agent.output();
+    assert_eq!(done.status.code(), Some(0), "{done:?}");
+    assert_eq!(agent.report()["reason"], "Bootstrapped");
+    let log = server.log();
+    let locked = log.lines().any(|line| line.starts_with("locks ") && line.contains("pg_try_advisory_lock"));
+    assert!(locked, "the lock is taken in its database: {log}");
 }
 
 #[test]

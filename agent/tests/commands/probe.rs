@@ -19,7 +19,7 @@ fn without_a_worker_the_probe_fails_and_leaves_nothing() {
 
 #[test]
 fn without_redis_the_probe_fails() {
-    let done = Agent::new(&["probe", "worker"]).redis(free_port(), std::path::Path::new("/nonexistent")).output();
+    let done = Agent::new(&["probe", "worker"]).redis_absent().output();
     assert_eq!(done.status.code(), Some(1));
     assert!(text(&done.stderr).contains("Redis unreachable"));
 }

@@ -1,11 +1,10 @@
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::path::Path;
 use std::time::Duration;
 
 use crate::agent::{APP_PASSWORD, Agent, exit_code, terminate, text};
-use crate::servers::{Killed, PASSWORD, Postgres, Redis, eventually, free_port, skip};
+use crate::servers::{Killed, PASSWORD, Postgres, Redis, eventually, free_port, skip, url_encoded};
 
-const PRINT: &str = "printf '%s\\n' \"$PGPASSWORD\" \"$REDIS_URL\"";
+const PRINT: &str = "printf '%s\\n' \"$PGPASSWORD\" \"$REDIS_URL\" \"$PGSSLMODE\" \"$PGSSLROOTCERT\"";
 
 #[test]
 fn waits_for_each_need_in_turn_and_execs_with_credentials() {
@@ -14,10 +13,10 @@ fn waits_for_each_need_in_turn_and_execs_with_credentials() {
     };
     let name = postgres.fresh_name();
     let redis_folder = tempfile::tempdir().expect("a temporary folder");
-    let redis_password = redis_folder.path().join("password");
+    let url_file = redis_folder.path().join("redis-url");
     let mut agent = Agent::new(&["run", "--", "sh", "-c", PRINT])
         .database(postgres.port, &name)
-        .redis(port, &redis_password)
+        .redis(&url_file)
         .env("ODOOAI_SCHEMA_HEADS", "002")
         .env("ODOOAI_SCHEMA_KNOWN", "001,002");
     let mut child = Killed(agent.spawn());
@@ -28,12 +27,15 @@ fn waits_for_each_need_in_turn_and_execs_with_credentials() {
         assert!(!line.contains(APP_PASSWORD));
     };
 
+    waits_for("DatabaseLoginRejected,RedisUrlInvalid");
+    std::fs::write(&url_file, format!("redis://127.0.0.1:{port}/0")).expect("the kubelet refreshes a file");
     waits_for("DatabaseLoginRejected,RedisUnreachable");
     let Some(redis) = Redis::start(port) else {
         return skip("run waits", "no Redis here");
     };
     waits_for("DatabaseLoginRejected,RedisLoginRejected");
-    std::fs::write(&redis_password, PASSWORD).expect("the kubelet refreshes a file");
+    let url = format!("redis://:{}@127.0.0.1:{port}/0", url_encoded(PASSWORD));
+    std::fs::write(&url_file, format!("{url}\n")).expect("the kubelet refreshes a file");
     waits_for("DatabaseLoginRejected");
     let quoted = APP_PASSWORD.replace('\'', "''");
     postgres.execute("postgres", &format!("CREATE ROLE \"{name}\" LOGIN PASSWORD '{quoted}'"));
@@ -55,8 +57,8 @@ fn waits_for_each_need_in_turn_and_execs_with_credentials() {
     let mut stdout = child.0.stdout.take().expect("piped");
     stdout.read_to_string(&mut out).expect("text");
     assert_eq!(exit_code(&mut child.0).0, Some(0));
-    let expected = format!("{APP_PASSWORD}\nredis://:adm%27in%20p%40ss%25%2Fword@127.0.0.1:{}/0\n", redis.port);
-    assert_eq!(out, expected);
+    assert_eq!(out, format!("{APP_PASSWORD}\n{url}\ndisable\n\n"));
+    drop(redis);
 }
 
 #[test]
@@ -93,7 +95,7 @@ fn waiting(mut agent: Agent) -> (Agent, std::process::Child) {
 
 #[test]
 fn sigterm_ends_the_wait() {
-    let agent = Agent::new(&["run", "--needs", "redis", "--", "true"]).redis(free_port(), Path::new("/nonexistent"));
+    let agent = Agent::new(&["run", "--needs", "redis", "--", "true"]).redis_absent();
     let (_agent, mut child) = waiting(agent);
     terminate(child.id());
     let (code, took) = exit_code(&mut child);
@@ -107,8 +109,7 @@ fn sigterm_ends_the_wait_of_pid_1_too() {
     if !probe.is_ok_and(|done| done.status.success()) {
         return skip("SIGTERM as PID 1", "no right to make a PID namespace");
     }
-    let agent =
-        Agent::as_pid_1(&["run", "--needs", "redis", "--", "true"]).redis(free_port(), Path::new("/nonexistent"));
+    let agent = Agent::as_pid_1(&["run", "--needs", "redis", "--", "true"]).redis_absent();
     let (_agent, mut child) = waiting(agent);
     let children = format!("/proc/{0}/task/{0}/children", child.id());
     let inner = std::fs::read_to_string(children).expect("procfs");
@@ -132,9 +133,9 @@ fn what_cannot_be_started_has_the_shells_exit_codes() {
 
 #[test]
 fn an_incomplete_environment_is_named() {
-    let done = Agent::new(&["run", "--needs", "redis", "--", "true"]).output();
+    let done = Agent::new(&["run", "--needs", "database", "--", "true"]).output();
     assert_eq!(done.status.code(), Some(1));
-    assert!(text(&done.stderr).contains("ODOOAI_REDIS_HOST"));
+    assert!(text(&done.stderr).contains("ODOOAI_DATABASE_HOST"));
 }
 
 #[test]

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::agent::{APP_PASSWORD, Agent, exit_code, terminate};
-use crate::servers::{Http, Killed, Postgres, Redis, eventually, free_port, skip};
+use crate::certificates::Authority;
+use crate::servers::{Http, Killed, PASSWORD, Postgres, Redis, eventually, free_port, skip, url_encoded};
 
 /// What Odoo answers to a login.
 const WELCOME: &str = "<?xml version='1.0'?><methodResponse><params><param><value><int>2</int></value>\
@@ -24,7 +25,7 @@ struct Serving {
     _agent: Agent,
 }
 
-fn serve(test: &str, redis: (u16, &std::path::Path), app: u16, odoo: Option<u16>) -> Option<Serving> {
+fn serve(test: &str, redis: &std::path::Path, app: u16, environment: &[(&str, &str)]) -> Option<Serving> {
     let Some(postgres) = Postgres::shared() else {
         skip(test, "no PostgreSQL here");
         return None;
@@ -35,15 +36,19 @@ fn serve(test: &str, redis: (u16, &std::path::Path), app: u16, odoo: Option<u16>
     postgres.execute("postgres", &format!("CREATE DATABASE \"{database}\" OWNER \"{database}\""));
     let mut agent = Agent::new(&["serve", "--listen", "127.0.0.1:0"])
         .database(postgres.port, &database)
-        .redis(redis.0, redis.1)
+        .redis(redis)
         .env("ODOOAI_APP_URL", format!("http://127.0.0.1:{app}"))
         .env("ODOOAI_QUEUES", "webhooks");
-    if let Some(port) = odoo {
-        agent = agent.env("ODOO_URL", format!("http://127.0.0.1:{port}/")).env("ODOO_PASSWORD", "odoo-secret");
+    for (name, value) in environment {
+        agent = agent.env(name, value);
     }
     let mut child = agent.spawn();
     let port = listening_port(&mut child);
     Some(Serving { process: Killed(child), port, database, postgres, _agent: agent })
+}
+
+fn odoo_at(url: &str) -> [(&str, &str); 2] {
+    [("ODOO_URL", url), ("ODOO_PASSWORD", "odoo-secret")]
 }
 
 fn listening_port(child: &mut Child) -> u16 {
@@ -82,11 +87,11 @@ fn get_json(port: u16, path: &str) -> (u16, Value) {
 fn startup_says_what_is_missing_until_nothing_is() {
     let redis_port = free_port();
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let password = folder.path().join("password");
-    std::fs::write(&password, crate::servers::PASSWORD).expect("written");
+    let url = folder.path().join("redis-url");
+    std::fs::write(&url, format!("redis://:{}@127.0.0.1:{redis_port}/0", url_encoded(PASSWORD))).expect("written");
     let app = Http::start("200 OK", "{}");
     let broken = free_port();
-    let Some(serving) = serve("startup", (redis_port, &password), app.port, None) else {
+    let Some(serving) = serve("startup", &url, app.port, &[]) else {
         return;
     };
     assert_eq!(get(serving.port, "/healthz").0, 200);
@@ -112,7 +117,7 @@ fn startup_says_what_is_missing_until_nothing_is() {
     let redis = Redis::start(redis_port).expect("it did before");
     eventually("started again", Duration::from_secs(3), || get(serving.port, "/startup").0 == 200);
     drop(redis);
-    let other = serve("startup", (redis_port, &password), broken, None).expect("it did before");
+    let other = serve("startup", &url, broken, &[]).expect("it did before");
     assert_eq!(get_json(other.port, "/startup").1["application"], false);
 }
 
@@ -122,8 +127,9 @@ fn status_and_metrics_show_the_surroundings() {
         return skip("status", "no Redis here");
     };
     let (app, odoo) = (Http::start("200 OK", "{}"), Http::start("200 OK", WELCOME));
-    let password = redis.password_file();
-    let Some(mut serving) = serve("status", (redis.port, &password), app.port, Some(odoo.port)) else {
+    let Some(mut serving) =
+        serve("status", &redis.url_file(), app.port, &odoo_at(&format!("http://127.0.0.1:{}/", odoo.port)))
+    else {
         return;
     };
     serving
@@ -148,10 +154,12 @@ fn status_and_metrics_show_the_surroundings() {
     assert_eq!(status["webhooks"], json!({"unprocessed": 2}));
     assert_eq!(status["agentVersion"], env!("CARGO_PKG_VERSION"));
     assert!(status["redis"]["usedMemoryBytes"].as_u64().is_some_and(|b| b > 0));
+    assert_eq!(status["redis"]["evictionPolicy"], "noeviction");
     assert_eq!(status["queues"][0]["name"], "webhooks");
     assert_eq!(status["queues"][1]["length"], 2, "the default queue is always watched");
     let metrics = get(serving.port, "/metrics").1;
     assert!(metrics.contains("odooai_queue_length{queue=\"celery\"} 2\n"));
+    assert!(metrics.contains("odooai_redis_eviction_policy{policy=\"noeviction\"} 1\n"));
     assert!(metrics.contains("odooai_webhooks_unprocessed 2\n"));
     assert!(metrics.contains("odooai_odoo_state{state=\"Reachable\"} 1\n"));
 
@@ -175,14 +183,14 @@ fn odoo_that_denies_or_hangs_is_told_apart_and_blocks_nothing() {
     let Some(redis) = Redis::start(free_port()) else {
         return skip("Odoo", "no Redis here");
     };
-    let password = redis.password_file();
     let app = Http::start("200 OK", "{}");
     let denied = Http::start("200 OK", DENIED);
     // Accepts in the backlog and never answers.
     let hanging = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let hanging_port = hanging.local_addr().expect("bound").port();
     for (port, state, limit) in [(denied.port, "AccessDenied", 5), (hanging_port, "Unreachable", 8)] {
-        let Some(serving) = serve("Odoo", (redis.port, &password), app.port, Some(port)) else {
+        let Some(serving) = serve("Odoo", &redis.url_file(), app.port, &odoo_at(&format!("http://127.0.0.1:{port}/")))
+        else {
             return;
         };
         let started = Instant::now();
@@ -190,5 +198,30 @@ fn odoo_that_denies_or_hangs_is_told_apart_and_blocks_nothing() {
         assert!(started.elapsed() < Duration::from_secs(2));
         assert!(first["odoo"]["state"] == "Unknown" || first["odoo"]["state"] == state);
         eventually(state, Duration::from_secs(limit), || get_json(serving.port, "/status").1["odoo"]["state"] == state);
+    }
+}
+
+/// In an image from scratch there are no roots, so nothing but the built-in ones is trusted; the
+/// application's image may have a company's own.
+#[test]
+fn odoo_over_https_needs_no_roots_of_the_image_and_trusts_those_it_has() {
+    let Some(redis) = Redis::start(free_port()) else {
+        return skip("Odoo over HTTPS", "no Redis here");
+    };
+    let authority = Authority::new();
+    let app = Http::start("200 OK", "{}");
+    let odoo = Http::start_tls("200 OK", WELCOME, &authority.issue(&["localhost"]));
+    let url = format!("https://localhost:{}", odoo.port);
+    let roots = authority.file();
+    let cases = [(roots.to_str().expect("UTF-8"), "Reachable", ""), ("/nonexistent", "Unreachable", "UnknownIssuer")];
+    for (roots, state, message) in cases {
+        let mut environment = odoo_at(&url).to_vec();
+        environment.extend([("SSL_CERT_FILE", roots), ("SSL_CERT_DIR", "/nonexistent")]);
+        let Some(serving) = serve("Odoo over HTTPS", &redis.url_file(), app.port, &environment) else {
+            return;
+        };
+        let seen = || get_json(serving.port, "/status").1["odoo"].clone();
+        eventually(state, Duration::from_secs(8), || seen()["state"] == state);
+        assert!(seen()["message"].as_str().is_some_and(|text| text.contains(message)), "{}", seen());
     }
 }

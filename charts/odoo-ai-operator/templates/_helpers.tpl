@@ -18,7 +18,7 @@ app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
-{{/* Labels of all objects. */}}
+{{/* Labels of all objects. The stacks' NetworkPolicies know the operator's pod by component and part-of. */}}
 {{- define "operator.labels" -}}
 {{ include "operator.selector" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
@@ -72,23 +72,24 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [odoo-ai.atmatasolutions.com]
   resources: [odooaistacks/finalizers]
   verbs: [update]
-# Credentials are read, generated once and copied for each revision. Never deleted by the operator: generated ones
-# outlive the stack, copies go with their ControllerRevision.
+# Credentials are read, generated once and copied for each revision. What is deleted are copies of revisions beyond
+# revisionHistoryLimit, by their UID: never a generated or a user's Secret.
 - apiGroups: [""]
   resources: [secrets]
-  verbs: [get, list, watch, create, patch]
+  verbs: [get, list, watch, create, patch, delete]
 # The user's configuration is read and copied for each revision.
 - apiGroups: [""]
   resources: [configmaps]
   verbs: [get, list, watch]
-# Services lead to the components.
+# Services lead to the components. Deleted, as the kinds below, where the stack's spec wants them no more: only what
+# the stack itself owns, by UID.
 - apiGroups: [""]
   resources: [services]
-  verbs: [get, list, watch, create, patch]
+  verbs: [get, list, watch, create, patch, delete]
 # The pods' own identity, without rights, that carries the pull secrets.
 - apiGroups: [""]
   resources: [serviceaccounts]
-  verbs: [get, list, watch, create, patch]
+  verbs: [get, list, watch, create, patch, delete]
 # The database's and beat's volumes. Never deleted: data outlives the stack unless its owner reference says otherwise.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
@@ -100,11 +101,19 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 # The components themselves.
 - apiGroups: [apps]
   resources: [deployments, statefulsets]
-  verbs: [get, list, watch, create, patch]
-# Stored revisions: written once, read when they are applied.
+  verbs: [get, list, watch, create, patch, delete]
+# Who may talk to whom.
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [get, list, watch, create, patch, delete]
+# A drain takes one pod at a time, where there are several.
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [get, list, watch, create, patch, delete]
+# Stored revisions: written once, read when they are applied, deleted beyond revisionHistoryLimit.
 - apiGroups: [apps]
   resources: [controllerrevisions]
-  verbs: [get, list, watch, create]
+  verbs: [get, list, watch, create, delete]
 # Migrations; an unfinished one of a revision that is not wanted any more is deleted.
 - apiGroups: [batch]
   resources: [jobs]

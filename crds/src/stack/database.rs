@@ -53,14 +53,13 @@ display_as_name!(DatabaseType, SslMode);
 )]
 pub struct Database {
     /// Who runs the database: Managed (the operator, in this namespace) or External. Immutable. Default: Managed.
-    /// Not acted on yet: External; such a stack is refused with the reason NotImplemented.
     #[serde(rename = "type", default, skip_serializing_if = "is_unset")]
     pub kind: DatabaseType,
     /// The PostgreSQL that the operator runs; only with type Managed.
     #[serde(default, skip_serializing_if = "is_unset")]
     pub managed: ManagedDatabase,
-    /// The PostgreSQL that somebody else runs; needed with type External. Not acted on yet: the stack is refused
-    /// with the reason NotImplemented.
+    /// The PostgreSQL that somebody else runs; needed with type External. The application's tables are made in it;
+    /// roles, backups of the server and its upgrades stay with whoever runs it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external: Option<ExternalDatabase>,
 }

@@ -66,15 +66,13 @@ display_as_name!(RedisType);
     )
 )]
 pub struct Redis {
-    /// Who runs Redis: Managed (the operator, in this namespace) or External. Default: Managed. Not acted on yet:
-    /// External; such a stack is refused with the reason NotImplemented.
+    /// Who runs Redis: Managed (the operator, in this namespace) or External. Default: Managed.
     #[serde(rename = "type", default, skip_serializing_if = "is_unset")]
     pub kind: RedisType,
     /// The Redis that the operator runs; only with type Managed.
     #[serde(default, skip_serializing_if = "is_unset")]
     pub managed: ManagedRedis,
-    /// The Redis that somebody else runs; needed with type External. Not acted on yet: the stack is refused with
-    /// the reason NotImplemented.
+    /// The Redis that somebody else runs; needed with type External.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external: Option<ExternalRedis>,
 }

@@ -82,9 +82,8 @@ pub struct Rollout {
     #[schemars(length(max = 10))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub checks: Vec<Check>,
-    /// Old revisions that `status.history` keeps, 1 to 50. The current, the new, the failed one and those that a pod
-    /// still runs are kept in any case. Default: 10. Not acted on yet: stored revisions and their Secrets are not
-    /// removed.
+    /// Old revisions that `status.history` keeps, with their stored templates and Secrets, 1 to 50. The current, the
+    /// new, the failed one and those that a pod still runs are kept in any case. Default: 10.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 50))]
     pub revision_history_limit: Option<i32>,

@@ -11,10 +11,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[schemars(transform = crate::schema::undescribed)]
 pub enum Step {
-    /// PostgreSQL is brought up, or asked for.
+    /// The Managed PostgreSQL is brought up.
     Database,
-    /// Redis is brought up, or asked for.
+    /// The Managed Redis is brought up.
     Redis,
+    /// New credentials of database and Redis are proven by a login.
+    Credentials,
     /// What the migration would do is found out.
     Plan,
     /// A person must approve.

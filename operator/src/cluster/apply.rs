@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::FIELD_MANAGER;
 use super::covers::covers;
-use super::intent::{Intent, Key, Mode};
+use super::intent::{self, Intent, Key, Mode};
 use crate::labels::{self, APPLIED_HASH};
 
 /// Why an object could not be written.
@@ -129,7 +129,8 @@ impl Applier {
                 return Ok(Outcome::Unchanged);
             }
             (_, Mode::Apply | Mode::Adopt) => {
-                let params = PatchParams::apply(FIELD_MANAGER).force();
+                // Without force where nothing was found: what somebody made since is a conflict, not ours.
+                let params = PatchParams { force: live.is_some(), ..PatchParams::apply(FIELD_MANAGER) };
                 match api.patch(&intent.name, &params, &Patch::Apply(&intent.object)).await {
                     Err(kube::Error::Api(status)) if status.code == 422 && live.is_some() => {
                         take_back(&api, intent, status).await
@@ -153,6 +154,11 @@ impl Applier {
     /// Forgets the children of a stack that is gone.
     pub fn forget(&self, namespace: &str, stack: &str) {
         self.memory().retain(|key, remembered| key.namespace != namespace || remembered.stack != stack);
+    }
+
+    /// Forgets an object that was deleted.
+    pub fn forget_child(&self, key: &Key) {
+        self.memory().remove(key);
     }
 
     fn remember(&self, key: Key, remembered: Remembered) {
@@ -199,7 +205,7 @@ enum Ownership {
 /// controller: volumes and keys outlive their stack. With our labels but under the UID of another
 /// stack it is a leftover that the garbage collector has not reached yet.
 fn ownership(meta: &ObjectMeta, intent: &Intent, stack_uid: &str) -> Ownership {
-    let controller = meta.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
+    let controller = intent::controller(meta);
     let label = |name: &str| meta.labels.as_ref().and_then(|labels| labels.get(name)).map(String::as_str);
     let labelled = label(labels::MANAGED_BY) == Some(labels::OPERATOR) && label(labels::STACK) == intent.stack();
     match controller {
@@ -215,9 +221,7 @@ fn metadata_stands(seen: &ObjectMeta, intent: &Intent) -> bool {
     let wanted = intent.object["metadata"]["labels"].as_object();
     let label = |name: &String| seen.labels.as_ref().and_then(|labels| labels.get(name)).map(String::as_str);
     let labels = wanted.into_iter().flatten().all(|(name, value)| label(name) == value.as_str());
-    let owners = seen.owner_references.iter().flatten();
-    let controller = owners.into_iter().find(|owner| owner.controller == Some(true)).map(|owner| owner.uid.as_str());
-    labels && controller == intent.controller()
+    labels && intent::controller(seen).map(|owner| owner.uid.as_str()) == intent.controller()
 }
 
 /// What the API server said, without the rest of its answer.

@@ -12,6 +12,8 @@ use futures::StreamExt;
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::{NamespaceResourceScope, PartialObjectMeta};
 use kube::runtime::reflector::{self, Lookup, Store};
@@ -62,6 +64,8 @@ pub struct Caches {
     accounts: Store<PartialObjectMeta<ServiceAccount>>,
     claims: Store<PartialObjectMeta<PersistentVolumeClaim>>,
     revisions: Store<PartialObjectMeta<ControllerRevision>>,
+    policies: Store<PartialObjectMeta<NetworkPolicy>>,
+    budgets: Store<PartialObjectMeta<PodDisruptionBudget>>,
 }
 
 /// The event streams that belong to [`Caches`]; a controller must poll them.
@@ -77,6 +81,8 @@ pub struct Streams {
     pub accounts: Events<PartialObjectMeta<ServiceAccount>>,
     pub claims: Events<PartialObjectMeta<PersistentVolumeClaim>>,
     pub revisions: Events<PartialObjectMeta<ControllerRevision>>,
+    pub policies: Events<PartialObjectMeta<NetworkPolicy>>,
+    pub budgets: Events<PartialObjectMeta<PodDisruptionBudget>>,
 }
 
 impl Caches {
@@ -95,7 +101,9 @@ impl Caches {
         let (services, service_events) = watch(scope.api(client), ours.clone());
         let (accounts, account_events) = watch(scope.api(client), ours.clone());
         let (claims, claim_events) = watch(scope.api(client), ours.clone());
-        let (revisions, revision_events) = watch(scope.api(client), ours);
+        let (revisions, revision_events) = watch(scope.api(client), ours.clone());
+        let (policies, policy_events) = watch(scope.api(client), ours.clone());
+        let (budgets, budget_events) = watch(scope.api(client), ours);
         let caches = Self {
             deployments,
             stateful_sets,
@@ -107,6 +115,8 @@ impl Caches {
             accounts,
             claims,
             revisions,
+            policies,
+            budgets,
         };
         let streams = Streams {
             deployments: deployment_events,
@@ -119,6 +129,8 @@ impl Caches {
             accounts: account_events,
             claims: claim_events,
             revisions: revision_events,
+            policies: policy_events,
+            budgets: budget_events,
         };
         (caches, streams)
     }
@@ -137,6 +149,8 @@ impl Caches {
             self.accounts.wait_until_ready(),
             self.claims.wait_until_ready(),
             self.revisions.wait_until_ready(),
+            self.policies.wait_until_ready(),
+            self.budgets.wait_until_ready(),
         );
     }
 
@@ -155,6 +169,8 @@ impl Caches {
         metadata.extend(metas("Service", &self.services, namespace, stack));
         metadata.extend(metas("PersistentVolumeClaim", &self.claims, namespace, stack));
         metadata.extend(metas("ControllerRevision", &self.revisions, namespace, stack));
+        metadata.extend(metas("NetworkPolicy", &self.policies, namespace, stack));
+        metadata.extend(metas("PodDisruptionBudget", &self.budgets, namespace, stack));
         Children {
             deployments: by_name(&self.deployments, namespace, stack),
             stateful_sets: by_name(&self.stateful_sets, namespace, stack),
@@ -201,6 +217,17 @@ impl Children {
             "StatefulSet" => self.stateful_sets.get(&key.name).map(|child| &child.metadata),
             "Job" => self.jobs.get(&key.name).map(|child| &child.metadata),
             _ => self.metadata.get(key),
+        }
+    }
+
+    /// Metadata of all children of a kind; of Secrets, all of the namespace.
+    #[must_use]
+    pub fn of_kind<'a>(&'a self, kind: &'a str) -> Box<dyn Iterator<Item = &'a ObjectMeta> + 'a> {
+        match kind {
+            "Deployment" => Box::new(self.deployments.values().map(|child| &child.metadata)),
+            "StatefulSet" => Box::new(self.stateful_sets.values().map(|child| &child.metadata)),
+            "Job" => Box::new(self.jobs.values().map(|child| &child.metadata)),
+            _ => Box::new(self.metadata.iter().filter(move |(key, _)| key.kind == kind).map(|(_, meta)| meta)),
         }
     }
 

@@ -11,48 +11,76 @@ const MERGE_KEYS: [&str; 6] = ["name", "mountPath", "containerPort", "port", "ip
 /// Maps whose values are quantities, which the API server rewrites (`1000m` becomes `1`).
 const QUANTITY_MAPS: [&str; 2] = ["limits", "requests"];
 
+/// Maps whose keys are free: there an empty text is a value, which the API server keeps.
+const FREE_MAPS: [&str; 5] = ["data", "labels", "annotations", "matchLabels", "nodeSelector"];
+
+/// Fields that have one owner as a whole: one peer, port or label more is a difference, too.
+const ATOMIC: [&str; 5] = ["ingress", "egress", "podSelector", "selector", "nodeSelector"];
+
+/// What the fields on the way down say of a value.
+#[derive(Clone, Copy, Default)]
+struct Place {
+    quantities: bool,
+    free_map: bool,
+    atomic: bool,
+}
+
+impl Place {
+    fn under(self, key: &str) -> Self {
+        Self {
+            quantities: self.quantities || QUANTITY_MAPS.contains(&key) || key == "sizeLimit",
+            free_map: FREE_MAPS.contains(&key),
+            atomic: self.atomic || ATOMIC.contains(&key),
+        }
+    }
+
+    /// Of an item in a list.
+    fn item(self) -> Self {
+        Self { quantities: false, free_map: false, ..self }
+    }
+}
+
 /// True when `live` has every field of `intent` with an equal value.
 #[must_use]
 pub fn covers(live: &Value, intent: &Value) -> bool {
-    covers_at(live, intent, false)
+    covers_at(live, intent, Place::default())
 }
 
-fn covers_at(live: &Value, intent: &Value, quantities: bool) -> bool {
+fn covers_at(live: &Value, intent: &Value, place: Place) -> bool {
     match (live, intent) {
-        (Value::Object(live), Value::Object(intent)) => intent.iter().all(|(key, wanted)| {
-            let quantities = quantities || QUANTITY_MAPS.contains(&key.as_str()) || key == "sizeLimit";
-            match live.get(key) {
-                Some(found) => covers_at(found, wanted, quantities),
-                None => is_empty(wanted),
-            }
-        }),
-        (Value::Array(live), Value::Array(intent)) => list_covers(live, intent),
-        (Value::String(live), Value::String(intent)) if quantities => {
+        (Value::Object(live), Value::Object(intent)) => {
+            let ours = intent.iter().all(|(key, wanted)| match live.get(key) {
+                Some(found) => covers_at(found, wanted, place.under(key)),
+                None => is_dropped(wanted, place),
+            });
+            ours && (!place.atomic
+                || live.iter().all(|(key, found)| intent.contains_key(key) || is_dropped(found, place)))
+        }
+        (Value::Array(live), Value::Array(intent)) => list_covers(live, intent, place.item()),
+        (Value::String(live), Value::String(intent)) if place.quantities => {
             live == intent || (quantity(live).is_some() && quantity(live) == quantity(intent))
         }
         (live, intent) => live == intent,
     }
 }
 
-fn list_covers(live: &[Value], intent: &[Value]) -> bool {
-    let key = MERGE_KEYS
-        .iter()
-        .find(|key| !intent.is_empty() && intent.iter().chain(live).all(|item| item.get(**key).is_some()));
-    match key {
+fn list_covers(live: &[Value], intent: &[Value], place: Place) -> bool {
+    let has_key = |key: &&&str| !intent.is_empty() && intent.iter().chain(live).all(|item| item.get(**key).is_some());
+    match MERGE_KEYS.iter().find(has_key).filter(|_| !place.atomic) {
         Some(key) => intent
             .iter()
-            .all(|wanted| live.iter().any(|found| found[*key] == wanted[*key] && covers_at(found, wanted, false))),
+            .all(|wanted| live.iter().any(|found| found[*key] == wanted[*key] && covers_at(found, wanted, place))),
         None => {
-            live.len() == intent.len() && live.iter().zip(intent).all(|(found, wanted)| covers_at(found, wanted, false))
+            live.len() == intent.len() && live.iter().zip(intent).all(|(found, wanted)| covers_at(found, wanted, place))
         }
     }
 }
 
 /// The API server drops nulls, empty texts, lists and maps that a typed object may still carry.
-fn is_empty(value: &Value) -> bool {
+fn is_dropped(value: &Value, place: Place) -> bool {
     match value {
         Value::Null => true,
-        Value::String(text) => text.is_empty(),
+        Value::String(text) => text.is_empty() && !place.free_map,
         Value::Array(items) => items.is_empty(),
         Value::Object(fields) => fields.is_empty(),
         _ => false,
@@ -105,6 +133,24 @@ mod tests {
     #[case::item_gone(json!({"env": []}), json!({"env": [{"name": "A", "value": "1"}]}), false)]
     #[case::atomic_list_longer(json!({"args": ["a", "b"]}), json!({"args": ["a"]}), false)]
     #[case::atomic_list_order(json!({"args": ["b", "a"]}), json!({"args": ["a", "b"]}), false)]
+    #[case::empty_text_dropped(json!({"env": [{"name": "A"}]}), json!({"env": [{"name": "A", "value": ""}]}), true)]
+    #[case::empty_toleration(json!({"tolerations": [{"key": "a"}]}), json!({"tolerations": [{"key": "a", "value": ""}]}), true)]
+    #[case::empty_value_kept(json!({"data": {"a": "1"}}), json!({"data": {"a": "1", "b": ""}}), false)]
+    #[case::empty_label_kept(json!({"labels": {"a": "1"}}), json!({"labels": {"a": "1", "b": ""}}), false)]
+    #[case::empty_selector_kept(json!({"nodeSelector": {}}), json!({"nodeSelector": {"disk": ""}}), false)]
+    #[case::one_port_more(
+        json!({"ingress": [{"ports": [{"port": 1, "protocol": "TCP"}, {"port": 2, "protocol": "TCP"}]}]}),
+        json!({"ingress": [{"ports": [{"port": 1, "protocol": "TCP"}]}]}), false)]
+    #[case::one_peer_less(
+        json!({"egress": [{"ports": [{"port": 1}]}]}), json!({"egress": [{"ports": [{"port": 1}], "to": [{"podSelector": {}}]}]}), false)]
+    #[case::one_peer_more(
+        json!({"egress": [{"ports": [{"port": 1}], "to": [{"podSelector": {}}]}]}), json!({"egress": [{"ports": [{"port": 1}]}]}), false)]
+    #[case::narrower_selector(
+        json!({"podSelector": {"matchLabels": {"a": "1", "b": "2"}}}), json!({"podSelector": {"matchLabels": {"a": "1"}}}), false)]
+    #[case::selector_of_a_service(json!({"selector": {"a": "1", "b": "2"}}), json!({"selector": {"a": "1"}}), false)]
+    #[case::more_of_a_node(json!({"nodeSelector": {"a": "1", "b": "2"}}), json!({"nodeSelector": {"a": "1"}}), false)]
+    #[case::same_selector(
+        json!({"podSelector": {"matchLabels": {"a": "1"}, "matchExpressions": []}}), json!({"podSelector": {"matchLabels": {"a": "1"}}}), true)]
     fn table(#[case] live: Value, #[case] intent: Value, #[case] expected: bool) {
         assert_eq!(covers(&live, &intent), expected);
     }

@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Formatter, Write};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Resource;
 use kube::core::ApiResource;
 use serde::Serialize;
@@ -128,6 +128,12 @@ impl Intent {
     pub fn key(&self) -> Key {
         Key { kind: self.resource.kind.clone(), namespace: self.namespace.clone(), name: self.name.clone() }
     }
+}
+
+/// The one owner that cares for an object, if it has one.
+#[must_use]
+pub fn controller(meta: &ObjectMeta) -> Option<&OwnerReference> {
+    meta.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))
 }
 
 /// SHA-256 of the canonical JSON of `value`, hexadecimal.

@@ -1,9 +1,10 @@
-//! The thin layer that talks to the API server: one apply function, one status writer, the caches,
-//! events. Nothing here decides.
+//! The thin layer that talks to the API server: one apply function, one delete function, one status
+//! writer, the caches, events. Nothing here decides.
 
 pub mod apply;
 pub mod cache;
 pub mod covers;
+pub mod delete;
 pub mod events;
 pub mod intent;
 pub mod pending;

@@ -4,7 +4,9 @@ use k8s_openapi::jiff::Timestamp;
 use odoo_ai_crds::conditions::{annotations, reasons};
 use odoo_ai_crds::stack::{Mode, OdooAiStackStatus, RevisionHistory, UnmanagedRules};
 
-use super::migration::{self, Progress};
+use super::credentials::{Standing, generation};
+use super::jobs::Progress;
+use super::migration;
 use super::pods::{self, Trouble};
 use super::revision;
 use super::workload::{self, Counts, Workload};
@@ -47,6 +49,8 @@ impl Gate {
 pub struct View<'a> {
     /// The accepted spec.
     pub stack: &'a Stack,
+    /// The credentials of database and Redis.
+    pub credentials: &'a Standing,
     /// The status as it was read.
     pub status: &'a OdooAiStackStatus,
     /// Annotation `approved-revision` of the custom resource.
@@ -96,10 +100,16 @@ pub const PASSED: &str = "Passed";
 #[must_use]
 pub fn server(view: &View<'_>, component: Component) -> Gate {
     let inputs = match component {
-        Component::Database => &view.stack.database.inputs,
-        _ => &view.stack.redis.inputs,
+        Component::Database => view.stack.database.managed().map(|server| &server.inputs),
+        _ => view.stack.redis.managed().map(|server| &server.inputs),
     };
-    component_gate(view, component, &revision::of_server(inputs), None)
+    inputs.map_or(Gate::Open, |inputs| component_gate(view, component, &revision::of_server(inputs), None))
+}
+
+/// The credentials that the spec asks for are live.
+#[must_use]
+pub fn credentials(view: &View<'_>) -> Gate {
+    view.credentials.waits.clone().unwrap_or(Gate::Open)
 }
 
 /// `component` runs the target revision, and nothing else of it is left but pods that terminate.
@@ -125,12 +135,17 @@ pub fn replicas(stack: &Stack, component: Component, seeding: bool) -> i32 {
 fn component_gate(view: &View<'_>, component: Component, target: &str, of_pods: Option<&str>) -> Gate {
     let name = view.stack.child(component.name());
     let key = Key { kind: component.kind().to_owned(), namespace: view.stack.namespace.clone(), name: name.clone() };
-    let Some(Workload { meta, counts, refused, .. }) = workload::observed(view.children, component, &name) else {
+    let Some(workload) = workload::observed(view.children, component, &name) else {
         return Gate::wait(reasons::PROGRESSING, format!("{} is created", component.name()));
     };
+    let old_login = component.runs_ai_service_image() && generation(&workload) != view.credentials.generation();
+    let Workload { meta, counts, refused, .. } = workload;
     let wanted = replicas(view.stack, component, seeding(view.stack, view.status, view.volume));
     if revision::label(meta) != Some(target) || counts.wanted != wanted || view.children.behind.contains(&key) {
         return Gate::wait(reasons::PROGRESSING, format!("{} is updated", component.name()));
+    }
+    if old_login {
+        return Gate::wait(reasons::PROGRESSING, format!("{} is restarted with the new credentials", component.name()));
     }
     if counts.settled() {
         return Gate::Open;

@@ -8,7 +8,7 @@ use odoo_ai_crds::stack::{
 };
 
 use super::gates::Volume;
-use super::migration::Report;
+use super::jobs::Report;
 use crate::component::Component;
 use crate::stack::model::Stack;
 
@@ -110,7 +110,7 @@ pub fn record(status: &mut OdooAiStackStatus, target: &str, report: Report, volu
         incarnation: report.incarnation.or(old.incarnation),
         volume_uid: volume.uid.clone(),
         size_bytes: report.database_bytes.or(old.size_bytes),
-        credentials_generation: old.credentials_generation.or(Some(1)),
+        credentials_generation: old.credentials_generation,
     });
 }
 

@@ -80,18 +80,16 @@ impl Inputs {
                 json!([variable.audience.prefix(), variable.name, kind, value])
             })
             .collect();
-        let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
-        mac.update(canonical(&json!({"spec": written(&self.spec), "variables": variables})).as_bytes());
-        let mut name = hex(&mac.finalize().into_bytes());
-        name.truncate(NAME_LENGTH);
-        name
+        keyed_name(key, &json!({"spec": written(&self.spec), "variables": variables}))
     }
 
     /// What is stored with the templates: enough to name the revision again under another key. The
     /// values of Secrets are in the copies.
     #[must_use]
     pub fn stored(&self) -> Value {
-        let variables = self.variables.iter().map(|variable| match &variable.value {
+        let mut variables: Vec<_> = self.variables.iter().collect();
+        variables.sort_by_key(|variable| (variable.audience, &variable.name));
+        let variables = variables.into_iter().map(|variable| match &variable.value {
             Content::Literal(value) => json!([variable.audience.prefix(), variable.name, "literal", value]),
             Content::Secret(_) => json!([variable.audience.prefix(), variable.name, "secret"]),
         });
@@ -140,6 +138,16 @@ impl Inputs {
             Content::Literal(value) | Content::Secret(value) => value.as_str(),
         })
     }
+}
+
+/// A name for `value` that tells nothing of it to who doesn't have the key.
+#[must_use]
+pub fn keyed_name(key: &[u8], value: &Value) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
+    mac.update(canonical(value).as_bytes());
+    let mut name = hex(&mac.finalize().into_bytes());
+    name.truncate(NAME_LENGTH);
+    name
 }
 
 /// What somebody wrote: unset and empty fields count as absent, so that a field which a later

@@ -1,134 +1,31 @@
-//! The migrate Job as it was observed: what it reported, whether it runs, when to try again.
+//! The migrate Jobs of a revision.
 
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use odoo_ai_crds::conditions::reasons;
-use serde::Deserialize;
+use k8s_openapi::jiff::Timestamp;
 
+use super::jobs::{self, Progress, Work, ended};
 use super::revision;
 use crate::cluster::cache::Children;
+use crate::cluster::intent::Key;
 use crate::labels;
 use crate::stack::build::job;
 pub use crate::stack::build::job::COMPONENT;
 use crate::stack::model::Stack;
 
-/// First pause after a Job that failed; it doubles up to [`LONGEST_PAUSE`].
-const FIRST_PAUSE: SignedDuration = SignedDuration::from_secs(30);
-const LONGEST_PAUSE: SignedDuration = SignedDuration::from_secs(1800);
-
-/// What the agent writes into the termination message. Unknown fields of newer agents are ignored.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Report {
-    /// Version of the format.
-    pub version: u32,
-    /// `Succeeded`, `Refused` or `Failed`.
-    pub result: String,
-    /// `CamelCase` reason.
-    pub reason: String,
-    /// One sentence for the user, secrets redacted.
-    pub message: String,
-    /// The schema that was found or made.
-    pub schema: ReportedSchema,
-    /// `<system identifier>/<database OID>`.
-    pub incarnation: Option<String>,
-    /// Size of the database, bytes.
-    pub database_bytes: Option<i64>,
-    /// The rules table was absent or empty.
-    pub rules_empty: bool,
-}
-
-/// Schema part of [`Report`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ReportedSchema {
-    /// Heads of the image.
-    pub heads: Vec<String>,
-    /// Revisions that the image knows.
-    pub known: Vec<String>,
-    /// Revisions of the database.
-    pub current: Vec<String>,
-}
-
-/// Where the migration of a revision stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Progress {
-    /// A Job must be created.
-    Start {
-        /// Its number, from 1.
-        attempt: u32,
-        /// Why the one before failed.
-        failure: Option<String>,
-    },
-    /// A Job runs.
-    Running {
-        /// What can be said of it.
-        message: String,
-    },
-    /// A Job failed; the next one comes later.
-    Pause {
-        /// Why it failed.
-        failure: String,
-    },
-    /// The agent decided that it must not be done; it is asked again after [`LONGEST_PAUSE`].
-    Refused {
-        /// Condition reason.
-        reason: String,
-        /// What to do.
-        message: String,
-    },
-    /// Done.
-    Succeeded(Box<Report>),
-}
-
-/// Reads the Jobs of `revision` for the database on `volume`; other volumes' and other stacks'
-/// results say nothing about it.
+/// Reads the Jobs of `revision` for the database that `volume` stands for; other databases' and other
+/// stacks' results say nothing about it.
 #[must_use]
 pub fn progress(stack: &Stack, children: &Children, revision: &str, volume: &str, now: Timestamp) -> Progress {
     let prefix = stack.child(&job::prefix(revision));
-    let number = |name: &str| name.strip_prefix(&prefix)?.parse::<u32>().ok();
-    let newest = children.jobs.iter().filter_map(|(name, job)| Some((number(name)?, job))).max_by_key(|(n, _)| *n);
-    let Some((attempt, job)) = newest else {
-        return Progress::Start { attempt: 1, failure: None };
-    };
-    let next = |failure| Progress::Start { attempt: attempt + 1, failure };
-    if !is_about(job, &stack.owner.uid, volume) {
-        return next(None);
-    }
-    let name = job.metadata.name.as_deref().unwrap_or_default();
-    let pods = children.pods_of(COMPONENT).filter(|pod| belongs(pod, job));
-    let report = pods.filter_map(report_of).max_by_key(|(at, _)| *at).map(|(_, report)| report);
-    match (ended(job, now), report) {
-        (None, report) => Progress::Running { message: running(job, report.as_ref()) },
-        (Some((true, _)), Some(report)) if report.result == "Succeeded" && !report.schema.heads.is_empty() => {
-            Progress::Succeeded(Box::new(report))
-        }
-        // The pod and its message are gone (eviction, a lost node): the Job is idempotent, ask again.
-        (Some((true, at)), _) if at.duration_until(now) >= FIRST_PAUSE => next(None),
-        (Some((true, _)), _) => Progress::Running { message: format!("the result of Job {name} is awaited") },
-        (Some((false, at)), Some(report)) if report.result == "Refused" => {
-            let message = format!("{}; to ask again at once, delete Job {name}", report.message);
-            if at.duration_until(now) >= LONGEST_PAUSE {
-                next(Some(message))
-            } else {
-                Progress::Refused { reason: report.reason, message }
-            }
-        }
-        (Some((false, at)), report) => {
-            let failure = report
-                .map_or_else(|| format!("Job {name} failed; see kubectl logs job/{name}"), |report| report.message);
-            let pause = (FIRST_PAUSE * 2_i32.saturating_pow(attempt.min(10) - 1)).min(LONGEST_PAUSE);
-            if at.duration_until(now) >= pause { next(Some(failure)) } else { Progress::Pause { failure } }
-        }
-    }
+    let work = Work { prefix: &prefix, component: COMPONENT, does: "prepares the schema" };
+    let about = |job: &Job| is_about(job, &stack.owner.uid, volume);
+    jobs::progress(work, children, about, |report| !report.schema.heads.is_empty(), now)
 }
 
 /// Unfinished Jobs of other revisions: they would prepare the schema for what nobody wants any more.
 #[must_use]
-pub fn obsolete(children: &Children, revision: &str) -> Vec<(String, String)> {
-    let other =
-        |job: &Job| revision::label(&job.metadata) != Some(revision) && ended(job, Timestamp::UNIX_EPOCH).is_none();
+pub fn obsolete(stack: &Stack, children: &Children, revision: &str) -> Vec<(Key, String)> {
+    let other = |job: &Job| revision::label(&job.metadata) != Some(revision) && !is_finished(job);
     let ours = |job: &Job| {
         job.metadata.labels.as_ref().and_then(|labels| labels.get(labels::COMPONENT)).map(String::as_str)
             == Some(COMPONENT)
@@ -137,53 +34,21 @@ pub fn obsolete(children: &Children, revision: &str) -> Vec<(String, String)> {
         .jobs
         .iter()
         .filter(|(_, job)| ours(job) && other(job) && job.metadata.deletion_timestamp.is_none())
-        .filter_map(|(name, job)| Some((name.clone(), job.metadata.uid.clone()?)))
+        .filter_map(|(name, job)| {
+            let key = Key { kind: "Job".to_owned(), namespace: stack.namespace.clone(), name: name.clone() };
+            Some((key, job.metadata.uid.clone()?))
+        })
         .collect()
+}
+
+/// The Job has come to its end, well or not.
+#[must_use]
+pub fn is_finished(job: &Job) -> bool {
+    ended(job, Timestamp::UNIX_EPOCH).is_some()
 }
 
 fn is_about(job: &Job, stack_uid: &str, volume: &str) -> bool {
     let owned = job.metadata.owner_references.iter().flatten().any(|owner| owner.uid == stack_uid);
     let about = job.metadata.labels.as_ref().and_then(|labels| labels.get(labels::VOLUME)).map(String::as_str);
     owned && about == Some(volume)
-}
-
-fn running(job: &Job, report: Option<&Report>) -> String {
-    let name = job.metadata.name.as_deref().unwrap_or_default();
-    match report {
-        Some(report) if report.result != "Succeeded" => format!("Job {name} runs again: {}", report.message),
-        _ => format!("Job {name} prepares the schema"),
-    }
-}
-
-/// Whether the Job ended, well or not, and when.
-fn ended(job: &Job, now: Timestamp) -> Option<(bool, Timestamp)> {
-    let conditions = job.status.as_ref()?.conditions.as_ref()?;
-    conditions.iter().filter(|condition| condition.status == "True").find_map(|condition| {
-        let at = condition.last_transition_time.as_ref().map_or(now, |time| time.0);
-        match condition.type_.as_str() {
-            "Complete" => Some((true, at)),
-            "Failed" => Some((false, at)),
-            _ => None,
-        }
-    })
-}
-
-fn belongs(pod: &Pod, job: &Job) -> bool {
-    let owners = pod.metadata.owner_references.iter().flatten();
-    owners.into_iter().any(|owner| Some(&owner.uid) == job.metadata.uid.as_ref())
-}
-
-fn report_of(pod: &Pod) -> Option<(Timestamp, Report)> {
-    let containers = pod.status.as_ref()?.container_statuses.as_ref()?;
-    let state = containers.iter().find(|container| container.name == COMPONENT)?.state.as_ref()?;
-    let terminated = state.terminated.as_ref()?;
-    let at = terminated.finished_at.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
-    let text = terminated.message.as_deref().unwrap_or_default();
-    let report = serde_json::from_str(text).unwrap_or_else(|_| Report {
-        result: "Failed".to_owned(),
-        reason: reasons::MIGRATION_FAILED.to_owned(),
-        message: format!("the migration ended with exit code {} and left no report", terminated.exit_code),
-        ..Report::default()
-    });
-    Some((at, report))
 }

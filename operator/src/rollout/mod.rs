@@ -1,12 +1,15 @@
 //! Revisions and the order in which they roll: what a revision is made of, the step table with its
 //! gates, what is stored of a revision, its history.
 
+pub mod credentials;
 pub mod gates;
 pub mod history;
 pub mod inputs;
+pub mod jobs;
 pub mod migration;
 pub mod pods;
 pub mod revision;
 pub mod scheduling;
 pub mod steps;
+pub mod trim;
 pub mod workload;

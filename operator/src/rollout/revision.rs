@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::cluster::cache::Children;
-use crate::cluster::intent::{Intent, Key, hash};
+use crate::cluster::intent::{Intent, Key, controller, hash};
+use crate::component::{Component, ComponentExt};
 use crate::labels;
 use crate::stack::build::meta;
 use crate::stack::model::Stack;
@@ -32,15 +33,21 @@ pub struct Stored {
     pub format_version: u32,
     /// The inputs, secret values excluded.
     pub inputs: Value,
+    /// UID of the Secret with the key that named the revision; a data server's set has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub named_by: Option<String>,
     /// Pod templates.
     pub templates: BTreeMap<String, PodTemplateSpec>,
+    /// Number of its `ControllerRevision`; no part of what is stored.
+    #[serde(skip)]
+    pub number: i64,
 }
 
 impl Stored {
     /// Templates made now.
     #[must_use]
     pub fn new(inputs: Value, templates: BTreeMap<String, PodTemplateSpec>) -> Self {
-        Self { format_version: FORMAT, inputs, templates }
+        Self { format_version: FORMAT, inputs, named_by: None, templates, number: 0 }
     }
 }
 
@@ -48,6 +55,12 @@ impl Stored {
 #[must_use]
 pub fn name(stack: &str, revision: &str) -> String {
     format!("{stack}-{revision}")
+}
+
+/// Name suffix of a data server's stored template.
+#[must_use]
+pub fn suffix_of_server(component: Component, inputs: &Value) -> String {
+    format!("{}-{}", component.name(), of_server(inputs))
 }
 
 /// Name of a data server's template, by the hash of what the user wrote.
@@ -75,18 +88,14 @@ pub const APPLICATION: &str = "application";
 /// `StatefulSet` would take it for one of its revisions.
 pub const SERVER: &str = "server-template";
 
-/// Owner reference to a stored revision that exists.
+/// The stored revision that owns the copy of this name. Earlier operators made it the owner; now
+/// copies belong to the stack from the beginning, and an owner is never changed.
 #[must_use]
-pub fn owner(children: &Children, namespace: &str, name: &str) -> Option<OwnerReference> {
-    let meta = children.meta(&key(namespace, name))?;
-    Some(OwnerReference {
-        api_version: "apps/v1".to_owned(),
-        kind: "ControllerRevision".to_owned(),
-        name: name.to_owned(),
-        uid: meta.uid.clone()?,
-        controller: Some(true),
-        block_owner_deletion: None,
-    })
+pub fn owner_of_copy(children: &Children, namespace: &str, copy: &str) -> Option<OwnerReference> {
+    let copy = Key { kind: "Secret".to_owned(), namespace: namespace.to_owned(), name: copy.to_owned() };
+    let owner = controller(children.meta(&copy)?)?;
+    let stored = children.meta(&key(namespace, &owner.name))?;
+    (owner.kind == "ControllerRevision" && stored.uid.as_ref() == Some(&owner.uid)).then(|| owner.clone())
 }
 
 /// A `StatefulSet` makes revisions of its own, which carry its labels.
@@ -130,12 +139,17 @@ impl Library {
         Ok(found)
     }
 
+    /// Forgets a revision that was deleted.
+    pub fn forget(&self, uid: &str) {
+        self.lock().remove(uid);
+    }
+
     fn understand(&self, uid: String, object: ControllerRevision) -> Option<Arc<Stored>> {
         let name = object.metadata.name.unwrap_or_default();
         let stored: Result<Stored, _> = serde_json::from_value(object.data?.0);
         match stored {
             Ok(stored) if stored.format_version <= FORMAT => {
-                let stored = Arc::new(stored);
+                let stored = Arc::new(Stored { number: object.revision, ..stored });
                 self.lock().insert(uid, Arc::clone(&stored));
                 Some(stored)
             }
@@ -157,8 +171,8 @@ impl Library {
 
 /// The next `revision` number, for the order in which `kubectl` lists them.
 #[must_use]
-pub fn next_number(stored: usize) -> i64 {
-    i64::try_from(stored).unwrap_or(i64::MAX - 1) + 1
+pub fn next_number(stored: &BTreeMap<String, Arc<Stored>>) -> i64 {
+    stored.values().map(|stored| stored.number).max().unwrap_or_default() + 1
 }
 
 /// Revision label of a child.

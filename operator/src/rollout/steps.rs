@@ -18,9 +18,10 @@ pub struct Row {
 }
 
 /// The rollout. Plan, Backup, Routes and Checks get their rows with their features.
-pub const TABLE: [Row; 10] = [
+pub const TABLE: [Row; 11] = [
     row(Step::Database, Some(Component::Database), |view| gates::server(view, Component::Database)),
     row(Step::Redis, Some(Component::Redis), |view| gates::server(view, Component::Redis)),
+    row(Step::Credentials, None, gates::credentials),
     row(Step::Approval, None, gates::approval),
     row(Step::Migration, None, gates::migration),
     row(Step::AiService, Some(Component::AiService), |view| gates::application(view, Component::AiService)),
@@ -62,7 +63,7 @@ pub fn position(view: &View<'_>) -> Position {
         .map_or(Position { step: None, gate: Gate::Open }, |(step, gate)| Position { step: Some(step), gate })
 }
 
-/// Number of a step for people: `3 of 10`.
+/// Number of a step for people: `3 of 11`.
 #[must_use]
 pub fn ordinal(step: Step) -> String {
     let index = TABLE.iter().position(|row| row.step == step).map_or(0, |index| index + 1);

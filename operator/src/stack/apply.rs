@@ -1,19 +1,21 @@
 //! Carries a decision out: writes what differs, in order, and stops at the first error.
 
 use k8s_openapi::api::batch::v1::Job;
-use kube::Api;
-use kube::api::{DeleteParams, Preconditions};
+use kube::api::ApiResource;
 use rand::Rng;
 use rand::distr::Alphanumeric;
 
 use super::build::{API_PORT, assemble, data};
-use super::decide::{Decision, Roll};
+use super::decide::{Base, Decision, Roll};
 use super::error::Error;
 use super::observe::Observed;
+use super::prune;
 use crate::cluster::apply::Outcome;
+use crate::cluster::delete::{self, Doomed};
 use crate::cluster::intent::Intent;
 use crate::component::{Component, ComponentExt};
 use crate::context::Context;
+use crate::rollout::trim;
 use crate::rules::Rules;
 
 /// Characters of a generated secret: letters and digits, which need no encoding anywhere. 190 bits.
@@ -22,7 +24,7 @@ const SECRET_LENGTH: usize = 32;
 /// What was done.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Applied {
-    /// Objects that were written.
+    /// Objects that were written or deleted.
     pub written: usize,
     /// The seeded rules were disabled, with how many there were.
     pub rules_disabled: Option<usize>,
@@ -41,29 +43,49 @@ pub async fn apply(ctx: &Context, seen: &Observed, decision: &Decision) -> Resul
             write(ctx, seen, secrets).await
         }
         Decision::Roll(roll) => {
-            remove(ctx, roll).await?;
-            let mut applied = write(ctx, seen, assemble::assemble(roll, seen)).await?;
+            delete_all(ctx, obsolete(roll)).await?;
+            let intents = assemble::assemble(roll, seen);
+            let unwanted = unwanted(roll, seen, &intents);
+            let mut applied = write(ctx, seen, intents).await?;
             if roll.disable_rules {
                 applied.rules_disabled = Some(disable_rules(ctx, roll).await?);
             }
+            applied.written += delete_all(ctx, unwanted).await?;
             Ok(applied)
         }
     }
 }
 
-/// Deletes unfinished Jobs of other revisions, by UID: never one that took the name since.
-async fn remove(ctx: &Context, roll: &Roll) -> Result<(), Error> {
-    let api: Api<Job> = Api::namespaced(ctx.client.clone(), &roll.base.stack.namespace);
-    for (name, uid) in &roll.obsolete_jobs {
-        let only = Preconditions { uid: Some(uid.clone()), resource_version: None };
-        let params = DeleteParams { preconditions: Some(only), ..DeleteParams::background() };
-        match api.delete(name, &params).await {
-            Ok(_) => tracing::info!(job = %name, "deleted: its revision is not wanted any more"),
-            Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => {}
-            Err(error) => return Err(error.into()),
+/// Unfinished Jobs that nobody waits for any more, in whatever state they are by now.
+fn obsolete(roll: &Roll) -> Vec<Doomed> {
+    let resource = ApiResource::erase::<Job>(&());
+    let jobs = roll.obsolete.iter().cloned();
+    jobs.map(|(key, uid)| Doomed { resource: resource.clone(), key, uid, resource_version: None }).collect()
+}
+
+/// What goes once all of `intents` is written: children that the spec wants no more, and what is
+/// stored beyond the limit.
+#[must_use]
+pub fn unwanted(roll: &Roll, seen: &Observed, intents: &[Intent]) -> Vec<Doomed> {
+    let Base { stack, runs, .. } = &roll.base;
+    let runs = runs.values().map(|runs| runs.revision.as_str());
+    let mut unwanted = prune::plan(stack, &seen.children, intents, roll.settled());
+    unwanted.extend(trim::plan(stack, &roll.status, runs, roll.settled(), &seen.children));
+    unwanted
+}
+
+async fn delete_all(ctx: &Context, doomed: Vec<Doomed>) -> Result<usize, Error> {
+    let mut deleted = 0;
+    for object in doomed {
+        if delete::delete(&ctx.client, &object).await? {
+            tracing::info!(object = %object.key, "deleted: it is not wanted any more");
+            ctx.applier.forget_child(&object.key);
+            ctx.revisions.forget(&object.uid);
+            ctx.metrics.writes.inc();
+            deleted += 1;
         }
     }
-    Ok(())
+    Ok(deleted)
 }
 
 async fn write(ctx: &Context, seen: &Observed, intents: Vec<Intent>) -> Result<Applied, Error> {

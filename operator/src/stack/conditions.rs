@@ -10,6 +10,7 @@ use super::observe::Observed;
 use super::{health, validate};
 use crate::cluster::status::{Tri, Verdict};
 use crate::component::Component;
+use crate::rollout::credentials::Standing;
 use crate::rollout::gates::Gate;
 use crate::rollout::steps::ordinal;
 
@@ -25,8 +26,8 @@ pub fn of(seen: &Observed, decision: &Decision, failure: Option<&Error>) -> Vec<
         (types::RECONCILING, Some(reconciling)),
         (types::STALLED, Some(stalled)),
         (types::AVAILABLE, Some(available(seen))),
-        (types::DATABASE_READY, Some(health::server(seen, Component::Database))),
-        (types::REDIS_READY, Some(health::server(seen, Component::Redis))),
+        (types::DATABASE_READY, Some(health::store(seen, credentials(decision), Component::Database))),
+        (types::REDIS_READY, Some(health::store(seen, credentials(decision), Component::Redis))),
         (types::ODOO_REACHABLE, Some(health::odoo(seen))),
         (types::QUEUES_CONSUMED, Some(health::queues(seen))),
         (types::WEBHOOKS_PROCESSED, Some(health::webhooks(seen))),
@@ -102,6 +103,14 @@ fn available(seen: &Observed) -> Verdict {
         Verdict::new(true, reasons::SERVING, "ai-service serves")
     } else {
         Verdict::new(false, reasons::NOT_SERVING, "no pod of ai-service is ready")
+    }
+}
+
+fn credentials(decision: &Decision) -> Option<&Standing> {
+    match decision {
+        Decision::Roll(roll) => Some(&roll.base.credentials),
+        Decision::Hold(hold) => Some(&hold.base.credentials),
+        Decision::Suspended | Decision::Problem(_) | Decision::Generate(..) => None,
     }
 }
 

@@ -6,20 +6,24 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use odoo_ai_crds::conditions::{annotations, reasons};
 use odoo_ai_crds::stack::{OdooAiStackStatus, Step};
+use serde_json::json;
 
 use super::build::application::Schema;
 use super::build::data::{self, DATABASE, DATABASE_ADMIN, Generated, generated};
+use super::credentials;
 use super::limits;
-use super::model::Stack;
+use super::model::{Operator, Stack};
 use super::observe::Observed;
 use super::resolve;
 use super::validate::{self, Problem};
 use crate::cluster::cache::Children;
 use crate::cluster::intent::Key;
 use crate::component::{APPLICATION, Component, ComponentExt};
+use crate::rollout::credentials::{self as spent, Candidate, Standing, settle};
 use crate::rollout::gates::{self, Gate, View, Volume};
-use crate::rollout::inputs::Inputs;
-use crate::rollout::migration::{self, Progress, Report};
+use crate::rollout::inputs::{Inputs, keyed_name};
+use crate::rollout::jobs::{Progress, Report};
+use crate::rollout::migration;
 use crate::rollout::steps::{self, Position, TABLE};
 use crate::rollout::{history, revision};
 
@@ -43,14 +47,23 @@ pub enum Decision {
 pub struct Base {
     /// The accepted spec.
     pub stack: Stack,
-    /// The revision that each application component runs now.
-    pub runs: BTreeMap<Component, String>,
+    /// What each application component runs now.
+    pub runs: BTreeMap<Component, Runs>,
+    /// The credentials of database and Redis.
+    pub credentials: Standing,
     /// A new database is being seeded.
     pub seeding: bool,
     /// What is to be written on the volume about the rules gate.
     pub rules_gate: Option<String>,
-    /// Counts the credentials that were proven.
-    pub credentials_generation: i64,
+}
+
+/// What a component runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Runs {
+    /// The revision.
+    pub revision: String,
+    /// Generation of the credentials; `None` for a component that has none.
+    pub credentials: Option<i64>,
 }
 
 /// A stack whose revision can't be named.
@@ -77,8 +90,11 @@ pub struct Roll {
     pub position: Position,
     /// The migrate Job to create: the number of the attempt and the UID of the volume.
     pub migrate: Option<(u32, String)>,
-    /// Unfinished Jobs of revisions that nobody wants any more: name and UID.
-    pub obsolete_jobs: Vec<(String, String)>,
+    /// New credentials to prove now.
+    pub login: Option<Candidate>,
+    /// Unfinished Jobs that nobody waits for any more, of other revisions or credentials that were
+    /// changed again. With their UIDs.
+    pub obsolete: Vec<(Key, String)>,
     /// The seeded rules are to be disabled now.
     pub disable_rules: bool,
     /// The status with the intent: written before anything is done.
@@ -87,11 +103,11 @@ pub struct Roll {
 
 /// Decides.
 #[must_use]
-pub fn decide(seen: &Observed, operator_image: &str) -> Decision {
+pub fn decide(seen: &Observed, operator: &Operator) -> Decision {
     if seen.object.spec.suspend {
         return Decision::Suspended;
     }
-    let stack = match accept(seen, operator_image) {
+    let stack = match accept(seen, operator) {
         Ok(stack) => stack,
         Err(problem) => return Decision::Problem(problem),
     };
@@ -100,9 +116,19 @@ pub fn decide(seen: &Observed, operator_image: &str) -> Decision {
     if !missing.is_empty() {
         return Decision::Generate(Box::new(stack), missing);
     }
-    let named = revision_key(&stack, seen).and_then(|key| {
-        let inputs = resolve::inputs(&seen.object.spec, &stack.app_secrets, &seen.data)?;
-        let target = inputs.revision(key);
+    let key = match revision_key(&stack, seen) {
+        Ok(key) => key,
+        Err(problem) => return hold(seen, stack, Standing::keep(seen.live.as_ref()), problem),
+    };
+    let wanted = match credentials::wanted(&seen.object.spec, &stack, &seen.data) {
+        Ok(wanted) => wanted,
+        Err(problem) => return hold(seen, stack, Standing::keep(seen.live.as_ref()), problem),
+    };
+    let live = seen.live.as_ref();
+    let digest = keyed_name(key, &json!([wanted, live.map(|live| &live.values)]));
+    let standing = settle(&stack, wanted, live, &seen.children, &digest, seen.now);
+    let named = resolve::inputs(&seen.object.spec, &stack.app_secrets, &seen.data).and_then(|inputs| {
+        let target = same_as_current(seen, &stack, &inputs).unwrap_or_else(|| inputs.revision(key));
         // What is stored has been through this.
         if !seen.stored.contains_key(&revision::name(&stack.name, &target)) {
             limits::check(&stack, &target, &inputs)?;
@@ -110,25 +136,35 @@ pub fn decide(seen: &Observed, operator_image: &str) -> Decision {
         Ok((target, inputs))
     });
     match named {
-        Ok((target, inputs)) => roll(seen, stack, target, inputs),
-        Err(problem) => {
-            let volume = volume(&stack, &seen.children);
-            let base = base(stack, seen, &seen.status(), &volume, BTreeMap::new());
-            Decision::Hold(Box::new(Hold { base, problem }))
-        }
+        Ok((target, inputs)) => roll(seen, stack, standing, target, inputs),
+        Err(problem) => hold(seen, stack, standing, problem),
     }
 }
 
-fn accept(seen: &Observed, operator_image: &str) -> Result<Stack, Problem> {
-    let stack = validate::stack(&seen.object, operator_image)?;
+fn hold(seen: &Observed, stack: Stack, standing: Standing, problem: Problem) -> Decision {
+    let volume = volume(&stack, &seen.children);
+    let base = base(stack, seen, standing, &seen.status(), &volume, BTreeMap::new());
+    Decision::Hold(Box::new(Hold { base, problem }))
+}
+
+fn accept(seen: &Observed, operator: &Operator) -> Result<Stack, Problem> {
+    let stack = validate::stack(&seen.object, operator)?;
     credentials_kept(&stack, &seen.children)?;
     files_fit(&stack, &seen.children)?;
     Ok(stack)
 }
 
+/// A new key gives every revision another name. What is the same as what runs keeps its own.
+fn same_as_current(seen: &Observed, stack: &Stack, inputs: &Inputs) -> Option<String> {
+    let current = seen.misnamed()?;
+    let stored = seen.stored.get(&revision::name(&stack.name, current))?;
+    let same = stored.inputs == inputs.stored() && seen.current_copies.as_ref() == Some(&inputs.copies());
+    same.then(|| current.to_owned())
+}
+
 /// Missing where it was read before the caches knew of it, or where somebody emptied it.
 fn revision_key<'a>(stack: &Stack, seen: &'a Observed) -> Result<&'a [u8], Problem> {
-    seen.revision_key.as_deref().ok_or_else(|| {
+    seen.revision_key.as_ref().map(|it| it.key.as_slice()).ok_or_else(|| {
         Problem::missing(
             reasons::SECRET_KEY_MISSING,
             format!("Secret {} has no key `key`; restore it from your export", stack.child(data::REVISION_KEY.suffix)),
@@ -136,20 +172,20 @@ fn revision_key<'a>(stack: &Stack, seen: &'a Observed) -> Result<&'a [u8], Probl
     })
 }
 
-fn roll(seen: &Observed, stack: Stack, target: String, inputs: Inputs) -> Decision {
+fn roll(seen: &Observed, stack: Stack, standing: Standing, target: String, inputs: Inputs) -> Decision {
     let volume = volume(&stack, &seen.children);
     let mut status = history::intend(seen.status(), &stack, &target, seen.now);
     history::notice_volume(&mut status, &volume);
     let annotations = seen.object.metadata.annotations.as_ref();
     let approved = annotations.and_then(|all| all.get(annotations::APPROVED_REVISION)).map(String::as_str);
     let progress = {
-        let view = view(seen, &stack, &status, &target, &volume, approved);
+        let view = view(seen, &stack, &standing, &status, &target, &volume, approved);
         (!gates::migrated(&view)).then(|| view.progress())
     };
     if let Some(Progress::Succeeded(report)) = &progress {
         history::record(&mut status, &target, Report::clone(report), &volume);
     }
-    let view = view(seen, &stack, &status, &target, &volume, approved);
+    let view = view(seen, &stack, &standing, &status, &target, &volume, approved);
     let position = steps::position(&view);
     let migrate = match progress {
         Some(Progress::Start { attempt, .. }) if position.step == Some(Step::Migration) => {
@@ -165,14 +201,17 @@ fn roll(seen: &Observed, stack: Stack, target: String, inputs: Inputs) -> Decisi
         .filter_map(|row| Some((row.component.filter(|it| APPLICATION.contains(it))?, target.clone())))
         .collect();
     advance(&mut status, &position, approved.filter(|approved| *approved == target));
-    let obsolete_jobs = migration::obsolete(&seen.children, &target);
-    let base = base(stack, seen, &status, &volume, reached);
+    let mut obsolete = migration::obsolete(&stack, &seen.children, &target);
+    obsolete.extend(spent::obsolete(&stack, &seen.children, &standing));
+    let login = standing.candidate.clone().filter(|_| position.step == Some(Step::Credentials));
+    let base = base(stack, seen, standing, &status, &volume, reached);
     Decision::Roll(Box::new(Roll {
         base,
         inputs,
         schema,
         migrate,
-        obsolete_jobs,
+        login,
+        obsolete,
         disable_rules: position.step == Some(Step::RulesGate),
         position,
         status,
@@ -183,16 +222,30 @@ fn roll(seen: &Observed, stack: Stack, target: String, inputs: Inputs) -> Decisi
 fn view<'a>(
     seen: &'a Observed,
     stack: &'a Stack,
+    credentials: &'a Standing,
     status: &'a OdooAiStackStatus,
     target: &'a str,
     volume: &'a Volume,
     approved: Option<&'a str>,
 ) -> View<'a> {
-    View { stack, status, approved, children: &seen.children, agents: &seen.agents, target, volume, now: seen.now }
+    View {
+        stack,
+        credentials,
+        status,
+        approved,
+        children: &seen.children,
+        agents: &seen.agents,
+        target,
+        volume,
+        now: seen.now,
+    }
 }
 
-/// The database's volume, from the caches.
+/// The database's volume, from the caches; what stands for it where the database is External.
 fn volume(stack: &Stack, children: &Children) -> Volume {
+    if stack.connection.identity.is_some() {
+        return Volume { uid: stack.connection.identity.clone(), rules_gate: None };
+    }
     let meta = children.meta(&key(stack, "PersistentVolumeClaim", Component::Database.name()));
     let annotation = |meta: &ObjectMeta| meta.annotations.as_ref()?.get(annotations::RULES_GATE).cloned();
     Volume { uid: meta.and_then(|meta| meta.uid.clone()), rules_gate: meta.and_then(annotation) }
@@ -202,24 +255,32 @@ fn volume(stack: &Stack, children: &Children) -> Volume {
 fn base(
     stack: Stack,
     seen: &Observed,
+    credentials: Standing,
     status: &OdooAiStackStatus,
     volume: &Volume,
     mut reached: BTreeMap<Component, String>,
 ) -> Base {
+    let has = |component| present(&stack, seen, component);
+    let moves = |component| reached.get(&component).is_some_and(|target| has(component).as_ref() != Some(target));
+    // What becomes live only now is taken up when it was seen to be live.
+    let live = seen.live.as_ref().map_or(1, |live| live.generation).min(credentials.generation());
+    let generations = spent::generations(&stack, &seen.children, moves, live);
     for component in APPLICATION {
         if !reached.contains_key(&component) {
-            reached.extend(present(&stack, seen, component).map(|revision| (component, revision)));
+            reached.extend(has(component).map(|revision| (component, revision)));
         }
     }
+    let runs =
+        |(component, revision)| (component, Runs { revision, credentials: generations.get(&component).copied() });
     Base {
-        runs: reached,
+        runs: reached.into_iter().map(runs).collect(),
+        credentials,
         seeding: gates::seeding(&stack, status, volume),
         rules_gate: match (gates::seeds_disabled(status), gates::seeded(status)) {
             (true, _) => Some(gates::PASSED.to_owned()),
             (false, true) => Some(gates::PENDING.to_owned()),
             (false, false) => volume.rules_gate.clone(),
         },
-        credentials_generation: status.database.as_ref().and_then(|it| it.credentials_generation).unwrap_or(1),
         stack,
     }
 }
@@ -237,7 +298,8 @@ fn files_fit(stack: &Stack, children: &Children) -> Result<(), Problem> {
     let volume = key(stack, "PersistentVolumeClaim", Component::Database.name());
     let annotations = children.meta(&volume).and_then(|meta| meta.annotations.as_ref());
     let on_disk = annotations.and_then(|all| all.get(annotations::DATABASE_MAJOR_VERSION));
-    let wanted = stack.database.major_version.to_string();
+    let Some(database) = stack.database.managed() else { return Ok(()) };
+    let wanted = database.major_version.to_string();
     match on_disk.filter(|on_disk| **on_disk != wanted) {
         None => Ok(()),
         Some(on_disk) => Err(Problem::refused(
@@ -253,6 +315,9 @@ fn files_fit(stack: &Stack, children: &Children) -> Result<(), Problem> {
 /// Data without its password is not something to generate a new password for.
 fn credentials_kept(stack: &Stack, children: &Children) -> Result<(), Problem> {
     let volume = key(stack, "PersistentVolumeClaim", Component::Database.name());
+    if stack.database.managed().is_none() {
+        return Ok(());
+    }
     let lost = [DATABASE_ADMIN, DATABASE].into_iter().find(|which| !exists(stack, children, *which));
     match lost.filter(|_| children.meta(&volume).is_some()) {
         None => Ok(()),

@@ -2,12 +2,15 @@
 //! show comes first, then what the agents say.
 
 use odoo_ai_crds::conditions::{reasons, types};
+use odoo_ai_crds::stack::{DatabaseType, RedisType};
 
 use super::facts::{Idle, is_rejected};
 use super::observe::Observed;
 use super::validate;
 use crate::cluster::status::{Tri, Verdict};
 use crate::component::{Component, ComponentExt};
+use crate::rollout::credentials::Standing;
+use crate::rollout::gates::Gate;
 use crate::rollout::pods;
 use crate::rollout::workload::{self, Counts};
 
@@ -21,9 +24,37 @@ pub fn counts(seen: &Observed, component: Component) -> Counts {
     workload::observed(&seen.children, component, &name).map(|it| it.counts).unwrap_or_default()
 }
 
-/// `DatabaseReady` and `RedisReady`.
+/// `DatabaseReady` and `RedisReady`, whoever runs the server.
 #[must_use]
-pub fn server(seen: &Observed, component: Component) -> Verdict {
+pub fn store(seen: &Observed, credentials: Option<&Standing>, component: Component) -> Verdict {
+    let spec = &seen.object.spec;
+    let external = match component {
+        Component::Database => spec.database.kind == DatabaseType::External,
+        _ => spec.redis.kind == RedisType::External,
+    };
+    if external { outside(seen, credentials, component) } else { server(seen, component) }
+}
+
+/// A server that somebody else runs: its login was proven, and the agents still reach it.
+fn outside(seen: &Observed, credentials: Option<&Standing>, component: Component) -> Verdict {
+    match credentials.and_then(|standing| standing.waits.clone()) {
+        Some(Gate::Blocked { reason, message }) => return Verdict::new(false, &reason, message),
+        // What was proven before still holds.
+        Some(Gate::Wait { reason, message }) if counts(seen, Component::AiService).available == 0 => {
+            return Verdict::new(false, &reason, message);
+        }
+        _ => {}
+    }
+    match seen.agents.unreachable(component) {
+        Some(part) if is_rejected(part) => Verdict::new(false, reasons::CREDENTIALS_REJECTED, part.message.clone()),
+        Some(part) => Verdict::new(false, reasons::UNREACHABLE, part.message.clone()),
+        None if component == Component::Redis && credentials.is_some() => redis(seen),
+        None if credentials.is_some() => Verdict::new(true, reasons::SERVING, "the server accepts the login"),
+        None => Verdict::new(Tri::Unknown, reasons::UNKNOWN, "no login was tried yet"),
+    }
+}
+
+fn server(seen: &Observed, component: Component) -> Verdict {
     let name = component.name();
     if counts(seen, component).available == 0 {
         let refused = || workload::observed(&seen.children, component, &seen.child(name))?.refused;

@@ -4,6 +4,7 @@ pub mod agents;
 pub mod apply;
 pub mod build;
 pub mod conditions;
+pub mod credentials;
 pub mod decide;
 pub mod error;
 pub mod facts;
@@ -12,6 +13,7 @@ pub mod limits;
 pub mod model;
 pub mod observe;
 pub mod poller;
+pub mod prune;
 pub mod references;
 pub mod report;
 pub mod resolve;
@@ -43,7 +45,7 @@ pub async fn reconcile(object: Arc<OdooAiStack>, ctx: Arc<Context>) -> Result<Ac
     let Some(seen) = observe::observe(&ctx, &name, &namespace).await? else {
         return Ok(Action::await_change());
     };
-    let decision = decide::decide(&seen, &ctx.operator_image);
+    let decision = decide::decide(&seen, &ctx.operator);
     let seen = report::intent(&ctx, seen, &decision).await?;
     let done = apply::apply(&ctx, &seen, &decision).await;
     let action = report::outcome(&ctx, seen, &decision, done).await?;

@@ -21,10 +21,16 @@ pub struct Stack {
     pub environment: Environment,
     /// Images of the application.
     pub images: Images,
-    /// The Managed database.
+    /// The server of the application's database.
     pub database: Database,
-    /// The Managed Redis.
+    /// How the application's database is reached.
+    pub connection: Connection,
+    /// The broker and cache.
     pub redis: Redis,
+    /// Storage class of the volumes, `None` for the cluster's default.
+    pub storage_class: Option<String>,
+    /// The stack owns volumes and generated Secrets: deleting the stack deletes the data.
+    pub delete_with_stack: bool,
     /// The four processes of the application.
     pub components: Components,
     /// The application's settings that follow from the spec, name → value; none of them secret.
@@ -39,6 +45,26 @@ pub struct Stack {
     pub migration_timeout: i32,
     /// The operator's own image: init containers and the sidecar run it.
     pub operator_image: String,
+    /// Who else is on the network; `None`: no policies are made.
+    pub network: Option<Network>,
+}
+
+/// What children must know of the operator that cares for them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Operator {
+    /// Its image, from which the agents come.
+    pub image: String,
+    /// Who else is on the network; `None`: no policies are made.
+    pub network: Option<Network>,
+}
+
+/// Who outside of a stack's namespace must reach its agents.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Network {
+    /// Namespace of the operator.
+    pub operator_namespace: String,
+    /// Namespaces from which metrics are collected.
+    pub metrics_namespaces: Vec<String>,
 }
 
 /// Images of the application and how they are pulled.
@@ -54,15 +80,50 @@ pub struct Images {
     pub pull_secrets: Vec<String>,
 }
 
-/// The Managed PostgreSQL server and the application's database in it.
+/// Who runs PostgreSQL.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Database {
+pub enum Database {
+    /// The operator.
+    Managed(Box<ManagedDatabase>),
+    /// Somebody else.
+    External,
+}
+
+/// Who runs Redis.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Redis {
+    /// The operator.
+    Managed(Box<ManagedRedis>),
+    /// Somebody else.
+    External,
+}
+
+/// The application's database, as its pods reach it. The password is a credential, apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// Host of the server.
+    pub host: String,
+    /// Port of the server.
+    pub port: i32,
+    /// Name of the database.
+    pub database: String,
+    /// Role of the application.
+    pub user: String,
+    /// libpq's `sslmode`.
+    pub ssl_mode: &'static str,
+    /// Database in which the advisory lock is taken.
+    pub lock_database: String,
+    /// What tells an External database from another, as a label value; a Managed one has its volume's UID.
+    pub identity: Option<String>,
+}
+
+/// The PostgreSQL server that the operator runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ManagedDatabase {
     /// Image of the server.
     pub image: String,
     /// Size of the data volume, a quantity.
     pub storage_size: String,
-    /// Storage class, `None` for the cluster's default.
-    pub storage_class: Option<String>,
     /// Compute resources.
     pub resources: ResourceRequirements,
     /// Server parameters, name → value.
@@ -75,13 +136,11 @@ pub struct Database {
     pub group_id: i64,
     /// What the user wrote: the stored template is made anew only when this changes.
     pub inputs: Value,
-    /// The stack owns the volume: deleting the stack deletes the data.
-    pub delete_with_stack: bool,
 }
 
-/// The Managed Redis server.
+/// The Redis server that the operator runs.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Redis {
+pub struct ManagedRedis {
     /// Image of the server.
     pub image: String,
     /// `maxmemory`, mebibytes.
@@ -158,6 +217,28 @@ pub struct Rollout {
     pub failure_threshold: i32,
     /// Revisions kept for a rollback.
     pub history_limit: i32,
+}
+
+impl Database {
+    /// The server, where the operator runs it.
+    #[must_use]
+    pub fn managed(&self) -> Option<&ManagedDatabase> {
+        match self {
+            Self::Managed(server) => Some(server),
+            Self::External => None,
+        }
+    }
+}
+
+impl Redis {
+    /// The server, where the operator runs it.
+    #[must_use]
+    pub fn managed(&self) -> Option<&ManagedRedis> {
+        match self {
+            Self::Managed(server) => Some(server),
+            Self::External => None,
+        }
+    }
 }
 
 impl Stack {

@@ -9,15 +9,16 @@ use kube::{Api, ResourceExt};
 use odoo_ai_crds::stack::{OdooAiStack, OdooAiStackStatus};
 
 use super::agents::Agents;
+use super::build::application::copy_name;
+use super::build::credentials::keys;
 use super::build::data;
+use super::credentials::Live;
 use super::error::Error;
-use super::model::AppSecrets;
 use super::references::{self, Data};
-use super::validate;
 use crate::cluster::cache::Children;
 use crate::cluster::pending;
 use crate::context::Context;
-use crate::rollout::revision::Stored;
+use crate::rollout::revision::{self, Stored};
 
 /// One moment of a stack.
 #[derive(Clone, Debug)]
@@ -29,7 +30,12 @@ pub struct Observed {
     /// Data of the user's Secrets and `ConfigMap`s.
     pub data: Data,
     /// Key of the HMAC that names revisions; `None` until it is generated.
-    pub revision_key: Option<Vec<u8>>,
+    pub revision_key: Option<RevisionKey>,
+    /// What the current revision's pods consume of Secrets, where another key named it: only so can it be
+    /// known again.
+    pub current_copies: Option<BTreeMap<String, String>>,
+    /// The live credentials of database and Redis.
+    pub live: Option<Live>,
     /// Stored templates by name.
     pub stored: BTreeMap<String, Arc<Stored>>,
     /// What the agents said.
@@ -38,7 +44,32 @@ pub struct Observed {
     pub now: Timestamp,
 }
 
+/// Key of the HMAC that names revisions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RevisionKey {
+    /// UID of its Secret.
+    pub uid: String,
+    /// The key.
+    pub key: Vec<u8>,
+}
+
+impl RevisionKey {
+    /// The key in a Secret, if it is there.
+    #[must_use]
+    pub fn of(secret: Secret) -> Option<Self> {
+        Some(Self { uid: secret.metadata.uid?, key: secret.data?.remove("key")?.0 })
+    }
+}
+
 impl Observed {
+    /// The current revision, where a key named it that is not the present one.
+    #[must_use]
+    pub fn misnamed(&self) -> Option<&str> {
+        let current = self.object.status.as_ref()?.current_revision.as_deref()?;
+        let stored = self.stored.get(&revision::name(&self.object.name_any(), current))?;
+        (stored.named_by.as_ref() != Some(&self.revision_key.as_ref()?.uid)).then_some(current)
+    }
+
     /// The status, or an empty one.
     #[must_use]
     pub fn status(&self) -> OdooAiStackStatus {
@@ -70,20 +101,26 @@ pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Optio
     }
     let mut children = ctx.caches.children(namespace, name);
     children.compare(namespace, |key| ctx.applier.applied_generation(key));
-    let (AppSecrets::Referenced(app) | AppSecrets::Generated(app)) = validate::app_secrets(&object.spec, name);
-    let wanted = references::of(&object.spec, &app);
+    let wanted = references::of(&object.spec, name);
     let secrets: Api<Secret> = Api::namespaced(ctx.client.clone(), namespace);
     let key = format!("{}-{}", object.name_any(), data::REVISION_KEY.suffix);
+    let live = format!("{}-{}", object.name_any(), keys::LIVE);
     let now = Timestamp::now();
-    let (data, key, stored, agents, pending) = tokio::join!(
+    let (data, key, live, stored, agents, pending) = tokio::join!(
         references::read(&ctx.client, namespace, wanted),
         secrets.get_opt(&key),
+        secrets.get_opt(&live),
         ctx.revisions.load(&ctx.client, namespace, &children),
         Agents::ask(&ctx.http, &ctx.agents, &children),
         pending::read(&ctx.client, namespace, &children, now),
     );
-    let revision_key = key?.and_then(|secret| Some(secret.data?.remove("key")?.0));
-    let (data, stored) = (data?, stored?);
+    let revision_key = key?.and_then(RevisionKey::of);
+    let (data, live, stored) = (data?, live?.map(Live::from), stored?);
     children.pending = pending?;
-    Ok(Some(Box::new(Observed { object, children, data, revision_key, stored, agents, now })))
+    let mut seen = Observed { object, children, data, revision_key, current_copies: None, live, stored, agents, now };
+    if let Some(current) = seen.misnamed() {
+        let copies = secrets.get_opt(&copy_name(name, current)).await?;
+        seen.current_copies = copies.map(|copies| references::contents_of(copies).text);
+    }
+    Ok(Some(Box::new(seen)))
 }

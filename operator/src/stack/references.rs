@@ -7,6 +7,10 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client};
 use odoo_ai_crds::stack::OdooAiStackSpec;
 
+use super::build::data;
+use super::model::AppSecrets;
+use super::validate;
+
 /// A Secret or `ConfigMap` of the stack's namespace.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reference {
@@ -34,16 +38,31 @@ impl From<BTreeMap<String, String>> for Contents {
     }
 }
 
-/// Every object whose data a pod of the application consumes. `generated` is the name of the
-/// application's own Secret where the spec names none.
+/// Every object whose data a pod of the application consumes: those that the spec of the stack with
+/// this name refers to, and those that the operator generates where it refers to none.
 #[must_use]
-pub fn of(spec: &OdooAiStackSpec, generated: &str) -> Vec<Reference> {
-    let application = spec.app_secrets_ref.as_ref().map_or(generated, |reference| reference.name.as_str());
+pub fn of(spec: &OdooAiStackSpec, name: &str) -> Vec<Reference> {
+    let (AppSecrets::Referenced(application) | AppSecrets::Generated(application)) = validate::app_secrets(spec, name);
     let mut all = vec![
         Reference::Secret(spec.odoo.credentials_secret_ref.name.clone()),
         Reference::Secret(spec.ai.api_key_secret_ref.name.clone()),
-        Reference::Secret(application.to_owned()),
+        Reference::Secret(application),
     ];
+    let generated = |which: data::Generated| Reference::Secret(format!("{name}-{}", which.suffix));
+    match &spec.database.external {
+        Some(external) => {
+            all.push(Reference::Secret(external.password_secret_ref.name.clone()));
+            all.extend(external.ca_secret_ref.iter().map(|reference| Reference::Secret(reference.name.clone())));
+        }
+        None => all.push(generated(data::DATABASE)),
+    }
+    match &spec.redis.external {
+        Some(external) => {
+            all.push(Reference::Secret(external.url_secret_ref.name.clone()));
+            all.extend(external.ca_secret_ref.iter().map(|reference| Reference::Secret(reference.name.clone())));
+        }
+        None => all.push(generated(data::REDIS)),
+    }
     let components = [&spec.ai_service.pod, &spec.worker.pod, &spec.beat.pod, &spec.dashboard.pod];
     let entries = spec.env.iter().chain(components.into_iter().flat_map(|pod| &pod.env));
     for source in entries.filter_map(|entry| entry.value_from.as_ref()) {
@@ -81,7 +100,9 @@ pub async fn read(client: &Client, namespace: &str, references: Vec<Reference>) 
     Ok(try_join_all(reads).await?.into_iter().collect())
 }
 
-fn contents_of(secret: Secret) -> Contents {
+/// What is in a Secret.
+#[must_use]
+pub fn contents_of(secret: Secret) -> Contents {
     let mut contents = Contents::default();
     for (key, value) in secret.data.unwrap_or_default() {
         match String::from_utf8(value.0) {

@@ -97,6 +97,9 @@ fn revisioned(spec: &OdooAiStackSpec) -> Value {
             "pullPolicy": spec.images.pull_policy,
         },
         "odoo": {"url": spec.odoo.url, "database": spec.odoo.database, "username": spec.odoo.username},
+        "database": spec.database.external.as_ref().map(|it| json!({
+            "host": it.host, "port": it.port, "database": it.database, "username": it.username, "sslMode": it.ssl_mode,
+        })),
         "model": spec.ai.model,
         "logLevel": spec.log_level,
         "corsOrigins": spec.cors_origins,
@@ -154,7 +157,11 @@ fn object<'a>(data: &'a Data, reference: &Reference) -> Result<&'a Contents, Pro
         .ok_or_else(|| Problem::missing(reason, format!("{kind} {name} doesn't exist in this namespace; create it")))
 }
 
-fn secret_key(data: &Data, name: &str, key: &str) -> Result<String, Problem> {
+/// The value of a key of a Secret.
+///
+/// # Errors
+/// A [`Problem`] that names Secret and key.
+pub fn secret_key(data: &Data, name: &str, key: &str) -> Result<String, Problem> {
     let found = object(data, &Reference::Secret(name.to_owned()))?;
     match found.text.get(key) {
         Some(value) if !value.is_empty() => Ok(value.clone()),

@@ -11,9 +11,8 @@ use kube::runtime::{Controller, Predicate, PredicateConfig, WatchStreamExt, pred
 use kube::{Api, Resource, ResourceExt};
 use odoo_ai_crds::stack::OdooAiStack;
 
-use super::model::AppSecrets;
 use super::references::{self, Reference};
-use super::{KIND, failed, poller, reconcile, validate};
+use super::{KIND, failed, poller, reconcile};
 use crate::cluster::cache::{Scope, Streams};
 use crate::context::Context;
 use crate::labels;
@@ -60,6 +59,8 @@ pub async fn run(
         .watches_stream(streams.accounts, |child| owner(&child))
         .watches_stream(streams.claims, |child| owner(&child))
         .watches_stream(streams.revisions, |child| owner(&child))
+        .watches_stream(streams.policies, |child| owner(&child))
+        .watches_stream(streams.budgets, |child| owner(&child))
         .watches_stream(streams.secrets, referring(stacks.clone(), Reference::Secret))
         .watches_stream(streams.config_maps, referring(stacks, Reference::ConfigMap))
         .reconcile_on(woken)
@@ -106,9 +107,7 @@ fn referring<K: Resource>(
     move |object| {
         let wanted = reference(object.name_any());
         let refers = |stack: &OdooAiStack| {
-            let (AppSecrets::Referenced(app) | AppSecrets::Generated(app)) =
-                validate::app_secrets(&stack.spec, &stack.name_any());
-            stack.namespace() == object.namespace() && references::of(&stack.spec, &app).contains(&wanted)
+            stack.namespace() == object.namespace() && references::of(&stack.spec, &stack.name_any()).contains(&wanted)
         };
         let referring = stacks.state_filter(refers).into_iter().map(|stack| ObjectRef::from_obj(&*stack));
         owner(&object).into_iter().chain(referring).collect()

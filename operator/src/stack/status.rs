@@ -62,6 +62,8 @@ fn next(seen: &Observed, decision: &Decision, applied: Applied, sample: bool) ->
             wanted.effective = Some(effective(&roll.base.stack, seen));
             wanted.components = components(&roll.base.stack, &seen.children);
             wanted.urls = Some(urls(&roll.base.stack));
+            let generation = roll.base.credentials.live.as_ref().map(|live| live.generation);
+            wanted.database.get_or_insert_default().credentials_generation = generation;
             if applied.rules_disabled.is_some() {
                 wanted.rules.get_or_insert_default().seeded_disabled = true;
             }
@@ -107,9 +109,9 @@ fn effective(stack: &Stack, seen: &Observed) -> EffectiveSettings {
         }),
         log_level: Some(seen.object.spec.log_level.unwrap_or_default()),
         queues: stack.components.queues.clone(),
-        database_image: Some(stack.database.image.clone()),
-        database_storage_size: Some(stack.database.storage_size.clone()),
-        redis_image: Some(stack.redis.image.clone()),
+        database_image: stack.database.managed().map(|server| server.image.clone()),
+        database_storage_size: stack.database.managed().map(|server| server.storage_size.clone()),
+        redis_image: stack.redis.managed().map(|server| server.image.clone()),
         unmanaged_rules: Some(stack.unmanaged_rules),
         ..EffectiveSettings::default()
     }

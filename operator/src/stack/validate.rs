@@ -9,17 +9,22 @@ use odoo_ai_crds::common::Resources;
 use odoo_ai_crds::conditions::reasons;
 use odoo_ai_crds::stack::{
     DatabaseType, DeletionPolicy, Environment, LogLevel, Mode, OdooAiStack, OdooAiStackSpec, PodSettings, PullPolicy,
-    RedisType, UnmanagedRules,
+    RedisType, SslMode, UnmanagedRules,
 };
 
 use serde_json::json;
 
-use super::build::pod;
-use super::model::{AppSecrets, Component, Components, Database, Images, Redis, Rollout, Stack};
+use super::build::{DATABASE_ADMIN, DATABASE_NAME, DATABASE_USER, pod};
+use super::model::{
+    AppSecrets, Component, Components, Connection, Database, Images, ManagedDatabase, ManagedRedis, Operator, Redis,
+    Rollout, Stack,
+};
 use crate::cluster::covers::quantity;
+use crate::cluster::intent::hash;
 use crate::rollout::inputs::written;
 
-/// Longest name of a stack: `<name>-migrate-<revision>-<attempt>` must be a label value.
+/// Longest name of a stack: `<name>-migrate-<revision>-<attempt>` and the names of login Jobs must be
+/// label values.
 const NAME_LIMIT: usize = 40;
 
 /// Why a stack can't be brought in.
@@ -49,7 +54,7 @@ impl Problem {
 ///
 /// # Errors
 /// A [`Problem`] with the sentence that the user reads.
-pub fn stack(object: &OdooAiStack, operator_image: &str) -> Result<Stack, Problem> {
+pub fn stack(object: &OdooAiStack, operator: &Operator) -> Result<Stack, Problem> {
     let spec = &object.spec;
     let name = object.name_any();
     if name.len() > NAME_LIMIT {
@@ -73,14 +78,24 @@ pub fn stack(object: &OdooAiStack, operator_image: &str) -> Result<Stack, Proble
             pull_policy: spec.images.pull_policy.unwrap_or(PullPolicy::IfNotPresent).to_string(),
             pull_secrets: spec.images.pull_secrets.iter().map(|reference| reference.name.clone()).collect(),
         },
-        database: database(spec),
-        redis: redis(spec),
+        connection: connection(spec, &name)?,
+        database: match spec.database.kind {
+            DatabaseType::Managed => Database::Managed(Box::new(managed_database(spec))),
+            DatabaseType::External => Database::External,
+        },
+        redis: match spec.redis.kind {
+            RedisType::Managed => Redis::Managed(Box::new(managed_redis(spec))),
+            RedisType::External => Redis::External,
+        },
+        storage_class: spec.database.managed.storage.storage_class_name.clone(),
+        delete_with_stack: spec.database.managed.deletion_policy == Some(DeletionPolicy::Delete),
         components: components(spec),
         settings: settings(spec),
         rollout: rollout(spec),
         unmanaged_rules: spec.rules.unmanaged.unwrap_or(UnmanagedRules::Disable),
         migration_timeout: spec.migrations.timeout_seconds.unwrap_or(1800),
-        operator_image: operator_image.to_owned(),
+        operator_image: operator.image.clone(),
+        network: operator.network.clone(),
         name,
     })
 }
@@ -96,18 +111,12 @@ pub fn app_secrets(spec: &OdooAiStackSpec, name: &str) -> AppSecrets {
 
 /// What can't be left out without doing something else than was asked for.
 fn not_yet(spec: &OdooAiStackSpec) -> Result<(), Problem> {
-    let field = if spec.database.kind == DatabaseType::External {
-        "database.type: External"
-    } else if spec.redis.kind == RedisType::External {
-        "redis.type: External"
-    } else if spec.database.managed.bootstrap.is_some() {
-        "database.managed.bootstrap"
-    } else {
+    if spec.database.managed.bootstrap.is_none() {
         return Ok(());
-    };
+    }
     Err(Problem::refused(
         reasons::NOT_IMPLEMENTED,
-        format!("{field} is not implemented in this version of the operator: nothing was created or changed"),
+        "database.managed.bootstrap is not implemented in this version of the operator: nothing was created or changed",
     ))
 }
 
@@ -130,11 +139,53 @@ pub fn ignored(spec: &OdooAiStackSpec) -> Vec<&'static str> {
     .collect()
 }
 
-fn database(spec: &OdooAiStackSpec) -> Database {
+/// Where the application's database is.
+fn connection(spec: &OdooAiStackSpec, name: &str) -> Result<Connection, Problem> {
+    if spec.database.kind == DatabaseType::Managed {
+        return Ok(Connection {
+            host: format!("{name}-postgresql"),
+            port: 5432,
+            database: DATABASE_NAME.to_owned(),
+            user: DATABASE_USER.to_owned(),
+            ssl_mode: ssl_mode(SslMode::Disable),
+            lock_database: DATABASE_ADMIN.to_owned(),
+            identity: None,
+        });
+    }
+    let Some(external) = &spec.database.external else {
+        return Err(Problem::refused(
+            reasons::INVALID_SPEC,
+            "database.external must be given when database.type is External",
+        ));
+    };
+    let port = external.port.unwrap_or(5432);
+    let place = hash(&json!([external.host, port, external.database]));
+    Ok(Connection {
+        host: external.host.clone(),
+        port,
+        database: external.database.clone(),
+        user: external.username.clone(),
+        ssl_mode: ssl_mode(external.ssl_mode.unwrap_or(SslMode::Prefer)),
+        lock_database: external.lock_database.clone().unwrap_or_else(|| external.database.clone()),
+        identity: Some(format!("external-{}", &place[..16])),
+    })
+}
+
+fn ssl_mode(mode: SslMode) -> &'static str {
+    match mode {
+        SslMode::Disable => "disable",
+        SslMode::Prefer => "prefer",
+        SslMode::Require => "require",
+        SslMode::VerifyCa => "verify-ca",
+        SslMode::VerifyFull => "verify-full",
+    }
+}
+
+fn managed_database(spec: &OdooAiStackSpec) -> ManagedDatabase {
     let managed = &spec.database.managed;
     let major_version = managed.major_version.unwrap_or(17);
     let user_id = managed.security.run_as_user.unwrap_or(999);
-    Database {
+    ManagedDatabase {
         major_version,
         group_id: managed.security.fs_group.unwrap_or(user_id),
         inputs: written(&json!({
@@ -146,20 +197,18 @@ fn database(spec: &OdooAiStackSpec) -> Database {
         })),
         image: managed.image.clone().unwrap_or_else(|| format!("postgres:{major_version}")),
         storage_size: managed.storage.size.clone().unwrap_or_else(|| "10Gi".to_owned()),
-        storage_class: managed.storage.storage_class_name.clone(),
         resources: resources(&managed.resources, pod::resources("100m", "256Mi", "512Mi")),
         parameters: managed.parameters.clone(),
         user_id,
-        delete_with_stack: managed.deletion_policy == Some(DeletionPolicy::Delete),
     }
 }
 
-fn redis(spec: &OdooAiStackSpec) -> Redis {
+fn managed_redis(spec: &OdooAiStackSpec) -> ManagedRedis {
     let managed = &spec.redis.managed;
     let max_memory_mib = managed.max_memory_mib.unwrap_or(256);
     let limit = format!("{}Mi", max_memory_mib + max_memory_mib / 2);
     let user_id = managed.security.run_as_user.unwrap_or(999);
-    Redis {
+    ManagedRedis {
         group_id: managed.security.fs_group.unwrap_or(user_id),
         inputs: written(&json!({
             "image": managed.image,

@@ -8,9 +8,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Secret};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use odoo_ai_crds::stack::{OdooAiStack, OdooAiStackStatus};
 use odoo_ai_operator::cluster::cache::Children;
@@ -18,10 +19,11 @@ use odoo_ai_operator::cluster::intent::{Intent, Key, Mode};
 use odoo_ai_operator::cluster::pending::Claim;
 use odoo_ai_operator::rollout::revision::Stored;
 use odoo_ai_operator::stack::agents::Agents;
-use odoo_ai_operator::stack::apply::Applied;
+use odoo_ai_operator::stack::apply::{self, Applied};
 use odoo_ai_operator::stack::build::{assemble, data};
 use odoo_ai_operator::stack::decide::{Decision, decide};
-use odoo_ai_operator::stack::observe::Observed;
+use odoo_ai_operator::stack::model::{Network, Operator};
+use odoo_ai_operator::stack::observe::{Observed, RevisionKey};
 use odoo_ai_operator::stack::references::{self, Data, Reference};
 use odoo_ai_operator::stack::{status, telling};
 use serde_json::{Value, json};
@@ -29,11 +31,19 @@ use serde_json::{Value, json};
 /// Name of the stack in all tests.
 pub(crate) const STACK: &str = "odoo-ai";
 const NAMESPACE: &str = "odoo-ai";
-const IMAGE: &str = "operator:test";
+
+fn operator() -> Operator {
+    let network = Network { operator_namespace: "odoo-ai-system".to_owned(), metrics_namespaces: Vec::new() };
+    Operator { image: "operator:test".to_owned(), network: Some(network) }
+}
 
 /// What the migrate Job reports.
 pub(crate) const MIGRATED: &str = r#"{"version":1,"result":"Succeeded","reason":"Bootstrapped","message":"done",
     "schema":{"heads":["003"],"known":["001","002","003"],"current":["003"]},"incarnation":"1/2","rulesEmpty":true}"#;
+
+/// What the login Job reports.
+pub(crate) const ACCEPTED: &str =
+    r#"{"version":1,"result":"Succeeded","reason":"CredentialsAccepted","message":"done"}"#;
 
 /// The cluster.
 #[derive(Clone, Debug)]
@@ -50,6 +60,10 @@ pub(crate) struct World {
     pub(crate) gate_runs: usize,
     /// What a migrate Job reports.
     pub(crate) report: String,
+    /// What a login Job reports.
+    pub(crate) login: String,
+    /// What the operator says of itself.
+    pub(crate) operator: Operator,
     /// What the agents said.
     pub(crate) agents: Agents,
     /// Claims of pods without a node.
@@ -77,7 +91,7 @@ impl World {
             match value["kind"].as_str() {
                 Some("OdooAiStack") => stack = Some(value),
                 Some("Secret") => {
-                    value["data"] = value["stringData"].take();
+                    value["data"] = encoded(&value["stringData"].take());
                     let name = value["metadata"]["name"].as_str().expect("a name").to_owned();
                     objects.insert(key("Secret", &name), value);
                 }
@@ -95,6 +109,8 @@ impl World {
             enabled_rules: 0,
             gate_runs: 0,
             report: MIGRATED.to_owned(),
+            login: ACCEPTED.to_owned(),
+            operator: operator(),
             agents: Agents::default(),
             claims: BTreeMap::new(),
             events: Vec::new(),
@@ -124,7 +140,7 @@ impl World {
     pub(crate) fn reconcile(&mut self, sample: bool) -> Result<Decision, Crash> {
         self.now += SignedDuration::from_secs(1);
         let mut seen = self.observe();
-        let decision = decide(&seen, IMAGE);
+        let decision = decide(&seen, &self.operator);
         if let Decision::Roll(roll) = &decision {
             let mut intent = roll.status.clone();
             intent.conditions = seen.status().conditions;
@@ -141,17 +157,23 @@ impl World {
                 }
             }
             Decision::Roll(roll) => {
-                for (name, _) in &roll.obsolete_jobs {
-                    self.count(format!("delete {name}"))?;
-                    self.objects.remove(&key("Job", name));
+                for (key, _) in &roll.obsolete {
+                    self.count(format!("delete {key}"))?;
+                    self.objects.remove(key);
                 }
-                for intent in assemble::assemble(roll, &seen) {
+                let intents = assemble::assemble(roll, &seen);
+                let unwanted = apply::unwanted(roll, &seen, &intents);
+                for intent in intents {
                     self.write(&intent)?;
                 }
                 if roll.disable_rules {
                     self.enabled_rules = 0;
                     self.gate_runs += 1;
                     applied.rules_disabled = Some(45);
+                }
+                for doomed in unwanted {
+                    self.count(format!("delete {}", doomed.key))?;
+                    self.objects.remove(&doomed.key);
                 }
             }
             Decision::Hold(hold) => {
@@ -204,6 +226,7 @@ impl World {
 
     /// One workload or Job does what it should.
     pub(crate) fn becomes_ready(&mut self, key: &Key) {
+        let proven = self.objects.contains_key(&self::key("Secret", &key.name));
         let Some(object) = self.objects.get_mut(key) else { return };
         let replicas = object["spec"]["replicas"].clone();
         match key.kind.as_str() {
@@ -217,11 +240,18 @@ impl World {
                     self.enabled_rules = 45;
                 }
             }
+            // A kubelet starts no pod whose Secrets aren't there.
+            "Job" if key.name.contains("-login-") && !proven => {}
             "Job" => {
                 let condition =
                     json!({"type": "Complete", "status": "True", "lastTransitionTime": self.now.to_string()});
                 object["status"] = json!({"conditions": [condition]});
-                let pod = job_pod(key, object, &self.report);
+                let report = if key.name.contains("-login-") { self.login.clone() } else { self.report.clone() };
+                let refused = report.contains("Refused");
+                if refused {
+                    object["status"]["conditions"][0]["type"] = json!("Failed");
+                }
+                let pod = job_pod(key, object, &report);
                 self.objects.insert(self::key("Pod", &format!("{}-pod", key.name)), pod);
             }
             _ => {}
@@ -327,28 +357,73 @@ impl World {
             .filter(|(key, _)| key.kind == "ControllerRevision")
             .map(|(key, value)| {
                 let stored: Stored = serde_json::from_value(value["data"].clone()).expect("stored templates");
-                (key.name.clone(), Arc::new(stored))
+                let number = value["revision"].as_i64().expect("a number");
+                (key.name.clone(), Arc::new(Stored { number, ..stored }))
             })
             .collect();
-        let wanted = references::of(&self.stack.spec, &format!("{STACK}-app-secrets"));
+        let wanted = references::of(&self.stack.spec, STACK);
         let data: Data = wanted.into_iter().map(|it| (it.clone(), self.data(&it).map(Into::into))).collect();
-        let revision_key = self.data(&Reference::Secret(format!("{STACK}-revision-key")));
-        Observed {
+        let secret = |name: &str| -> Option<Secret> {
+            let value = self.objects.get(&key("Secret", name))?;
+            Some(serde_json::from_value(value.clone()).expect("a Secret"))
+        };
+        let revision_key = secret(&format!("{STACK}-revision-key")).and_then(RevisionKey::of);
+        let mut seen = Observed {
             object: self.stack.clone(),
             children,
             data,
-            revision_key: revision_key.map(|data| data["key"].clone().into_bytes()),
+            revision_key,
+            current_copies: None,
+            live: secret(&format!("{STACK}-credentials")).map(Into::into),
             stored,
             agents: self.agents.clone(),
             now: self.now,
+        };
+        if let Some(current) = seen.misnamed() {
+            let copies = self.data(&Reference::Secret(format!("{STACK}-config-{current}")));
+            seen.current_copies = copies;
         }
+        seen
     }
 
     fn data(&self, reference: &Reference) -> Option<BTreeMap<String, String>> {
         let (Reference::Secret(name) | Reference::ConfigMap(name)) = reference;
         let data = self.objects.get(&key("Secret", name))?["data"].as_object()?;
-        Some(data.iter().map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned())).collect())
+        let text = |value: &Value| {
+            let bytes: ByteString = serde_json::from_value(value.clone()).expect("base64");
+            String::from_utf8(bytes.0).expect("text")
+        };
+        Some(data.iter().map(|(key, value)| (key.clone(), text(value))).collect())
     }
+
+    /// A person changes a key of a Secret.
+    pub(crate) fn edit_secret(&mut self, name: &str, key: &str, value: &str) {
+        let secret = self.objects.get_mut(&self::key("Secret", name)).expect("the Secret exists");
+        secret["data"][key] = encoded(&json!({"it": value}))["it"].take();
+    }
+
+    /// A person creates a Secret.
+    pub(crate) fn add_secret(&mut self, name: &str, values: &Value) {
+        let metadata = json!({"name": name, "namespace": NAMESPACE, "uid": format!("uid-of-{name}")});
+        self.objects.insert(key("Secret", name), json!({"metadata": metadata, "data": encoded(values)}));
+    }
+
+    /// True when there is a Job whose name begins so.
+    pub(crate) fn has_job(&self, prefix: &str) -> bool {
+        self.objects.keys().any(|key| key.kind == "Job" && key.name.starts_with(prefix))
+    }
+
+    /// The value of a key of a Secret.
+    pub(crate) fn secret(&self, name: &str, key: &str) -> Option<String> {
+        self.data(&Reference::Secret(name.to_owned()))?.remove(key)
+    }
+}
+
+/// Values as a Secret's `data` has them.
+fn encoded(values: &Value) -> Value {
+    let values = values.as_object().expect("a map of texts");
+    let encode = |value: &Value| ByteString(value.as_str().unwrap_or_default().as_bytes().to_vec());
+    values.iter().map(|(key, value)| (key.clone(), json!(encode(value)))).collect()
 }
 
 /// Key of an object of the test's namespace.
@@ -364,8 +439,8 @@ pub(crate) fn job_pod(key: &Key, job: &Value, message: &str) -> Value {
             "labels": job["spec"]["template"]["metadata"]["labels"],
             "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": key.name, "uid": job["metadata"]["uid"], "controller": true}],
         },
-        "status": {"containerStatuses": [{
-            "name": "migrate", "image": "x", "imageID": "y", "ready": false, "restartCount": 0,
+        "status": {"phase": "Succeeded", "containerStatuses": [{
+            "name": job["spec"]["template"]["spec"]["containers"][0]["name"], "image": "x", "imageID": "y", "ready": false, "restartCount": 0,
             "state": {"terminated": {"exitCode": 0, "message": message}},
         }]},
     })

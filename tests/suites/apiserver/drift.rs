@@ -98,6 +98,8 @@ fn drifts(room: &Room) -> Vec<(&'static str, Intent, Value)> {
         ("the owner", room.config_map(), json!({"metadata": {"ownerReferences": null}})),
         ("a password", room.secret(), json!({"data": {"password": "ZXZpbA=="}})),
         ("a selector", room.service(), json!({"spec": {"selector": {"app": "other"}}})),
+        ("a narrower selector", room.service(), json!({"spec": {"selector": {"more": "x"}}})),
+        ("an empty value that is gone", room.config_map(), json!({"data": {"empty": null}})),
         ("a target port", room.service(), json!({"spec": {"ports": [{"name": "http", "port": 80, "targetPort": 9}]}})),
     ]
 }

@@ -147,7 +147,7 @@ async fn a_foreign_object_stalls_the_stack_and_says_which() -> Result<()> {
     services.delete("odoo-ai-redis", &DeleteParams::default()).await?;
     stage.run_to_the_end().await?;
     assert!(stage.condition("Stalled").await?.starts_with("False"));
-    assert_eq!(stage.api::<Secret>().list(&ListParams::default()).await?.items.len(), 8);
+    assert_eq!(stage.api::<Secret>().list(&ListParams::default()).await?.items.len(), 9);
     Ok(())
 }
 

@@ -1,14 +1,21 @@
 //! `Applier`, one child at a time: whose it is, and how it comes and goes.
 
+use std::path::Path;
+
 use anyhow::{Context, Result};
+use http::Response;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::Api;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use kube::api::{DeleteParams, PostParams};
-use odoo_ai_operator::cluster::apply::{Error, Outcome};
+use kube::client::ClientBuilder;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config, ResourceExt};
+use odoo_ai_operator::cluster::apply::{Applier, Error, Outcome};
 use odoo_ai_operator::cluster::intent::{Intent, Mode};
 use odoo_ai_operator::labels;
+use odoo_ai_tests::ApiServer;
 use serde_json::json;
+use tower::util::MapResponseLayer;
 
 use crate::room::{Room, STACK, UID, deployment_spec, owner};
 
@@ -44,6 +51,57 @@ async fn what_belongs_to_somebody_else_is_left_alone() -> Result<()> {
         assert_eq!(now.metadata.resource_version, theirs.metadata.resource_version, "{metadata}");
         api.delete("settings", &DeleteParams::default()).await?;
     }
+    Ok(())
+}
+
+/// A client behind which `object` appears right after the API server said that it isn't there.
+async fn overtaken(kubeconfig: &Path, object: Service) -> Result<Client> {
+    let options = KubeConfigOptions::default();
+    let config = Config::from_custom_kubeconfig(Kubeconfig::read_from(kubeconfig)?, &options).await?;
+    let theirs = config.clone();
+    let appears = move |response: Response<_>| {
+        if response.status() == 404 {
+            let (config, object) = (theirs.clone(), object.clone());
+            // The layer is not asynchronous, and a runtime within a runtime is not allowed.
+            let create = std::thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+                runtime.block_on(async {
+                    let api: Api<Service> =
+                        Api::namespaced(Client::try_from(config)?, &object.namespace().context("one")?);
+                    api.create(&PostParams::default(), &object).await?;
+                    anyhow::Ok(())
+                })
+            });
+            create.join().expect("no panic").expect("it is made");
+        }
+        response
+    };
+    Ok(ClientBuilder::try_from(config)?.with_layer(&MapResponseLayer::new(appears)).build())
+}
+
+/// Seen by no cache and by no read, and there when it is applied.
+#[tokio::test]
+async fn what_appears_between_the_read_and_the_write_is_not_taken_over() -> Result<()> {
+    let room = Room::new("overtaken").await?;
+    let intent = room.service();
+    let object = json!({
+        "metadata": {"name": intent.name, "namespace": room.namespace},
+        "spec": {"selector": {"app": "theirs"}, "ports": [{"name": "http", "port": 80, "targetPort": 9}]},
+    });
+    let object: Service = serde_json::from_value(object)?;
+    let client = overtaken(&ApiServer::shared().await?.kubeconfig(), object).await?;
+    let applier = Applier::new(client);
+    let error = applier.apply(&intent, None, UID).await.err().context("it was taken over")?;
+    assert!(
+        matches!(&error, Error::Api { source, .. } if matches!(&**source, kube::Error::Api(s) if s.code == 409)),
+        "{error}"
+    );
+    let live = room.live(&intent).await?;
+    assert_eq!((live.labels().len(), live.owner_references().len()), (0, 0));
+    assert_eq!(live.data["spec"]["selector"], json!({"app": "theirs"}));
+    // The next look sees whose it is.
+    let error = applier.apply(&intent, None, UID).await.err().context("it was taken over")?;
+    assert!(matches!(error, Error::Foreign(_)), "{error}");
     Ok(())
 }
 

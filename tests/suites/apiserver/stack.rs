@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodTemplateSpec, Secret};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams, PostParams};
 use odoo_ai_operator::cluster::FIELD_MANAGER;
@@ -71,7 +72,7 @@ async fn settings(stage: &Stage) -> Result<()> {
 }
 
 /// Settled: neither this operator nor one that has just started writes anything, statuses included.
-async fn costs_nothing(stage: &mut Stage, requests: &Requests) -> Result<()> {
+pub(crate) async fn costs_nothing(stage: &mut Stage, requests: &Requests) -> Result<()> {
     let before = versions(stage).await?;
     for start in 0..3 {
         if start > 0 {
@@ -102,13 +103,16 @@ async fn versions(stage: &Stage) -> Result<BTreeSet<String>> {
 }
 
 /// Every kind that is meant to be there is there, written by us alone and without a warning.
-async fn all_kinds_are_ours(stage: &Stage, requests: &Requests) -> Result<()> {
+async fn all_kinds_are_ours(stage: &Stage, requests: &Requests, budgets: usize) -> Result<()> {
     let children = stage.children().await?;
     let kinds: BTreeSet<_> = children.iter().filter_map(|child| Some(child.types.as_ref()?.kind.as_str())).collect();
+    let found = stage.ours::<PodDisruptionBudget>().await?;
+    assert_eq!(found.len(), budgets);
     let wanted = [
         "ControllerRevision",
         "Deployment",
         "Job",
+        "NetworkPolicy",
         "PersistentVolumeClaim",
         "Pod",
         "Secret",
@@ -116,7 +120,8 @@ async fn all_kinds_are_ours(stage: &Stage, requests: &Requests) -> Result<()> {
         "ServiceAccount",
         "StatefulSet",
     ];
-    assert_eq!(kinds, BTreeSet::from(wanted));
+    let sometimes = (budgets > 0).then_some("PodDisruptionBudget");
+    assert_eq!(kinds, wanted.into_iter().chain(sometimes).collect());
     for child in children.iter().filter(|child| child.types.as_ref().is_some_and(|types| types.kind != "Pod")) {
         for entry in child.managed_fields().iter().filter(|entry| entry.subresource.is_none()) {
             assert_eq!(entry.manager.as_deref(), Some(FIELD_MANAGER), "{}", child.name_any());
@@ -130,7 +135,7 @@ async fn all_kinds_are_ours(stage: &Stage, requests: &Requests) -> Result<()> {
 async fn the_local_sample_settles_and_then_costs_nothing() -> Result<()> {
     let (mut stage, requests) = stage("sample", |_| {}).await?;
     stage.run_to_the_end().await?;
-    all_kinds_are_ours(&stage, &requests).await?;
+    all_kinds_are_ours(&stage, &requests, 0).await?;
     costs_nothing(&mut stage, &requests).await?;
     let status = stage.stack().await?.status.context("a status")?;
     assert_eq!(status.history.len(), 1);
@@ -145,7 +150,7 @@ async fn a_stack_with_everything_settles_and_then_costs_nothing() -> Result<()> 
     let (mut stage, requests) = stage("everything", everything).await?;
     settings(&stage).await?;
     stage.run_to_the_end().await?;
-    all_kinds_are_ours(&stage, &requests).await?;
+    all_kinds_are_ours(&stage, &requests, 1).await?;
     costs_nothing(&mut stage, &requests).await
 }
 

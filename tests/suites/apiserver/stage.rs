@@ -13,6 +13,8 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{
     ConfigMap, PersistentVolumeClaim, Pod, PodTemplateSpec, Secret, Service, ServiceAccount,
 };
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Resource, ResourceExt};
@@ -27,6 +29,7 @@ use odoo_ai_operator::labels;
 use odoo_ai_operator::metrics::Metrics;
 use odoo_ai_operator::rollout::revision::Library;
 use odoo_ai_operator::stack::agents::Directory;
+use odoo_ai_operator::stack::model::{Network, Operator};
 use odoo_ai_operator::stack::{self, reconcile};
 use odoo_ai_tests::repository;
 use serde::Serialize;
@@ -190,11 +193,24 @@ impl Stage {
     pub(crate) async fn perform(&self) -> Result<()> {
         self.pods_become_ready().await?;
         for job in self.ours::<Job>().await? {
-            if job.status.as_ref().is_none_or(|status| status.conditions.is_none()) {
+            let ended = job.status.as_ref().is_some_and(|status| status.conditions.is_some());
+            if !ended && self.mounts_exist(&job).await? {
                 self.finish(&job).await?;
             }
         }
         Ok(())
+    }
+
+    /// A kubelet starts no pod whose Secrets aren't there.
+    async fn mounts_exist(&self, job: &Job) -> Result<bool> {
+        let volumes = job.spec.as_ref().and_then(|spec| spec.template.spec.as_ref()?.volumes.clone());
+        for source in volumes.into_iter().flatten().filter_map(|volume| volume.secret) {
+            let name = source.secret_name.context("a Secret volume names its Secret")?;
+            if source.optional != Some(true) && self.api::<Secret>().get_opt(&name).await?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// All workloads do what they should, and Jobs take their time.
@@ -237,8 +253,9 @@ impl Stage {
             "rulesEmpty": self.asked.load(Ordering::Relaxed) == 0,
         });
         let ended = json!({"exitCode": 0, "message": report.to_string(), "startedAt": now, "finishedAt": now});
+        let container = pod.spec.as_ref().context("a pod has a spec")?.containers[0].name.clone();
         let container = json!({
-            "name": "migrate", "image": "x", "imageID": "y", "ready": false, "restartCount": 0,
+            "name": container, "image": "x", "imageID": "y", "ready": false, "restartCount": 0,
             "state": {"terminated": ended},
         });
         self.status(&pod, &json!({"phase": "Succeeded", "containerStatuses": [container]})).await?;
@@ -335,14 +352,16 @@ impl Drop for Stage {
 }
 
 /// Every kind that a stack's children have.
-pub(crate) fn kinds() -> [ApiResource; 10] {
+pub(crate) fn kinds() -> [ApiResource; 12] {
     [
         ApiResource::erase::<ConfigMap>(&()),
         ApiResource::erase::<ControllerRevision>(&()),
         ApiResource::erase::<Deployment>(&()),
         ApiResource::erase::<Job>(&()),
+        ApiResource::erase::<NetworkPolicy>(&()),
         ApiResource::erase::<PersistentVolumeClaim>(&()),
         ApiResource::erase::<Pod>(&()),
+        ApiResource::erase::<PodDisruptionBudget>(&()),
         ApiResource::erase::<Secret>(&()),
         ApiResource::erase::<Service>(&()),
         ApiResource::erase::<ServiceAccount>(&()),
@@ -360,6 +379,7 @@ fn context(client: &Client, namespace: &str, rules: SocketAddr) -> Result<(Conte
     let (caches, streams) = Caches::new(client, &Scope::Namespace(namespace.to_owned()));
     // Whatever is asked by HTTP ends there.
     let http = reqwest::Client::builder().proxy(reqwest::Proxy::http(format!("http://{rules}"))?).build()?;
+    let network = Network { operator_namespace: "odoo-ai-system".to_owned(), metrics_namespaces: Vec::new() };
     let ctx = Context {
         client: client.clone(),
         http,
@@ -370,7 +390,7 @@ fn context(client: &Client, namespace: &str, rules: SocketAddr) -> Result<(Conte
         backoff: Backoff::default(),
         agents: Directory::default(),
         pacer: Pacer::default(),
-        operator_image: "odoo-ai-operator:test".to_owned(),
+        operator: Operator { image: "odoo-ai-operator:test".to_owned(), network: Some(network) },
         metrics: Metrics::registered().0,
     };
     Ok((ctx, streams))
@@ -392,6 +412,8 @@ async fn watch(streams: Streams) {
         drain(streams.accounts),
         drain(streams.claims),
         drain(streams.revisions),
+        drain(streams.policies),
+        drain(streams.budgets),
     );
 }
 

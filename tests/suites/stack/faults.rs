@@ -290,12 +290,11 @@ pub(crate) async fn says_not_implemented(room: &Room, file: &str, summary: &str)
     Ok(String::new())
 }
 
-/// A stack on somebody else's servers: refused as a whole, nothing is made.
-pub(crate) async fn external_is_refused(room: &Room) -> Result<String> {
+/// A stack on somebody else's servers whose login is missing: nothing is started.
+pub(crate) async fn external_needs_a_login(room: &Room) -> Result<String> {
     room.apply(&sample("external.yaml")?).await?;
-    let stalled = is_stalled(room, "NotImplemented").await?;
-    names(&stalled, &["database.type", "External", "not implemented"])?;
-    ensure!(room.list::<Secret>().await?.is_empty(), "Secrets were made");
-    ensure!(room.list::<Service>().await?.is_empty(), "Services were made");
-    Ok(stalled.message)
+    let ready = room.wait("Ready", "False", "SecretMissing", SOON).await?;
+    names(&ready, &["Secret database"])?;
+    ensure!(room.list::<StatefulSet>().await?.is_empty(), "a server was made");
+    Ok(ready.message)
 }

@@ -9,10 +9,11 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{AGENT, AGENT_PORT, API_PORT, CREDENTIALS, DASHBOARD_PORT, DATABASE_NAME, DATABASE_USER, data, meta, pod};
+use super::credentials::keys;
+use super::{AGENT, AGENT_PORT, API_PORT, CREDENTIALS, DASHBOARD_PORT, meta, pod};
 use crate::component::{Component, ComponentExt};
 use crate::rollout::inputs::Inputs;
-use crate::stack::model::{Component as Settings, Stack};
+use crate::stack::model::{Component as Settings, Connection, Stack};
 
 /// Where beat keeps its schedule: without it the daily and weekly tasks may never run.
 const BEAT_DIRECTORY: &str = "/var/lib/beat";
@@ -190,14 +191,14 @@ impl Rendering<'_> {
 
     fn python_pod(&self, settings: &Settings, mut container: Container, grace_seconds: i64) -> PodSpec {
         let (install, agent_volume, agent_mount) = pod::agent(&self.stack.operator_image);
-        let (volumes, mounts) = self.credentials();
+        let (volume, mount) = credentials(self.stack, credentials_of(&container.name));
         let own = container.volume_mounts.take().unwrap_or_default();
         let shared = [agent_mount, pod::mount("tmp", "/tmp", false)];
-        container.volume_mounts = Some(own.into_iter().chain(shared).chain(mounts).collect());
+        container.volume_mounts = Some(own.into_iter().chain(shared).chain([mount]).collect());
         PodSpec {
             init_containers: Some(vec![install]),
             containers: vec![container],
-            volumes: Some([agent_volume, pod::scratch("tmp", "1Gi")].into_iter().chain(volumes).collect()),
+            volumes: Some(vec![agent_volume, pod::scratch("tmp", "1Gi"), volume]),
             termination_grace_period_seconds: Some(grace_seconds),
             ..self.placed(settings)
         }
@@ -234,7 +235,7 @@ impl Rendering<'_> {
             ports: Some(vec![container_port("agent", AGENT_PORT)]),
             resources: Some(pod::resources("5m", "16Mi", "64Mi")),
             security_context: pod::locked_down(),
-            volume_mounts: Some(self.credentials().1),
+            volume_mounts: Some(vec![credentials(self.stack, &APPLICATION_KEYS).1]),
             ..Container::default()
         }
     }
@@ -246,10 +247,6 @@ impl Rendering<'_> {
         env.push(pod::env("ODOOAI_SCHEMA_KNOWN", self.schema.known.join(",")));
         env
     }
-
-    fn credentials(&self) -> (Vec<Volume>, Vec<VolumeMount>) {
-        credentials(self.stack)
-    }
 }
 
 /// Name of the immutable Secret with a revision's copies.
@@ -258,27 +255,25 @@ pub fn copy_name(stack: &str, revision: &str) -> String {
     format!("{stack}-config-{revision}")
 }
 
-/// Where database and Redis are, for the agent; passwords come from files.
+/// Where database and Redis are, for the agent; passwords and Redis' URL come from files.
 #[must_use]
 pub fn connection(stack: &Stack) -> Vec<EnvVar> {
+    let Connection { host, port, database, user, ssl_mode, .. } = &stack.connection;
     vec![
-        pod::env("ODOOAI_DATABASE_HOST", stack.child("postgresql")),
-        pod::env("ODOOAI_DATABASE_PORT", "5432"),
-        pod::env("ODOOAI_DATABASE_NAME", DATABASE_NAME),
-        pod::env("ODOOAI_DATABASE_USER", DATABASE_USER),
-        pod::env("ODOOAI_DATABASE_PASSWORD_FILE", format!("{CREDENTIALS}/database/password")),
-        pod::env("ODOOAI_REDIS_HOST", stack.child("redis")),
-        pod::env("ODOOAI_REDIS_PORT", "6379"),
-        pod::env("ODOOAI_REDIS_DB", "0"),
-        pod::env("ODOOAI_REDIS_PASSWORD_FILE", format!("{CREDENTIALS}/redis/password")),
+        pod::env("ODOOAI_DATABASE_HOST", host.clone()),
+        pod::env("ODOOAI_DATABASE_PORT", port.to_string()),
+        pod::env("ODOOAI_DATABASE_NAME", database.clone()),
+        pod::env("ODOOAI_DATABASE_USER", user.clone()),
+        pod::env("ODOOAI_DATABASE_SSLMODE", *ssl_mode),
     ]
 }
 
 /// The application's database URL. Without a password: a `%` in it breaks Alembic, which prints it.
 #[must_use]
 pub fn database_url(stack: &Stack) -> EnvVar {
-    let host = stack.child("postgresql");
-    pod::env("AI_DATABASE_URL", format!("postgresql://{DATABASE_USER}@{host}:5432/{DATABASE_NAME}"))
+    let Connection { host, port, database, user, .. } = &stack.connection;
+    let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+    pod::env("AI_DATABASE_URL", format!("postgresql://{user}@{host}:{port}/{database}"))
 }
 
 /// The application's settings that follow from the spec.
@@ -287,13 +282,19 @@ pub fn settings_of(stack: &Stack) -> Vec<EnvVar> {
     stack.settings.iter().map(|(name, value)| pod::env(name, value.clone())).collect()
 }
 
-/// Volumes and mounts of the live database and Redis credentials.
+/// What ai-service, worker and Jobs read of the live credentials.
+pub const APPLICATION_KEYS: [&str; 4] = [keys::DATABASE_PASSWORD, keys::DATABASE_CA, keys::REDIS_URL, keys::REDIS_CA];
+/// What beat reads: it needs no database.
+const BEAT_KEYS: [&str; 2] = [keys::REDIS_URL, keys::REDIS_CA];
+
+fn credentials_of(container: &str) -> &'static [&'static str] {
+    if container == Component::Beat.name() { &BEAT_KEYS } else { &APPLICATION_KEYS }
+}
+
+/// Volume and mount of the live database and Redis credentials.
 #[must_use]
-pub fn credentials(stack: &Stack) -> (Vec<Volume>, Vec<VolumeMount>) {
-    [("database", data::DATABASE.suffix), ("redis", data::REDIS.suffix)]
-        .into_iter()
-        .map(|(name, suffix)| pod::credential(name, &stack.child(suffix), &["password"]))
-        .unzip()
+pub fn credentials(stack: &Stack, keys: &[&str]) -> (Volume, VolumeMount) {
+    pod::secret_files("credentials", &stack.child(keys::LIVE), keys, CREDENTIALS)
 }
 
 fn container_port(name: &str, port: i32) -> ContainerPort {

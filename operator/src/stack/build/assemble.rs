@@ -9,12 +9,13 @@ use serde_json::Value;
 
 use super::application::Rendering;
 use super::workloads::{Overlay, workload};
-use super::{data, job, postgresql, redis};
+use super::{credentials, data, disruption, job, network, postgresql, redis};
 use crate::cluster::intent::Intent;
 use crate::component::{APPLICATION, Component, ComponentExt};
 use crate::rollout::gates::replicas;
 use crate::rollout::revision::{self, Stored};
 use crate::stack::decide::{Base, Roll};
+use crate::stack::model::{Database, Redis, Stack};
 use crate::stack::observe::Observed;
 
 /// The objects of a rollout, or of the steady state.
@@ -24,15 +25,23 @@ pub fn assemble(roll: &Roll, seen: &Observed) -> Vec<Intent> {
     let stored_name = revision::name(&stack.name, &roll.target);
     let schema = roll.schema.clone().unwrap_or_default();
     let rendering = Rendering { stack, revision: &roll.target, inputs: &roll.inputs, schema: &schema };
-    let owner = revision::owner(&seen.children, &stack.namespace, &stored_name);
+    let owner = revision::owner_of_copy(&seen.children, &stack.namespace, &rendering.copy());
     let mut intents = foundation(&roll.base, seen);
     intents.push(data::copies(&rendering, owner));
+    if let Some(candidate) = &roll.login {
+        let name = format!("{}{}", candidate.prefix, candidate.attempt);
+        intents.push(match &candidate.job {
+            None => credentials::login(stack, &name),
+            Some(uid) => credentials::candidate(stack, &name, uid, &candidate.values),
+        });
+    }
     intents.extend(roll.migrate.as_ref().map(|(attempt, volume)| job::migrate(&rendering, *attempt, volume)));
     let target = match (seen.stored.get(&stored_name), &roll.schema) {
         (Some(stored), _) => Some(Arc::clone(stored)),
         (None, Some(_)) => {
-            let stored = Stored::new(roll.inputs.stored(), rendering.templates());
-            let number = revision::next_number(seen.stored.len());
+            let named_by = seen.revision_key.as_ref().map(|key| key.uid.clone());
+            let stored = Stored { named_by, ..Stored::new(roll.inputs.stored(), rendering.templates()) };
+            let number = revision::next_number(&seen.stored);
             intents.push(revision::intent(stack, revision::APPLICATION, &roll.target, number, &stored));
             Some(Arc::new(stored))
         }
@@ -50,41 +59,49 @@ pub fn hold(base: &Base, seen: &Observed) -> Vec<Intent> {
     intents
 }
 
-/// Volumes, owners of Secrets, the account, Services and data servers.
+/// Volumes, owners of Secrets, the account, Services, policies and data servers.
 fn foundation(base: &Base, seen: &Observed) -> Vec<Intent> {
     let stack = &base.stack;
     let mut intents = data::claims(stack, base.rules_gate.as_deref());
     intents.extend(data::ownership(stack, &seen.children));
     intents.push(data::service_account(stack));
     intents.extend(data::services(stack));
-    let (database, redis) = (&stack.database.inputs, &stack.redis.inputs);
-    intents.extend(server(base, seen, Component::Database, database, || postgresql::template(stack)));
-    intents.extend(server(base, seen, Component::Redis, redis, || redis::template(stack)));
+    intents.extend(network::policies(stack));
+    intents.extend(disruption::budgets(stack, base.seeding));
+    intents.extend(base.credentials.live.as_ref().map(|live| credentials::live(stack, &live.values, live.generation)));
+    if let Database::Managed(database) = &stack.database {
+        let render = || postgresql::template(stack, database);
+        intents.extend(server(stack, seen, Component::Database, &database.inputs, render));
+    }
+    if let Redis::Managed(redis) = &stack.redis {
+        let render = || redis::template(stack, redis);
+        intents.extend(server(stack, seen, Component::Redis, &redis.inputs, render));
+    }
     intents
 }
 
 /// A data server with its stored template; a new one only where the user's inputs changed.
 fn server(
-    base: &Base,
+    stack: &Stack,
     seen: &Observed,
     component: Component,
     inputs: &Value,
     render: impl FnOnce() -> PodTemplateSpec,
 ) -> Vec<Intent> {
-    let stack = &base.stack;
     let revision = revision::of_server(inputs);
-    let suffix = format!("{}-{revision}", component.name());
+    let suffix = revision::suffix_of_server(component, inputs);
     let stored = seen.stored.get(&stack.child(&suffix)).filter(|it| it.templates.contains_key(component.name()));
     let (stored, new) = if let Some(stored) = stored {
         (Arc::clone(stored), None)
     } else {
         let templates = BTreeMap::from([(component.name().to_owned(), render())]);
         let stored = Stored::new(inputs.clone(), templates);
-        let number = revision::next_number(seen.stored.len());
+        let number = revision::next_number(&seen.stored);
         (Arc::new(stored.clone()), Some(revision::intent(stack, revision::SERVER, &suffix, number, &stored)))
     };
     let template = stored.templates.get(component.name()).expect("a server's stored set holds its template");
-    let workload = workload(stack, component, &revision, template, overlay(base, component));
+    let overlay = Overlay { replicas: replicas(stack, component, false), credentials: None };
+    let workload = workload(stack, component, &revision, template, overlay);
     new.into_iter().chain([workload]).collect()
 }
 
@@ -95,19 +112,13 @@ fn workloads(base: &Base, seen: &Observed, target: Option<(&str, &Stored)>) -> V
     let of = |component: Component| {
         let runs = base.runs.get(&component)?;
         let stored = match target {
-            Some((revision, stored)) if revision == runs => stored,
+            Some((revision, stored)) if revision == runs.revision => stored,
             // A revision whose templates are gone is left as it is: nothing is known to apply.
-            _ => seen.stored.get(&revision::name(&stack.name, runs))?.as_ref(),
+            _ => seen.stored.get(&revision::name(&stack.name, &runs.revision))?.as_ref(),
         };
         let template = stored.templates.get(component.name())?;
-        Some(workload(stack, component, runs, template, overlay(base, component)))
+        let overlay = Overlay { replicas: replicas(stack, component, base.seeding), credentials: runs.credentials };
+        Some(workload(stack, component, &runs.revision, template, overlay))
     };
     APPLICATION.into_iter().filter_map(of).collect()
-}
-
-fn overlay(base: &Base, component: Component) -> Overlay {
-    Overlay {
-        replicas: replicas(&base.stack, component, base.seeding),
-        credentials_generation: base.credentials_generation,
-    }
 }

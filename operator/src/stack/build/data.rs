@@ -15,7 +15,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use odoo_ai_crds::conditions::annotations;
 
 use super::application::{Rendering, copy_name};
-use super::{API_PORT, DASHBOARD_PORT, meta, pod};
+use super::{API_PORT, DASHBOARD_PORT, DATABASE_PORT, REDIS_PORT, meta, pod};
 use crate::cluster::cache::Children;
 use crate::cluster::intent::{Intent, Key};
 use crate::component::{Component, ComponentExt};
@@ -50,7 +50,13 @@ pub const APPLICATION: Generated =
 /// The Secrets that a stack needs the operator to generate.
 #[must_use]
 pub fn generated(stack: &Stack) -> Vec<Generated> {
-    let mut all = vec![REVISION_KEY, DATABASE_ADMIN, DATABASE, REDIS];
+    let mut all = vec![REVISION_KEY];
+    if stack.database.managed().is_some() {
+        all.extend([DATABASE_ADMIN, DATABASE]);
+    }
+    if stack.redis.managed().is_some() {
+        all.push(REDIS);
+    }
     if matches!(stack.app_secrets, AppSecrets::Generated(_)) {
         all.push(APPLICATION);
     }
@@ -60,12 +66,8 @@ pub fn generated(stack: &Stack) -> Vec<Generated> {
 /// A generated Secret with one of `random`'s texts for each key.
 #[must_use]
 pub fn generated_secret(stack: &Stack, which: Generated, mut random: impl FnMut() -> String) -> Intent {
-    let mut data: BTreeMap<String, ByteString> =
+    let data: BTreeMap<String, ByteString> =
         which.keys.iter().map(|key| ((*key).to_owned(), ByteString(random().into_bytes()))).collect();
-    if which == REDIS {
-        let password = String::from_utf8_lossy(&data["password"].0).into_owned();
-        data.insert("redis.conf".to_owned(), ByteString(format!("requirepass {password}\n").into_bytes()));
-    }
     Intent::create_only(&Secret {
         metadata: meta::ownerless(stack, which.component, which.suffix),
         data: Some(data),
@@ -82,7 +84,7 @@ pub fn ownership(stack: &Stack, children: &Children) -> Vec<Intent> {
         let key =
             Key { kind: "Secret".to_owned(), namespace: stack.namespace.clone(), name: stack.child(which.suffix) };
         let uid = children.meta(&key)?.uid.clone()?;
-        let metadata = if stack.database.delete_with_stack {
+        let metadata = if stack.delete_with_stack {
             meta::owned(stack, which.component, which.suffix)
         } else {
             meta::ownerless(stack, which.component, which.suffix)
@@ -93,7 +95,8 @@ pub fn ownership(stack: &Stack, children: &Children) -> Vec<Intent> {
     generated(stack).into_iter().filter_map(owned).collect()
 }
 
-/// The immutable Secret with everything secret that a revision's pods consume.
+/// The immutable Secret with everything secret that a revision's pods consume. `owner`: the one that
+/// it has, where that isn't the stack.
 #[must_use]
 pub fn copies(rendering: &Rendering<'_>, owner: Option<OwnerReference>) -> Intent {
     let stack = rendering.stack;
@@ -111,18 +114,14 @@ pub fn copies(rendering: &Rendering<'_>, owner: Option<OwnerReference>) -> Inten
     })
 }
 
-/// The Services: the two that people and routes reach, and those of the data stores.
+/// The Services: the two that people and routes reach, and those of the Managed servers.
 #[must_use]
 pub fn services(stack: &Stack) -> Vec<Intent> {
-    [
-        (Component::Database, "postgresql", 5432),
-        (Component::Redis, "redis", 6379),
-        (Component::AiService, "http", API_PORT),
-        (Component::Dashboard, "http", DASHBOARD_PORT),
-    ]
-    .into_iter()
-    .map(|(component, port_name, port)| service(stack, component, port_name, port))
-    .collect()
+    let database = stack.database.managed().map(|_| (Component::Database, "postgresql", DATABASE_PORT));
+    let redis = stack.redis.managed().map(|_| (Component::Redis, "redis", REDIS_PORT));
+    let application = [(Component::AiService, "http", API_PORT), (Component::Dashboard, "http", DASHBOARD_PORT)];
+    let all = database.into_iter().chain(redis).chain(application);
+    all.map(|(component, port_name, port)| service(stack, component, port_name, port)).collect()
 }
 
 fn service(stack: &Stack, component: Component, port_name: &str, port: i32) -> Intent {
@@ -160,19 +159,17 @@ pub fn service_account(stack: &Stack) -> Intent {
 /// them: the status goes with the stack, the data stay.
 #[must_use]
 pub fn claims(stack: &Stack, rules_gate: Option<&str>) -> Vec<Intent> {
-    let database = &stack.database;
+    let beat = claim(stack, Component::Beat, "64Mi", None);
+    let Some(database) = stack.database.managed() else { return vec![beat] };
     let mut facts =
         BTreeMap::from([(annotations::DATABASE_MAJOR_VERSION.to_owned(), database.major_version.to_string())]);
     facts.extend(rules_gate.map(|state| (annotations::RULES_GATE.to_owned(), state.to_owned())));
-    vec![
-        claim(stack, Component::Database, &database.storage_size, Some(facts)),
-        claim(stack, Component::Beat, "64Mi", None),
-    ]
+    vec![claim(stack, Component::Database, &database.storage_size, Some(facts)), beat]
 }
 
 fn claim(stack: &Stack, component: Component, size: &str, facts: Option<BTreeMap<String, String>>) -> Intent {
-    let class = stack.database.storage_class.clone();
-    let metadata = if stack.database.delete_with_stack {
+    let class = stack.storage_class.clone();
+    let metadata = if stack.delete_with_stack {
         meta::owned(stack, component.name(), component.name())
     } else {
         meta::ownerless(stack, component.name(), component.name())

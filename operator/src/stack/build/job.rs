@@ -1,4 +1,6 @@
-//! The Job that prepares the schema, in the ai-service image of the revision it belongs to.
+//! Jobs of the agent, and the one that prepares the schema, in the ai-service image of its revision.
+
+use std::collections::BTreeMap;
 
 use k8s_openapi::api::batch::v1::{
     Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyRule,
@@ -6,8 +8,9 @@ use k8s_openapi::api::batch::v1::{
 use k8s_openapi::api::core::v1::{Container, PodSpec, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::application::{Rendering, connection, credentials, database_url, settings_of};
-use super::{AGENT, CREDENTIALS, DATABASE_ADMIN, data, meta, pod};
+use super::application::{APPLICATION_KEYS, Rendering, connection, credentials, database_url, settings_of};
+use super::credentials::admin_environment;
+use super::{AGENT, meta, pod};
 use crate::cluster::intent::Intent;
 use crate::component::Component;
 use crate::labels;
@@ -27,7 +30,7 @@ pub fn prefix(revision: &str) -> String {
     format!("migrate-{revision}-")
 }
 
-/// The migrate Job of a revision, for the database on the volume with this UID.
+/// The migrate Job of a revision, for the database that `volume` stands for.
 #[must_use]
 pub fn migrate(rendering: &Rendering<'_>, attempt: u32, volume: &str) -> Intent {
     let stack = rendering.stack;
@@ -37,10 +40,31 @@ pub fn migrate(rendering: &Rendering<'_>, attempt: u32, volume: &str) -> Intent 
     let labels_of_job = metadata.labels.get_or_insert_default();
     labels_of_job.insert(labels::REVISION.to_owned(), rendering.revision.to_owned());
     labels_of_job.insert(labels::VOLUME.to_owned(), volume.to_owned());
+    let seconds = i64::from(stack.migration_timeout);
+    run(metadata, labels, Run { container: COMPONENT, seconds, keep_seconds: KEEP_SECONDS, spec: pod_spec(rendering) })
+}
+
+/// What a Job of the agent runs.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// The container whose exit code says "refused".
+    pub container: &'static str,
+    /// Longest time of all its tries together.
+    pub seconds: i64,
+    /// How long it is kept once it is finished, seconds.
+    pub keep_seconds: i32,
+    /// Its pods.
+    pub spec: PodSpec,
+}
+
+/// A Job of the agent: created once, tried again where the infrastructure failed, ended where the
+/// agent refused.
+#[must_use]
+pub fn run(metadata: ObjectMeta, pod_labels: BTreeMap<String, String>, run: Run) -> Intent {
     let rule = PodFailurePolicyRule {
         action: "FailJob".to_owned(),
         on_exit_codes: Some(PodFailurePolicyOnExitCodesRequirement {
-            container_name: Some(COMPONENT.to_owned()),
+            container_name: Some(run.container.to_owned()),
             operator: "In".to_owned(),
             values: vec![REFUSED],
         }),
@@ -49,13 +73,13 @@ pub fn migrate(rendering: &Rendering<'_>, attempt: u32, volume: &str) -> Intent 
     Intent::create_only(&Job {
         metadata,
         spec: Some(JobSpec {
-            active_deadline_seconds: Some(i64::from(stack.migration_timeout)),
+            active_deadline_seconds: Some(run.seconds),
             backoff_limit: Some(TRIES - 1),
             pod_failure_policy: Some(PodFailurePolicy { rules: vec![rule] }),
-            ttl_seconds_after_finished: Some(KEEP_SECONDS),
+            ttl_seconds_after_finished: Some(run.keep_seconds),
             template: PodTemplateSpec {
-                metadata: Some(ObjectMeta { labels: Some(labels), ..ObjectMeta::default() }),
-                spec: Some(pod_spec(rendering)),
+                metadata: Some(ObjectMeta { labels: Some(pod_labels), ..ObjectMeta::default() }),
+                spec: Some(PodSpec { restart_policy: Some("Never".to_owned()), ..run.spec }),
             },
             ..JobSpec::default()
         }),
@@ -67,16 +91,17 @@ fn pod_spec(rendering: &Rendering<'_>) -> PodSpec {
     let stack = rendering.stack;
     let settings = &stack.components.ai_service;
     let (install, agent_volume, agent_mount) = pod::agent(&stack.operator_image);
-    let (admin_volume, admin_mount) =
-        pod::credential("database-admin", &stack.child(data::DATABASE_ADMIN.suffix), &["password"]);
-    let (credential_volumes, credential_mounts) = credentials(stack);
+    let (credentials_volume, credentials_mount) = credentials(stack, &APPLICATION_KEYS);
+    let mut volumes = vec![agent_volume, pod::scratch("tmp", "1Gi"), credentials_volume];
+    let mut mounts = vec![agent_mount, pod::mount("tmp", "/tmp", false), credentials_mount];
     let mut env = connection(stack);
-    env.extend([
-        pod::env("ODOOAI_DATABASE_ADMIN_USER", DATABASE_ADMIN),
-        pod::env("ODOOAI_DATABASE_ADMIN_PASSWORD_FILE", format!("{CREDENTIALS}/database-admin/password")),
-        pod::env("ODOOAI_LOCK_DATABASE", "postgres"),
-        database_url(stack),
-    ]);
+    if stack.database.managed().is_some() {
+        let (volume, mount) = pod::admin_password(stack);
+        volumes.push(volume);
+        mounts.push(mount);
+        env.extend(admin_environment());
+    }
+    env.extend([pod::env("ODOOAI_LOCK_DATABASE", stack.connection.lock_database.clone()), database_url(stack)]);
     env.extend(settings_of(stack));
     env.extend(rendering.inputs.environment(Component::AiService, &rendering.copy()));
     let container = Container {
@@ -87,20 +112,15 @@ fn pod_spec(rendering: &Rendering<'_>) -> PodSpec {
         env: Some(env),
         resources: Some(settings.resources.clone()),
         security_context: pod::locked_down(),
-        volume_mounts: Some(
-            [agent_mount, pod::mount("tmp", "/tmp", false), admin_mount].into_iter().chain(credential_mounts).collect(),
-        ),
+        volume_mounts: Some(mounts),
         ..Container::default()
     };
     PodSpec {
         init_containers: Some(vec![install]),
         containers: vec![container],
-        restart_policy: Some("Never".to_owned()),
         node_selector: (!settings.node_selector.is_empty()).then(|| settings.node_selector.clone()),
         tolerations: (!settings.tolerations.is_empty()).then(|| settings.tolerations.clone()),
-        volumes: Some(
-            [agent_volume, pod::scratch("tmp", "1Gi"), admin_volume].into_iter().chain(credential_volumes).collect(),
-        ),
+        volumes: Some(volumes),
         ..pod::spec(stack, settings.user_id, settings.group_id)
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 
+use crate::cluster::intent::controller;
 use crate::labels;
 use crate::stack::model::Stack;
 
@@ -28,6 +29,18 @@ pub fn ownerless(stack: &Stack, component: &str, suffix: &str) -> ObjectMeta {
 #[must_use]
 pub fn owned_by(stack: &Stack, component: &str, suffix: &str, owner: OwnerReference) -> ObjectMeta {
     ObjectMeta { owner_references: Some(vec![owner]), ..ownerless(stack, component, suffix) }
+}
+
+/// True for a child of this stack, by its labels and by its controller.
+#[must_use]
+pub fn is_child(stack: &Stack, meta: &ObjectMeta) -> bool {
+    is_labelled(stack, meta) && controller(meta).is_some_and(|owner| owner.uid == stack.owner.uid)
+}
+
+/// True for what has the stack's label, whoever owns it.
+#[must_use]
+pub fn is_labelled(stack: &Stack, meta: &ObjectMeta) -> bool {
+    meta.labels.as_ref().and_then(|labels| labels.get(labels::STACK)) == Some(&stack.name)
 }
 
 /// The immutable selector of a component's pods.

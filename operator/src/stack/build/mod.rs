@@ -2,9 +2,12 @@
 
 pub mod application;
 pub mod assemble;
+pub mod credentials;
 pub mod data;
+pub mod disruption;
 pub mod job;
 pub mod meta;
+pub mod network;
 pub mod pod;
 pub mod postgresql;
 pub mod redis;
@@ -16,8 +19,10 @@ pub const DATABASE_NAME: &str = "odoo_ai";
 pub const DATABASE_USER: &str = "odoo_ai";
 /// Superuser of a Managed server.
 pub const DATABASE_ADMIN: &str = "postgres";
-/// Folder with one subfolder for each credential.
+/// Where the live credentials of database and Redis are in a pod.
 pub const CREDENTIALS: &str = "/var/run/odooai/credentials";
+/// Where the superuser's password is, in the pods that may have it.
+pub const ADMIN_CREDENTIALS: &str = "/var/run/odooai/database-admin";
 /// Where the agent lives in an application container.
 pub const AGENT: &str = "/odooai/bin/agent";
 /// Port of the API.
@@ -26,3 +31,7 @@ pub const API_PORT: i32 = 8000;
 pub const AGENT_PORT: i32 = 9180;
 /// Port of the dashboard.
 pub const DASHBOARD_PORT: i32 = 3000;
+/// Port of PostgreSQL.
+pub const DATABASE_PORT: i32 = 5432;
+/// Port of Redis.
+pub const REDIS_PORT: i32 = 6379;

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{AGENT_PORT, CREDENTIALS};
+use super::{ADMIN_CREDENTIALS, AGENT_PORT, data};
 use crate::stack::model::Stack;
 
 /// Name suffix of the account that all pods run under; it has no rights and no token.
@@ -99,10 +99,9 @@ pub fn scratch(name: &str, size: &str) -> Volume {
     }
 }
 
-/// The live credential `name` of a Secret: mounted, so that a change needs no new template.
+/// Keys of a Secret as files in a folder: mounted, so that a change needs no new template.
 #[must_use]
-pub fn credential(name: &str, secret: &str, keys: &[&str]) -> (Volume, VolumeMount) {
-    let volume = format!("{name}-credentials");
+pub fn secret_files(volume: &str, secret: &str, keys: &[&str], folder: &str) -> (Volume, VolumeMount) {
     let items = keys.iter().map(|key| KeyToPath { key: (*key).to_owned(), path: (*key).to_owned(), mode: None });
     let source = SecretVolumeSource {
         secret_name: Some(secret.to_owned()),
@@ -110,8 +109,14 @@ pub fn credential(name: &str, secret: &str, keys: &[&str]) -> (Volume, VolumeMou
         items: Some(items.collect()),
         optional: None,
     };
-    let mount = mount(&volume, &format!("{CREDENTIALS}/{name}"), true);
-    (Volume { name: volume, secret: Some(source), ..Volume::default() }, mount)
+    (Volume { name: volume.to_owned(), secret: Some(source), ..Volume::default() }, mount(volume, folder, true))
+}
+
+/// The superuser's password, for the pods that may have it.
+#[must_use]
+pub fn admin_password(stack: &Stack) -> (Volume, VolumeMount) {
+    let secret = stack.child(data::DATABASE_ADMIN.suffix);
+    secret_files("database-admin", &secret, &["password"], ADMIN_CREDENTIALS)
 }
 
 /// The init container that copies the agent into the pod, its volume, and the mount for the others.

@@ -7,18 +7,16 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{CREDENTIALS, DATABASE_ADMIN, data, meta, pod};
+use super::{ADMIN_CREDENTIALS, DATABASE_ADMIN, meta, pod};
 use crate::component::{Component, ComponentExt};
-use crate::stack::model::Stack;
+use crate::stack::model::{ManagedDatabase, Stack};
 
 const DATA: &str = "/var/lib/postgresql/data";
 
 /// The server's pod template.
 #[must_use]
-pub fn template(stack: &Stack) -> PodTemplateSpec {
-    let database = &stack.database;
-    let (admin_volume, admin_mount) =
-        pod::credential("database-admin", &stack.child(data::DATABASE_ADMIN.suffix), &["password"]);
+pub fn template(stack: &Stack, database: &ManagedDatabase) -> PodTemplateSpec {
+    let (admin_volume, admin_mount) = pod::admin_password(stack);
     let mut args = vec!["postgres".to_owned()];
     for (name, value) in &database.parameters {
         args.extend(["-c".to_owned(), pod::literal(&format!("{name}={value}"))]);
@@ -32,7 +30,7 @@ pub fn template(stack: &Stack) -> PodTemplateSpec {
         args: Some(args),
         env: Some(vec![
             pod::env("POSTGRES_USER", DATABASE_ADMIN),
-            pod::env("POSTGRES_PASSWORD_FILE", format!("{CREDENTIALS}/database-admin/password")),
+            pod::env("POSTGRES_PASSWORD_FILE", format!("{ADMIN_CREDENTIALS}/password")),
             pod::env("POSTGRES_INITDB_ARGS", "--auth-host=scram-sha-256 --data-checksums"),
             // A subfolder: the root of a volume may hold lost+found.
             pod::env("PGDATA", format!("{DATA}/pgdata")),

@@ -3,21 +3,21 @@
 use k8s_openapi::api::core::v1::{Container, ContainerPort, PodSpec, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{CREDENTIALS, data, meta, pod};
+use super::application::credentials;
+use super::credentials::keys;
+use super::{CREDENTIALS, meta, pod};
 use crate::component::{Component, ComponentExt};
-use crate::stack::model::Stack;
+use crate::stack::model::{ManagedRedis, Stack};
 
 /// The server's pod template.
 #[must_use]
-pub fn template(stack: &Stack) -> PodTemplateSpec {
-    let redis = &stack.redis;
-    let (credentials_volume, credentials_mount) =
-        pod::credential("redis", &stack.child(data::REDIS.suffix), &["redis.conf"]);
+pub fn template(stack: &Stack, redis: &ManagedRedis) -> PodTemplateSpec {
+    let (credentials_volume, credentials_mount) = credentials(stack, &[keys::REDIS_CONF]);
     let max_memory = format!("{}mb", redis.max_memory_mib);
     // The password is in the file: an argument could be read by anyone on the node.
     let command = [
         "redis-server",
-        &format!("{CREDENTIALS}/redis/redis.conf"),
+        &format!("{CREDENTIALS}/{}", keys::REDIS_CONF),
         "--maxmemory",
         &max_memory,
         "--maxmemory-policy",

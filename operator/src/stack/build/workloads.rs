@@ -19,8 +19,8 @@ use crate::stack::model::Stack;
 pub struct Overlay {
     /// Wanted pods.
     pub replicas: i32,
-    /// Counts the credentials that were proven; a step restarts the pods.
-    pub credentials_generation: i64,
+    /// Generation of the credentials, where the component has some; a step restarts the pods.
+    pub credentials: Option<i64>,
 }
 
 /// The workload of `component` with `template`, which is of `revision`, and the overlay.
@@ -33,8 +33,10 @@ pub fn workload(
     overlay: Overlay,
 ) -> Intent {
     let mut template = template.clone();
-    let annotations = template.metadata.get_or_insert_default().annotations.get_or_insert_default();
-    annotations.insert(labels::CREDENTIALS_GENERATION.to_owned(), overlay.credentials_generation.to_string());
+    if let Some(generation) = overlay.credentials {
+        let annotations = template.metadata.get_or_insert_default().annotations.get_or_insert_default();
+        annotations.insert(labels::CREDENTIALS_GENERATION.to_owned(), generation.to_string());
+    }
     let mut metadata = meta::owned(stack, component.name(), component.name());
     metadata.labels.get_or_insert_default().insert(labels::REVISION.to_owned(), revision.to_owned());
     let selector = meta::selector(stack, component.name());

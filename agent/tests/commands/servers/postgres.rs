@@ -1,90 +1,17 @@
-//! Private servers that live as long as the value.
+//! PostgreSQL.
 
-use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio_postgres::NoTls;
 
-/// Password of the servers' administrators; has what URLs and SQL stumble over.
-pub(crate) const PASSWORD: &str = "adm'in p@ss%/word";
-
-/// Says that a test is skipped where nobody can miss it: past the capture of the output.
-pub(crate) fn skip(test: &str, why: &str) {
-    let _unseen = writeln!(std::io::stderr(), "SKIPPED {test}: {why}");
-}
-
-/// Asks until it is true.
-pub(crate) fn eventually(what: &str, limit: Duration, mut question: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !question() {
-        assert!(started.elapsed() < limit, "not within {limit:?}: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-/// A port that was free just now.
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
-}
-
-/// Kills its process and waits for its end.
-#[derive(Debug)]
-pub(crate) struct Killed(pub(crate) Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _gone = self.0.kill();
-        let _gone = self.0.wait();
-    }
-}
-
-/// A Redis with [`PASSWORD`].
-#[derive(Debug)]
-pub(crate) struct Redis {
-    pub(crate) port: u16,
-    pub(crate) folder: TempDir,
-    _process: Killed,
-}
-
-impl Redis {
-    /// `None` where this machine has none.
-    pub(crate) fn start(port: u16) -> Option<Self> {
-        let folder = TempDir::new().expect("a temporary folder");
-        let process = Command::new("redis-server")
-            .args(["--bind", "127.0.0.1", "--save", "", "--port"])
-            .arg(port.to_string())
-            .args(["--requirepass", PASSWORD, "--dir"])
-            .arg(folder.path())
-            .stdout(Stdio::null())
-            .spawn()
-            .ok()?;
-        let process = Killed(process);
-        eventually("Redis listens", Duration::from_secs(10), || TcpStream::connect(("127.0.0.1", port)).is_ok());
-        std::fs::write(folder.path().join("password"), PASSWORD).expect("written");
-        Some(Self { port, folder, _process: process })
-    }
-
-    pub(crate) fn password_file(&self) -> PathBuf {
-        self.folder.path().join("password")
-    }
-
-    /// A connection of the test's own.
-    pub(crate) fn connection(&self) -> redis::Connection {
-        let settings = redis::RedisConnectionInfo::default().set_password(PASSWORD);
-        let address = redis::ConnectionAddr::Tcp("127.0.0.1".to_owned(), self.port);
-        let info =
-            redis::IntoConnectionInfo::into_connection_info(address).expect("an address").set_redis_settings(settings);
-        redis::Client::open(info).and_then(|client| client.get_connection()).expect("Redis accepts the test")
-    }
-}
+use super::{PASSWORD, block_on, eventually, free_port};
+use crate::certificates::Issued;
 
 /// A PostgreSQL whose superuser `postgres` has [`PASSWORD`] and which logs every statement.
 #[derive(Debug)]
@@ -105,12 +32,22 @@ impl Postgres {
         if let Some(running) = shared.upgrade() {
             return Some(running);
         }
-        let started = Arc::new(Self::start()?);
+        let started = Arc::new(Self::start(None)?);
         *shared = Arc::downgrade(&started);
         Some(started)
     }
 
-    fn start() -> Option<Self> {
+    /// One of a test's own that offers TLS. Its role `plain` is let in without it too, others are not.
+    pub(crate) fn start_tls(certificate: &Issued) -> Option<Self> {
+        Self::start(Some(certificate))
+    }
+
+    /// One of a test's own without TLS.
+    pub(crate) fn start_plain() -> Option<Self> {
+        Self::start(None)
+    }
+
+    fn start(certificate: Option<&Issued>) -> Option<Self> {
         let binaries = newest_binaries()?;
         let folder = TempDir::new().expect("a temporary folder");
         let mode = std::fs::Permissions::from_mode(0o777);
@@ -128,6 +65,14 @@ impl Postgres {
             .output()
             .expect("initdb can be run");
         assert!(initdb.status.success(), "{initdb:?}");
+        if let Some(certificate) = certificate {
+            let (_, key) = certificate.store(&data);
+            let (user, group) = server_user()?;
+            std::os::unix::fs::chown(&key, Some(user), Some(group)).expect("our file");
+            std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).expect("our file");
+            let rules = "hostssl all all all scram-sha-256\nhostnossl all postgres,plain all scram-sha-256\n";
+            std::fs::write(data.join("pg_hba.conf"), rules).expect("written");
+        }
         let port = free_port();
         let log = std::fs::File::create(folder.path().join("log")).expect("a log");
         let process = as_postgres(&binaries.join("postgres"))?
@@ -135,7 +80,8 @@ impl Postgres {
             .arg(&data)
             .args(["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"])
             .args(["-c", "log_statement=all", "-c", "unix_socket_directories="])
-            .args(["-p", &port.to_string()])
+            .args(["-c", "log_line_prefix=%d "])
+            .args(["-p", &port.to_string(), "-c", if certificate.is_some() { "ssl=on" } else { "ssl=off" }])
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
@@ -231,73 +177,25 @@ fn newest_binaries() -> Option<PathBuf> {
     versions.pop()
 }
 
-/// PostgreSQL refuses to run as root.
+/// User and group for the server: our own, or `postgres`, because it refuses to run as root.
+fn server_user() -> Option<(u32, u32)> {
+    let status = std::fs::read_to_string("/proc/self/status").expect("procfs");
+    let own =
+        |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok());
+    let (user, group): (u32, u32) = (own("Uid:")?, own("Gid:")?);
+    if user != 0 {
+        return Some((user, group));
+    }
+    let users = std::fs::read_to_string("/etc/passwd").expect("users");
+    let mut fields = users.lines().find(|line| line.starts_with("postgres:"))?.split(':').skip(2);
+    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+}
+
 fn as_postgres(program: &Path) -> Option<Command> {
     use std::os::unix::process::CommandExt as _;
-    let own = std::fs::read_to_string("/proc/self/status").expect("procfs");
     let mut command = Command::new(program);
     command.current_dir("/");
-    if own.lines().any(|line| line.starts_with("Uid:\t0\t")) {
-        let users = std::fs::read_to_string("/etc/passwd").expect("users");
-        let mut fields = users.lines().find(|line| line.starts_with("postgres:"))?.split(':').skip(2);
-        command.uid(fields.next()?.parse().ok()?);
-        command.gid(fields.next()?.parse().ok()?);
-    }
+    let (user, group) = server_user()?;
+    command.uid(user).gid(group);
     Some(command)
-}
-
-/// Runs something asynchronous of the test's own.
-pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(future)
-}
-
-/// An HTTP server that gives every request the same answer.
-#[derive(Debug)]
-pub(crate) struct Http {
-    pub(crate) port: u16,
-    requests: Arc<AtomicU32>,
-    stopped: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Http {
-    pub(crate) fn start(status: &'static str, body: &'static str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = listener.local_addr().expect("bound").port();
-        let requests = Arc::new(AtomicU32::new(0));
-        let stopped = Arc::new(AtomicBool::new(false));
-        let (counter, stop) = (Arc::clone(&requests), Arc::clone(&stopped));
-        let thread = std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                if stop.load(Ordering::Relaxed) {
-                    return;
-                }
-                let Ok(mut stream) = stream else { continue };
-                let mut buffer = [0; 8192];
-                let _read = stream.read(&mut buffer);
-                counter.fetch_add(1, Ordering::Relaxed);
-                let _sent = write!(
-                    stream,
-                    "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-                    body.len()
-                );
-            }
-        });
-        Self { port, requests, stopped, thread: Some(thread) }
-    }
-
-    /// How many requests came.
-    pub(crate) fn requests(&self) -> u32 {
-        self.requests.load(Ordering::Relaxed)
-    }
-}
-
-impl Drop for Http {
-    fn drop(&mut self) {
-        self.stopped.store(true, Ordering::Relaxed);
-        let _woken = TcpStream::connect(("127.0.0.1", self.port));
-        if let Some(thread) = self.thread.take() {
-            let _ended = thread.join();
-        }
-    }
 }

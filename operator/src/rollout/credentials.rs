@@ -1,0 +1,178 @@
+//! Changed credentials: proven by a login before they become live, then taken up by one component
+//! after the other.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::jiff::Timestamp;
+use odoo_ai_crds::conditions::reasons;
+
+use super::gates::Gate;
+use super::jobs::{self, Progress, Work, ended};
+use super::workload::{self, Workload};
+use crate::cluster::cache::Children;
+use crate::cluster::intent::Key;
+use crate::component::{APPLICATION, Component, ComponentExt};
+use crate::labels;
+use crate::stack::build::credentials::{self as build, COMPONENT};
+use crate::stack::credentials::{Live, Values, logins_differ, unproven};
+use crate::stack::model::Stack;
+
+/// Where the credentials stand.
+#[derive(Clone, Debug, Default)]
+pub struct Standing {
+    /// What the live Secret holds, or gets now; `None` while there is none and nothing is proven.
+    pub live: Option<Live>,
+    /// What is being proven.
+    pub candidate: Option<Candidate>,
+    /// What the names of the Jobs of this change begin with.
+    pub prefix: Option<String>,
+    /// What keeps the wanted credentials from being live; `None` where they are.
+    pub waits: Option<Gate>,
+}
+
+/// Credentials that are not live yet.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// Its values.
+    pub values: Values,
+    /// What the names of its Jobs begin with.
+    pub prefix: String,
+    /// Number of the Job that is to run.
+    pub attempt: u32,
+    /// UID of that Job, once it exists; it owns the Secret that it proves.
+    pub job: Option<String>,
+}
+
+impl Standing {
+    /// Nothing is known of what is wanted: what is live stays.
+    #[must_use]
+    pub fn keep(live: Option<&Live>) -> Self {
+        Self { live: live.cloned(), ..Self::default() }
+    }
+
+    /// The generation that pods shall be started with.
+    #[must_use]
+    pub fn generation(&self) -> i64 {
+        self.live.as_ref().map_or(1, |live| live.generation)
+    }
+}
+
+/// Compares what is wanted with what is live. `digest` names this change of this stack.
+#[must_use]
+pub fn settle(
+    stack: &Stack,
+    wanted: Values,
+    live: Option<&Live>,
+    children: &Children,
+    digest: &str,
+    now: Timestamp,
+) -> Standing {
+    let started = APPLICATION.into_iter().filter_map(|component| of(stack, children, component));
+    let newest = started.map(|it| generation(&it)).max();
+    if let Some(live) = live.filter(|live| live.values == wanted) {
+        // Somebody may have removed the annotation.
+        let generation = live.generation.max(newest.unwrap_or(1));
+        return Standing { live: Some(Live { values: wanted, generation }), ..Standing::default() };
+    }
+    if live.is_none() && newest.is_none() {
+        // A new stack: its servers start with these, and an External one is asked first.
+        let values = unproven(stack, &wanted);
+        let waits = Gate::wait(reasons::PROGRESSING, "the credentials are stored");
+        return Standing { live: Some(Live { values, generation: 1 }), waits: Some(waits), ..Standing::default() };
+    }
+    let generation = live.map_or(0, |live| live.generation).max(newest.unwrap_or(0));
+    let next = generation + 1;
+    let prefix = build::job_prefix(next, digest);
+    let full = stack.child(&prefix);
+    let work = Work { prefix: &full, component: COMPONENT, does: "logs in with the new credentials" };
+    let owned = |job: &Job| job.metadata.owner_references.iter().flatten().any(|it| it.uid == stack.owner.uid);
+    let mut attempt = None;
+    let waits = match jobs::progress(work, children, owned, |_| true, now) {
+        Progress::Succeeded(_) => {
+            let restart = live.is_none_or(|live| logins_differ(&live.values, &wanted));
+            let live = Live { values: wanted, generation: if restart { next } else { generation } };
+            let waits = Gate::wait(reasons::PROGRESSING, "the proven credentials are stored");
+            return Standing { live: Some(live), waits: Some(waits), ..Standing::default() };
+        }
+        Progress::Refused { reason, message } => Gate::Blocked { reason, message },
+        Progress::Start { attempt: next, failure } => {
+            attempt = Some((next, None));
+            let message = failure.unwrap_or_else(|| "a login with the new credentials is tried".to_owned());
+            Gate::wait(reasons::PROVING_CREDENTIALS, message)
+        }
+        Progress::Running { message } => {
+            attempt = running(children, &full);
+            Gate::wait(reasons::PROVING_CREDENTIALS, message)
+        }
+        Progress::Pause { failure } => Gate::wait(reasons::PROVING_CREDENTIALS, failure),
+    };
+    let candidate = attempt.map(|(attempt, job)| Candidate { values: wanted, prefix: prefix.clone(), attempt, job });
+    Standing { live: live.cloned(), candidate, waits: Some(waits), prefix: Some(prefix) }
+}
+
+/// Number and UID of the Job that runs.
+fn running(children: &Children, prefix: &str) -> Option<(u32, Option<String>)> {
+    let number = |name: &str| name.strip_prefix(prefix)?.parse().ok();
+    let jobs = children.jobs.iter().filter_map(|(name, job)| Some((number(name)?, job.metadata.uid.clone())));
+    jobs.max()
+}
+
+/// Unfinished Jobs of changes that nobody waits for any more, with their UIDs.
+#[must_use]
+pub fn obsolete(stack: &Stack, children: &Children, standing: &Standing) -> Vec<(Key, String)> {
+    let prefix = standing.prefix.as_ref().map(|prefix| stack.child(prefix));
+    let ours = |meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta| {
+        let component = meta.labels.as_ref().and_then(|labels| labels.get(labels::COMPONENT)).map(String::as_str);
+        let owned = meta.owner_references.iter().flatten().any(|owner| owner.uid == stack.owner.uid);
+        component == Some(COMPONENT) && owned && meta.deletion_timestamp.is_none()
+    };
+    let unwanted = |name: &str| prefix.as_ref().is_none_or(|prefix| !name.starts_with(prefix.as_str()));
+    let jobs = children
+        .jobs
+        .iter()
+        .filter(|(name, job)| ours(&job.metadata) && unwanted(name) && ended(job, Timestamp::UNIX_EPOCH).is_none());
+    let jobs = jobs.filter_map(|(name, job)| {
+        let key = Key { kind: "Job".to_owned(), namespace: stack.namespace.clone(), name: name.clone() };
+        Some((key, job.metadata.uid.clone()?))
+    });
+    jobs.collect()
+}
+
+/// The generation that each component runs with: one after the other takes up the live one, each
+/// when the one before it serves with it. A component that `moves` to another revision takes it too.
+#[must_use]
+pub fn generations(
+    stack: &Stack,
+    children: &Children,
+    moves: impl Fn(Component) -> bool,
+    live: i64,
+) -> BTreeMap<Component, i64> {
+    let mut turn = true;
+    let mut next = |component: Component| {
+        let Some(workload) = of(stack, children, component) else { return (component, live) };
+        let has = generation(&workload);
+        let key = Key {
+            kind: component.kind().to_owned(),
+            namespace: stack.namespace.clone(),
+            name: stack.child(component.name()),
+        };
+        let takes = turn || moves(component);
+        turn = turn && has == live && workload.counts.settled() && !children.behind.contains(&key);
+        (component, if takes { live } else { has })
+    };
+    APPLICATION.into_iter().filter(|component| component.runs_ai_service_image()).map(&mut next).collect()
+}
+
+/// The generation that a workload's pods were started with.
+#[must_use]
+pub fn generation(workload: &Workload<'_>) -> i64 {
+    let metadata = workload.template.and_then(|template| template.metadata.as_ref());
+    let annotations = metadata.and_then(|metadata| metadata.annotations.as_ref());
+    let value = annotations.and_then(|all| all.get(labels::CREDENTIALS_GENERATION));
+    value.and_then(|value| value.parse().ok()).unwrap_or(0)
+}
+
+fn of<'a>(stack: &Stack, children: &'a Children, component: Component) -> Option<Workload<'a>> {
+    workload::observed(children, component, &stack.child(component.name()))
+}

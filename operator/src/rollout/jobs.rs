@@ -1,0 +1,177 @@
+//! Jobs of the agent as they were observed: what they reported, whether they run, when to try again.
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
+
+use crate::cluster::cache::Children;
+
+/// First pause after a Job that failed; it doubles up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: SignedDuration = SignedDuration::from_secs(30);
+const LONGEST_PAUSE: SignedDuration = SignedDuration::from_secs(1800);
+
+/// What the agent writes into the termination message. Unknown fields of newer agents are ignored.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Report {
+    /// Version of the format.
+    pub version: u32,
+    /// `Succeeded`, `Refused` or `Failed`.
+    pub result: String,
+    /// `CamelCase` reason.
+    pub reason: String,
+    /// One sentence for the user, secrets redacted.
+    pub message: String,
+    /// The schema that was found or made.
+    pub schema: ReportedSchema,
+    /// `<system identifier>/<database OID>`.
+    pub incarnation: Option<String>,
+    /// Size of the database, bytes.
+    pub database_bytes: Option<i64>,
+    /// The rules table was absent or empty.
+    pub rules_empty: bool,
+}
+
+/// Schema part of [`Report`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ReportedSchema {
+    /// Heads of the image.
+    pub heads: Vec<String>,
+    /// Revisions that the image knows.
+    pub known: Vec<String>,
+    /// Revisions of the database.
+    pub current: Vec<String>,
+}
+
+/// Where a piece of the agent's work stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// A Job must be created.
+    Start {
+        /// Its number, from 1.
+        attempt: u32,
+        /// Why the one before failed.
+        failure: Option<String>,
+    },
+    /// A Job runs.
+    Running {
+        /// What can be said of it.
+        message: String,
+    },
+    /// A Job failed; the next one comes later.
+    Pause {
+        /// Why it failed.
+        failure: String,
+    },
+    /// The agent decided that it must not be done; it is asked again after [`LONGEST_PAUSE`].
+    Refused {
+        /// Condition reason.
+        reason: String,
+        /// What to do.
+        message: String,
+    },
+    /// Done.
+    Succeeded(Box<Report>),
+}
+
+/// One piece of work and its Jobs.
+#[derive(Clone, Copy, Debug)]
+pub struct Work<'a> {
+    /// What the names of its Jobs begin with; the number of the attempt follows.
+    pub prefix: &'a str,
+    /// Component label of the Jobs, and the name of their container.
+    pub component: &'static str,
+    /// What a Job does, for a message: `prepares the schema`.
+    pub does: &'static str,
+}
+
+/// Reads the Jobs of `work`. Results of Jobs that are not `about` what is wanted say nothing about
+/// it; a success whose report isn't `complete` is asked for again.
+#[must_use]
+pub fn progress(
+    work: Work<'_>,
+    children: &Children,
+    about: impl Fn(&Job) -> bool,
+    complete: impl Fn(&Report) -> bool,
+    now: Timestamp,
+) -> Progress {
+    let number = |name: &str| name.strip_prefix(work.prefix)?.parse::<u32>().ok();
+    let newest = children.jobs.iter().filter_map(|(name, job)| Some((number(name)?, job))).max_by_key(|(n, _)| *n);
+    let Some((attempt, job)) = newest else {
+        return Progress::Start { attempt: 1, failure: None };
+    };
+    let next = |failure| Progress::Start { attempt: attempt + 1, failure };
+    if !about(job) {
+        return next(None);
+    }
+    let name = job.metadata.name.as_deref().unwrap_or_default();
+    let pods = children.pods_of(work.component).filter(|pod| belongs(pod, job));
+    let report =
+        pods.filter_map(|pod| report_of(pod, work.component)).max_by_key(|(at, _)| *at).map(|(_, report)| report);
+    match (ended(job, now), report) {
+        (None, report) => Progress::Running { message: running(job, work.does, report.as_ref()) },
+        (Some((true, _)), Some(report)) if report.result == "Succeeded" && complete(&report) => {
+            Progress::Succeeded(Box::new(report))
+        }
+        // The pod and its message are gone (eviction, a lost node): the Job is idempotent, ask again.
+        (Some((true, at)), _) if at.duration_until(now) >= FIRST_PAUSE => next(None),
+        (Some((true, _)), _) => Progress::Running { message: format!("the result of Job {name} is awaited") },
+        (Some((false, at)), Some(report)) if report.result == "Refused" => {
+            let message = format!("{}; to ask again at once, delete Job {name}", report.message);
+            if at.duration_until(now) >= LONGEST_PAUSE {
+                next(Some(message))
+            } else {
+                Progress::Refused { reason: report.reason, message }
+            }
+        }
+        (Some((false, at)), report) => {
+            let failure = report
+                .map_or_else(|| format!("Job {name} failed; see kubectl logs job/{name}"), |report| report.message);
+            let pause = (FIRST_PAUSE * 2_i32.saturating_pow(attempt.min(10) - 1)).min(LONGEST_PAUSE);
+            if at.duration_until(now) >= pause { next(Some(failure)) } else { Progress::Pause { failure } }
+        }
+    }
+}
+
+fn running(job: &Job, does: &str, report: Option<&Report>) -> String {
+    let name = job.metadata.name.as_deref().unwrap_or_default();
+    match report {
+        Some(report) if report.result != "Succeeded" => format!("Job {name} runs again: {}", report.message),
+        _ => format!("Job {name} {does}"),
+    }
+}
+
+/// Whether the Job ended, well or not, and when.
+#[must_use]
+pub fn ended(job: &Job, now: Timestamp) -> Option<(bool, Timestamp)> {
+    let conditions = job.status.as_ref()?.conditions.as_ref()?;
+    conditions.iter().filter(|condition| condition.status == "True").find_map(|condition| {
+        let at = condition.last_transition_time.as_ref().map_or(now, |time| time.0);
+        match condition.type_.as_str() {
+            "Complete" => Some((true, at)),
+            "Failed" => Some((false, at)),
+            _ => None,
+        }
+    })
+}
+
+fn belongs(pod: &Pod, job: &Job) -> bool {
+    let owners = pod.metadata.owner_references.iter().flatten();
+    owners.into_iter().any(|owner| Some(&owner.uid) == job.metadata.uid.as_ref())
+}
+
+fn report_of(pod: &Pod, container: &str) -> Option<(Timestamp, Report)> {
+    let containers = pod.status.as_ref()?.container_statuses.as_ref()?;
+    let state = containers.iter().find(|it| it.name == container)?.state.as_ref()?;
+    let terminated = state.terminated.as_ref()?;
+    let at = terminated.finished_at.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
+    let text = terminated.message.as_deref().unwrap_or_default();
+    let report = serde_json::from_str(text).unwrap_or_else(|_| Report {
+        result: "Failed".to_owned(),
+        message: format!("the agent ended with exit code {} and left no report", terminated.exit_code),
+        ..Report::default()
+    });
+    Some((at, report))
+}
