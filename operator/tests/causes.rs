@@ -225,6 +225,20 @@ fn an_agent_that_has_just_started_clears_nothing() {
     assert_eq!((world.condition("QueuesConsumed"), world.condition("WebhooksProcessed")), (Some("True"), Some("True")));
 }
 
+#[test]
+fn of_two_agents_the_one_that_knows_of_a_cause_counts_and_one_that_reaches_a_server() {
+    let mut world = settled();
+    let mut cut_off = Facts { idle: Some(idle("celery")), left_behind: None, ..well() };
+    no_database(&mut cut_off, "database unreachable: timed out");
+    world.agents = Agents::new([("a".to_owned(), well()), ("b".to_owned(), cut_off.clone())].into());
+    world.settle();
+    assert_eq!(world.words("QueuesConsumed").0, "QueueNotConsumed");
+    assert_eq!((world.condition("WebhooksProcessed"), world.condition("DatabaseReady")), (Some("True"), Some("True")));
+    world.agents = Agents::new([("a".to_owned(), cut_off.clone()), ("b".to_owned(), cut_off)].into());
+    world.settle();
+    assert_eq!(world.words("DatabaseReady").0, "Unreachable");
+}
+
 #[rstest]
 #[case::unset(None, None, "Serving")]
 #[case::by_spec(Some(EvictionPolicy::AllKeysLru), None, "EvictionPolicyUnfit")]

@@ -280,7 +280,11 @@ fn a_volume_that_cant_be_mounted_is_named() {
     let status = json!({"phase": "Pending", "containerStatuses": [creating]});
     let mut all = children([pod("worker", "w", &status, Some("node-1"))]);
     assert_eq!(trouble(&all, "worker", None, at(LATER)), None);
-    let words = "MountVolume.SetUp failed for volume \"redis\" : secret \"odoo-ai-redis-credentials\" not found";
-    all.pending.mounts.insert("w".to_owned(), words.to_owned());
-    reads(trouble(&all, "worker", None, at(LATER)), "ContainerNotCreated", &["pod w", words, "put the Secret"]);
+    for words in [
+        "MountVolume.SetUp failed for volume \"redis\" : secret \"odoo-ai-redis-credentials\" not found",
+        "MountVolume.SetUp failed for volume \"database\" : references non-existent secret key: password",
+    ] {
+        all.pending.mounts.insert("w".to_owned(), words.to_owned());
+        reads(trouble(&all, "worker", None, at(LATER)), "ContainerNotCreated", &["pod w", words, "put the Secret"]);
+    }
 }

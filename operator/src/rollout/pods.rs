@@ -117,12 +117,13 @@ fn crash_loop(at: &str, pod: &str, container: &str, ended: &ContainerStateTermin
 }
 
 fn not_created(at: &str, kind: &str, detail: &str) -> Trouble {
-    let remedy = if detail.contains("couldn't find key") || (detail.contains("secret") && detail.contains("not found"))
+    let says = |words: &[&str]| words.iter().all(|word| detail.contains(word));
+    let remedy = if says(&["couldn't find key"]) || says(&["non-existent secret key"]) || says(&["secret", "not found"])
     {
         "; put the Secret or the key back"
-    } else if detail.contains("executable file not found") || detail.contains("no such file or directory") {
+    } else if says(&["executable file not found"]) || says(&["no such file or directory"]) {
         "; the image lacks this program: is it the right image?"
-    } else if detail.contains("runAsNonRoot") {
+    } else if says(&["runAsNonRoot"]) {
         "; set security.runAsUser of this component to a number"
     } else {
         ""

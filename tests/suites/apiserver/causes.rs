@@ -154,6 +154,8 @@ async fn what_an_agent_says_is_read_in_time_and_costs_nothing_while_it_is_the_sa
         times.push(until(&stage, "QueuesConsumed", "True Consumed").await?);
     }
     assert!(times.iter().all(|time| *time < SOON), "{times:?}");
+    // An Event follows its status.
+    tokio::time::sleep(Duration::from_secs(2)).await;
     controller.abort();
     let events = stage.api::<News>().list(&ListParams::default()).await?;
     let told = |reason: &str| -> i32 {
