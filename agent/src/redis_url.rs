@@ -14,6 +14,8 @@ use crate::tls::{self, Check, TlsError};
 /// The words for the parameter that redis-py, kombu and Celery's result backend all
 /// know; kombu and Celery also take the constants' names, redis-py doesn't.
 const REQUIRED: &str = "ssl_cert_reqs=required";
+/// The certificate must be for the host of the URL.
+const NAME_CHECKED: &str = "ssl_check_hostname=true";
 
 /// Why a file gives no URL. No text quotes it, because a password is in it.
 #[derive(Debug, Error)]
@@ -70,6 +72,7 @@ pub(crate) struct RedisUrl {
 struct Parameters {
     any: bool,
     requirement: bool,
+    host_name: bool,
     ca: bool,
 }
 
@@ -139,6 +142,7 @@ impl RedisUrl {
             written: Parameters {
                 any: url.query().is_some_and(|query| !query.is_empty()),
                 requirement: requirement.is_some(),
+                host_name: value("ssl_check_hostname").is_some(),
                 ca: user_ca.is_some(),
             },
             text,
@@ -158,6 +162,10 @@ impl RedisUrl {
         };
         if !self.written.requirement {
             add(REQUIRED);
+        }
+        // redis-py checks no name by itself; without any check it must not be asked to.
+        if !self.written.host_name && tls.check == Check::ChainAndName {
+            add(NAME_CHECKED);
         }
         if let (Some(file), false) = (&tls.ca_file, self.written.ca) {
             add(&format!("ssl_ca_certs={}", encode::percent(&file.to_string_lossy())));
@@ -224,11 +232,27 @@ mod tests {
 
     #[rstest]
     #[case("redis://:p@h:1/0", "redis://:p@h:1/0")]
-    #[case("rediss://:p@h:1/0", "rediss://:p@h:1/0?ssl_cert_reqs=required&ssl_ca_certs=%2Fa%20b%2Fca.crt")]
-    #[case("rediss://h/0?", "rediss://h/0?ssl_cert_reqs=required&ssl_ca_certs=%2Fa%20b%2Fca.crt")]
-    #[case("rediss://h/0?a=b", "rediss://h/0?a=b&ssl_cert_reqs=required&ssl_ca_certs=%2Fa%20b%2Fca.crt")]
+    #[case(
+        "rediss://:p@h:1/0",
+        "rediss://:p@h:1/0?ssl_cert_reqs=required&ssl_check_hostname=true&ssl_ca_certs=%2Fa%20b%2Fca.crt"
+    )]
+    #[case(
+        "rediss://h/0?",
+        "rediss://h/0?ssl_cert_reqs=required&ssl_check_hostname=true&ssl_ca_certs=%2Fa%20b%2Fca.crt"
+    )]
+    #[case(
+        "rediss://h/0?a=b",
+        "rediss://h/0?a=b&ssl_cert_reqs=required&ssl_check_hostname=true&ssl_ca_certs=%2Fa%20b%2Fca.crt"
+    )]
     #[case("rediss://h/0?ssl_cert_reqs=none", "rediss://h/0?ssl_cert_reqs=none&ssl_ca_certs=%2Fa%20b%2Fca.crt")]
-    #[case("rediss://h/0?ssl_ca_certs=/x", "rediss://h/0?ssl_ca_certs=/x&ssl_cert_reqs=required")]
+    #[case(
+        "rediss://h/0?ssl_check_hostname=false",
+        "rediss://h/0?ssl_check_hostname=false&ssl_cert_reqs=required&ssl_ca_certs=%2Fa%20b%2Fca.crt"
+    )]
+    #[case(
+        "rediss://h/0?ssl_ca_certs=/x",
+        "rediss://h/0?ssl_ca_certs=/x&ssl_cert_reqs=required&ssl_check_hostname=true"
+    )]
     fn the_applications_url(#[case] text: &str, #[case] expected: &str) {
         let url = RedisUrl::parse(Secret::new(text), Some(PathBuf::from("/a b/ca.crt"))).expect("a URL");
         assert_eq!(url.for_application(), expected);
@@ -237,7 +261,7 @@ mod tests {
     #[test]
     fn without_a_ca_the_public_ones_hold() {
         let url = parse("rediss://h/0").expect("a URL");
-        assert_eq!(url.for_application(), "rediss://h/0?ssl_cert_reqs=required");
+        assert_eq!(url.for_application(), "rediss://h/0?ssl_cert_reqs=required&ssl_check_hostname=true");
     }
 
     #[rstest]

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use tempfile::TempDir;
 
 /// A certificate with its key, both PEM.
@@ -19,13 +19,18 @@ pub(crate) struct Authority {
 }
 
 fn parameters(names: &[&str]) -> CertificateParams {
-    CertificateParams::new(names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>()).expect("names")
+    let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
+    let mut parameters = CertificateParams::new(names).expect("names");
+    // Python asks for it since 3.13.
+    parameters.use_authority_key_identifier_extension = true;
+    parameters
 }
 
 impl Authority {
     pub(crate) fn new() -> Self {
         let mut parameters = parameters(&[]);
         parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         // To OpenSSL a certificate whose issuer has its own name is self-signed.
         parameters.distinguished_name.push(DnType::CommonName, "CA of a test");
         let key = KeyPair::generate().expect("a key");
