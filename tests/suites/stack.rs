@@ -18,6 +18,8 @@ mod memory;
 mod network;
 #[path = "stack/operator.rs"]
 mod operator;
+#[path = "stack/outside.rs"]
+mod outside;
 #[path = "stack/poller.rs"]
 mod poller;
 #[path = "stack/ready.rs"]
@@ -123,6 +125,23 @@ async fn what_is_not_built_says_so() -> Result<()> {
         checks.check("Backup", faults::says_not_implemented(room, "backup.yaml", "Ready")).await;
         checks.check("Restore", faults::says_not_implemented(room, "restore.yaml", "Complete")).await;
         checks.check("FeatureFlag", faults::says_not_implemented(room, "featureflag.yaml", "Ready")).await;
+        checks.finish()
+    })
+    .await
+}
+
+/// A stack whose PostgreSQL and Redis somebody else runs, both behind TLS.
+#[tokio::test]
+#[ignore = "full tier"]
+async fn a_stack_on_servers_of_somebody_else() -> Result<()> {
+    with_room("outside", |_, room, turns| async move {
+        let (room, mut checks) = (&room, Checks::new("outside"));
+        turns.busy().await;
+        checks.need("the servers run", outside::servers_run(room)).await?;
+        checks.check("a wrong password is named first", outside::wrong_password_is_named(room)).await;
+        checks.need("the right one brings it up", outside::comes_up(room)).await?;
+        turns.busy().await;
+        checks.check("a changed password", outside::password_changes(room)).await;
         checks.finish()
     })
     .await
