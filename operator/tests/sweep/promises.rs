@@ -1,0 +1,90 @@
+//! What must hold at every single request of the operator, whatever happened before. Each is a
+//! sentence of the design.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::request::{Call, Verb};
+use crate::world::World;
+
+const COMPONENT: &str = "/metadata/labels/odoo-ai.atmatasolutions.com~1component";
+const REVISION: &str = "/metadata/labels/odoo-ai.atmatasolutions.com~1revision";
+
+/// What was seen so far, and what was broken.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Promises {
+    migrated: BTreeSet<String>,
+    /// One sentence for each request that broke one.
+    pub(crate) broken: Vec<String>,
+}
+
+impl Promises {
+    /// A migrate Job ended well.
+    pub(crate) fn migrated(&mut self, job: &Value) {
+        self.migrated.extend(image(job));
+    }
+}
+
+/// Looks at a request that is about to be granted.
+pub(crate) fn check(world: &World, call: &Call) -> Vec<String> {
+    let rules: [fn(&World, &Call) -> Option<String>; 5] =
+        [nothing_of_value_is_deleted, secrets_are_kept, one_job_at_a_time, schema_comes_first, rules_come_first];
+    rules.iter().filter_map(|rule| rule(world, call)).map(|why| format!("{call}: {why}")).collect()
+}
+
+/// Volumes and data Secrets outlive everything, and what is deleted is what was seen.
+fn nothing_of_value_is_deleted(world: &World, call: &Call) -> Option<String> {
+    if call.verb != Verb::Delete {
+        return None;
+    }
+    let live = world.store.get(&call.plural, &call.name);
+    let copy = call.plural == "secrets" && live.is_some_and(|secret| secret["immutable"] == true);
+    if ["persistentvolumeclaims", "secrets"].contains(&call.plural.as_str()) && !copy {
+        return Some("data are deleted".to_owned());
+    }
+    call.body["preconditions"]["uid"].is_null().then(|| "a deletion without the UID of what was seen".to_owned())
+}
+
+/// What is in a Secret stays: a generated password is never overwritten.
+fn secrets_are_kept(world: &World, call: &Call) -> Option<String> {
+    let live = world.store.get(&call.plural, &call.name).filter(|_| call.plural == "secrets")?;
+    let data = call.body["data"].as_object()?;
+    data.iter().any(|(key, value)| live["data"][key] != *value).then(|| "another value in a Secret".to_owned())
+}
+
+/// A second Job of the same kind: one runs, or has done it. Jobs of two revisions may meet where the
+/// caches lag: the lock in the database keeps them apart.
+fn one_job_at_a_time(world: &World, call: &Call) -> Option<String> {
+    if call.verb != Verb::Create || call.plural != "jobs" {
+        return None;
+    }
+    let same = |job: &Value, label| job.pointer(label) == call.body.pointer(label);
+    let others = world.store.all("jobs").filter(|(_, job)| same(job, COMPONENT) && same(job, REVISION));
+    let mut others = others.map(|(name, job)| (name, job["status"]["conditions"].as_array()));
+    others.find_map(|(name, conditions)| match conditions {
+        None => Some(format!("Job {name} still runs")),
+        Some(all) => all.iter().any(|it| it["type"] == "Complete").then(|| format!("Job {name} has done it")),
+    })
+}
+
+/// No process of an image whose schema was not prepared.
+fn schema_comes_first(world: &World, call: &Call) -> Option<String> {
+    let component = call.body.pointer(COMPONENT)?.as_str()?;
+    let of_image = call.is_workload() && ["ai-service", "worker", "beat"].contains(&component);
+    let image = image(&call.body).filter(|_| of_image)?;
+    (!world.promises.migrated.contains(&image)).then(|| format!("{image} starts before its schema is there"))
+}
+
+/// Nothing acts on rules that the application seeded by itself.
+fn rules_come_first(world: &World, call: &Call) -> Option<String> {
+    let component = call.body.pointer(COMPONENT)?.as_str()?;
+    let acts = call.is_workload() && ["worker", "beat"].contains(&component);
+    let wanted = world.stack()["spec"]["rules"]["unmanaged"] != "Ignore";
+    (acts && wanted && world.rules.enabled.contains(&true)).then(|| "seeded rules are still on".to_owned())
+}
+
+fn image(object: &Value) -> Option<String> {
+    let containers = object["spec"]["template"]["spec"]["containers"].as_array()?;
+    containers.first()?["image"].as_str().map(str::to_owned)
+}
