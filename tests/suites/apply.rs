@@ -2,6 +2,8 @@
 //! is sent is counted, because a steady stack costs no write at all, and what the server makes of
 //! an object (defaults, rewritten quantities, fields of others) must not look like drift.
 
+#[path = "../../operator/tests/sweep/compare.rs"]
+mod compare;
 #[path = "apiserver/crds.rs"]
 #[allow(dead_code, reason = "shared with other suites")]
 mod crds;
@@ -22,3 +24,5 @@ mod stack;
 mod stage;
 #[path = "apiserver/statuses.rs"]
 mod statuses;
+#[path = "apiserver/sweep.rs"]
+mod sweep;

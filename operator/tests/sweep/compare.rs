@@ -5,40 +5,45 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::world::World;
-
-/// Times, versions, hashes over names that are random, and the number of a `ControllerRevision`, which
-/// is for the order in a list only and counts what the caches show.
-const LEFT_OUT: [&str; 6] = [
+/// Times, versions, hashes over names that are random, and what a server allots.
+const LEFT_OUT: [&str; 10] = [
     "resourceVersion",
+    "managedFields",
     "creationTimestamp",
     "lastTransitionTime",
     "startedAt",
     "completedAt",
+    "clusterIP",
+    "clusterIPs",
     "odoo-ai.atmatasolutions.com/applied-hash",
+    "kubectl.kubernetes.io/last-applied-configuration",
 ];
 
-/// Every object by kind and name, Events left out.
-pub(crate) fn end(world: &World) -> BTreeMap<String, Value> {
-    let names = names(world);
+/// Every object by kind and name; `history` is that of the stack's status.
+pub(crate) fn end(objects: &[(String, Value)], history: &Value) -> BTreeMap<String, Value> {
+    let names = names(objects, history);
     let rename = |text: String| names.iter().fold(text, |text, (old, new)| text.replace(old, new));
-    let objects = world.store.everything().filter(|(id, _)| id.0 != "events");
-    let mut all: BTreeMap<_, _> = objects
-        .map(|((plural, name), object)| {
-            let mut object = object.clone();
-            strip(&mut object);
-            if plural == "controllerrevisions" {
-                object.as_object_mut().expect("an object").remove("revision");
-            }
-            let text = rename(object.to_string());
-            (rename(format!("{plural} {name}")), serde_json::from_str(&text).expect("JSON"))
-        })
-        .collect();
-    all.insert("rules of the application".to_owned(), serde_json::to_value(&world.rules.enabled).expect("JSON"));
-    all
+    let named = objects.iter().map(|(kind, object)| {
+        let mut object = object.clone();
+        strip(&mut object);
+        if let (true, Some(fields)) = (object["data"]["formatVersion"].is_number(), object.as_object_mut()) {
+            // The number of a stored revision is for the order in a list only, and counts what the caches show.
+            fields.remove("revision");
+        }
+        let text = rename(object.to_string());
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        (rename(format!("{kind} {name}")), serde_json::from_str(&text).expect("JSON"))
+    });
+    named.collect()
 }
 
-/// What differs, a line each; at most ten.
+/// A name without the revision in it: its key is random.
+pub(crate) fn nameless(name: &str) -> String {
+    let is_revision = |part: &str| part.len() == 10 && part.bytes().all(|b| b.is_ascii_hexdigit());
+    name.split('-').map(|part| if is_revision(part) { "…" } else { part }).collect::<Vec<_>>().join("-")
+}
+
+/// Where `other` differs from `one`, a line each; at most ten.
 pub(crate) fn differences(one: &BTreeMap<String, Value>, other: &BTreeMap<String, Value>) -> Vec<String> {
     let mut found = Vec::new();
     for name in one.keys().chain(other.keys().filter(|name| !one.contains_key(*name))) {
@@ -71,18 +76,18 @@ fn short(value: &Value) -> String {
 }
 
 /// What is random or counted, and the name that it gets.
-fn names(world: &World) -> Vec<(String, String)> {
+fn names(objects: &[(String, Value)], history: &Value) -> Vec<(String, String)> {
     let mut names: Vec<(String, String)> = Vec::new();
-    let history = world.stack()["status"]["history"].as_array().cloned().unwrap_or_default();
-    for (number, entry) in history.iter().rev().enumerate() {
+    for (number, entry) in history.as_array().into_iter().flatten().rev().enumerate() {
         names.extend(entry["revision"].as_str().map(|revision| (revision.to_owned(), format!("revision-{number}"))));
     }
     let revisions = names.clone();
-    for ((plural, name), object) in world.store.everything() {
-        let name = revisions.iter().fold(name.clone(), |name, (old, new)| name.replace(old, new));
+    for (kind, object) in objects {
+        let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        let name = revisions.iter().fold(name, |name, (old, new)| name.replace(old, new));
         let uid = object["metadata"]["uid"].as_str().expect("a UID");
-        names.push((uid.to_owned(), format!("the UID of {plural} {name}")));
-        if plural == "secrets" && object["immutable"] != true {
+        names.push((uid.to_owned(), format!("the UID of {kind} {name}")));
+        if kind.to_lowercase().starts_with("secret") && object["immutable"] != true {
             for (key, value) in object["data"].as_object().into_iter().flatten() {
                 names.extend(value.as_str().map(|value| (value.to_owned(), format!("{key} of {name}"))));
             }

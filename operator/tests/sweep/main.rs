@@ -67,7 +67,7 @@ impl Rehearsed {
         let stage = Stage::new().await;
         let first = Moment::first(start(&stage, scenario.start).await);
         let clean = stage.play(&first, scenario.script, Sight::Clear, None).await.expect("a clean run");
-        let end = compare::end(&clean.end);
+        let end = clean.end.end();
         Self { stage, scenario, clean, end }
     }
 
@@ -89,7 +89,7 @@ impl Rehearsed {
     }
 
     fn judge(&self, run: &Course, from: &Moment, bound: Bound) -> Result<(), String> {
-        let differences = compare::differences(&self.end, &compare::end(&run.end));
+        let differences = compare::differences(&self.end, &run.end.end());
         if !differences.is_empty() {
             return Err(format!("another end: {differences:#?}"));
         }
@@ -140,9 +140,13 @@ async fn sweep(name: &str, strikes: impl Fn(&Rehearsed, usize) -> Vec<(Strike, S
                 failures.push(format!("{strike:?}, caches {sight:?}, at request {at} ({request}): {why}"));
             }
         }
+        // The first ones say it; a run that never ends takes long.
+        if failures.len() >= 3 {
+            break;
+        }
     }
     println!("{name}: {total} requests, {runs} runs, {:?}", begun.elapsed());
-    assert!(failures.is_empty(), "{name}: {} failures, the first: {}", failures.len(), failures[0]);
+    assert!(failures.is_empty(), "{name}: {}", failures.join("\n\n"));
 }
 
 /// A crash after each request. Before the next one of the same reconcile everything is as after this
@@ -174,7 +178,7 @@ async fn clouded(name: &str) {
         }
     }
     println!("{name}: {} clouded runs, {:?}", sights.len(), begun.elapsed());
-    assert!(failures.is_empty(), "{name}: {} failures: {failures:#?}", failures.len());
+    assert!(failures.is_empty(), "{name}: {}", failures.join("\n\n"));
 }
 
 /// Tests of one scenario each; the names are those of [`ALL`].
@@ -216,6 +220,21 @@ swept! {
     failing_job: "a Job that fails is tried again";
     unwanted_job: "a Job that nobody wants any more";
     approval: "an approval";
+}
+
+/// The same file is held against the real API server: there the operator sends the same.
+#[tokio::test]
+async fn the_requests_of_a_first_install_are_those_on_record() {
+    let rehearsed = Rehearsed::new("first install").await;
+    // On the real one the application has no rules.
+    let sent = rehearsed.clean.writes.iter().filter(|line| !line.starts_with("put "));
+    let sent: String = sent.map(|line| format!("{line}\n")).collect();
+    let record = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sweep/first-install.txt");
+    if std::env::var_os("SWEEP_RECORD").is_some() {
+        std::fs::write(&record, &sent).expect("a file of this folder");
+    }
+    let recorded = std::fs::read_to_string(&record).unwrap_or_default();
+    assert_eq!(sent, recorded, "if it shall be so: run this test once with SWEEP_RECORD=1");
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use crate::request::{Call, Verb};
-use crate::world::World;
+use crate::world::{STACKS, World};
 
 const COMPONENT: &str = "/metadata/labels/odoo-ai.atmatasolutions.com~1component";
 const REVISION: &str = "/metadata/labels/odoo-ai.atmatasolutions.com~1revision";
@@ -28,8 +28,14 @@ impl Promises {
 
 /// Looks at a request that is about to be granted.
 pub(crate) fn check(world: &World, call: &Call) -> Vec<String> {
-    let rules: [fn(&World, &Call) -> Option<String>; 5] =
-        [nothing_of_value_is_deleted, secrets_are_kept, one_job_at_a_time, schema_comes_first, rules_come_first];
+    let rules: [fn(&World, &Call) -> Option<String>; 6] = [
+        nothing_of_value_is_deleted,
+        secrets_are_kept,
+        one_job_at_a_time,
+        schema_comes_first,
+        rules_come_first,
+        nobody_is_called_for_nothing,
+    ];
     rules.iter().filter_map(|rule| rule(world, call)).map(|why| format!("{call}: {why}")).collect()
 }
 
@@ -82,6 +88,26 @@ fn rules_come_first(world: &World, call: &Call) -> Option<String> {
     let acts = call.is_workload() && ["worker", "beat"].contains(&component);
     let wanted = world.stack()["spec"]["rules"]["unmanaged"] != "Ignore";
     (acts && wanted && world.rules.enabled.contains(&true)).then(|| "seeded rules are still on".to_owned())
+}
+
+/// Nothing in a scenario needs a person, and what serves goes on serving: old caches are no reason to
+/// say something else.
+fn nobody_is_called_for_nothing(world: &World, call: &Call) -> Option<String> {
+    if call.verb != Verb::UpdateStatus || call.plural != STACKS {
+        return None;
+    }
+    let of = |stack: &Value, kind: &str| {
+        let conditions = stack["status"]["conditions"].as_array();
+        let found = conditions.into_iter().flatten().find(|it| it["type"] == kind);
+        found.map(|it| it["status"].as_str().unwrap_or_default().to_owned())
+    };
+    let is = |stack: &Value, kind: &str, status: &str| of(stack, kind).as_deref() == Some(status);
+    let gone = is(world.stack(), "Available", "True") && is(&call.body, "Available", "False");
+    if is(&call.body, "Stalled", "True") {
+        Some(format!("Stalled: {}", call.body["status"]["conditions"]))
+    } else {
+        gone.then(|| "what serves is said not to".to_owned())
+    }
 }
 
 fn image(object: &Value) -> Option<String> {

@@ -5,6 +5,8 @@ use std::fmt::{Display, Formatter};
 use axum::http::{Method, Uri};
 use serde_json::Value;
 
+use crate::compare::nameless;
+
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verb {
@@ -95,21 +97,15 @@ impl Display for Call {
             Verb::List => "list",
             Verb::Watch => "watch",
             Verb::Create => "create",
-            Verb::Apply => "apply",
-            Verb::Merge => "patch",
-            Verb::UpdateStatus => "status of",
+            Verb::Apply | Verb::Merge => "patch",
+            Verb::UpdateStatus => "update",
             Verb::Delete => "delete",
         };
         if self.plural == "events" {
             // One that was told before is counted up by who remembers it, and told anew by who doesn't.
             return write!(f, "event");
         }
-        write!(f, "{verb} {} {}", self.plural, nameless(&self.name))
+        let sub = if self.verb == Verb::UpdateStatus { "/status" } else { "" };
+        write!(f, "{verb} {}{sub} {}", self.plural, nameless(&self.name))
     }
-}
-
-/// A name without the revision in it: its key is random.
-pub(crate) fn nameless(name: &str) -> String {
-    let is_revision = |part: &str| part.len() == 10 && part.bytes().all(|b| b.is_ascii_hexdigit());
-    name.split('-').map(|part| if is_revision(part) { "…" } else { part }).collect::<Vec<_>>().join("-")
 }

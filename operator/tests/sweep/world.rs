@@ -1,12 +1,13 @@
 //! Everything outside of the operator: the store, the application's rules, and what the cluster makes
 //! of the objects. A copy is a moment to come back to.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use k8s_openapi::ByteString;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
+use crate::compare;
 use crate::kubelet;
 use crate::promises::Promises;
 use crate::store::Store;
@@ -72,6 +73,15 @@ impl World {
 
     pub(crate) fn stack(&self) -> &Value {
         self.store.get(STACKS, STACK).expect("the stack")
+    }
+
+    /// All that there is in the end, as it can be compared; Events come and go.
+    pub(crate) fn end(&self) -> BTreeMap<String, Value> {
+        let objects = self.store.everything().filter(|(id, _)| id.0 != "events");
+        let objects: Vec<_> = objects.map(|(id, object)| (id.0.clone(), object.clone())).collect();
+        let mut all = compare::end(&objects, &self.stack()["status"]["history"]);
+        all.insert("rules of the application".to_owned(), json!(self.rules.enabled));
+        all
     }
 
     /// Somebody edits the stack's spec.
