@@ -23,7 +23,7 @@ const LEFT_OUT: [&str; 10] = [
 pub(crate) fn end(objects: &[(String, Value)], history: &Value) -> BTreeMap<String, Value> {
     let names = names(objects, history);
     let rename = |text: String| names.iter().fold(text, |text, (old, new)| text.replace(old, new));
-    let named = objects.iter().map(|(kind, object)| {
+    let compared = objects.iter().map(|(kind, object)| {
         let mut object = object.clone();
         strip(&mut object);
         if let (true, Some(fields)) = (object["data"]["formatVersion"].is_number(), object.as_object_mut()) {
@@ -34,7 +34,7 @@ pub(crate) fn end(objects: &[(String, Value)], history: &Value) -> BTreeMap<Stri
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
         (rename(format!("{kind} {name}")), serde_json::from_str(&text).expect("JSON"))
     });
-    named.collect()
+    compared.collect()
 }
 
 /// A name without the revision in it: its key is random.

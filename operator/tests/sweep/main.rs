@@ -227,8 +227,8 @@ swept! {
 async fn the_requests_of_a_first_install_are_those_on_record() {
     let rehearsed = Rehearsed::new("first install").await;
     // On the real one the application has no rules.
-    let sent = rehearsed.clean.writes.iter().filter(|line| !line.starts_with("put "));
-    let sent: String = sent.map(|line| format!("{line}\n")).collect();
+    let sent = rehearsed.clean.writes.iter().map(String::as_str).filter(|line| !line.starts_with("put "));
+    let sent = sent.collect::<Vec<_>>().join("\n") + "\n";
     let record = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sweep/first-install.txt");
     if std::env::var_os("SWEEP_RECORD").is_some() {
         std::fs::write(&record, &sent).expect("a file of this folder");

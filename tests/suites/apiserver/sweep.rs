@@ -109,13 +109,11 @@ where
                 Some(answer) => Some(answer.await),
                 None => None,
             };
-            match (answer, crash) {
-                (Some(answer), None) => answer,
-                _ => {
-                    died.notify_one();
-                    std::future::pending().await
-                }
+            if let (Some(answer), None) = (answer, crash) {
+                return answer;
             }
+            died.notify_one();
+            std::future::pending().await
         }
         .boxed()
     }
@@ -167,13 +165,14 @@ impl Play {
                     crashed = true;
                     self.stage.restart()?;
                 }
-                done = self.stage.reconcile() => done?,
+                done = Box::pin(self.stage.reconcile()) => done?,
             }
             if self.stage.settled().await? {
                 // What was still under way is told.
-                self.stage.reconcile().await?;
+                Box::pin(self.stage.reconcile()).await?;
                 ensure!(crashed == crash.is_some(), "{crash:?} never came");
-                return Ok(Course { writes: self.strikes.log().writes.clone(), end: self.end().await? });
+                let writes = self.strikes.log().writes.clone();
+                return Ok(Course { writes, end: self.end().await? });
             }
             self.stage.perform().await?;
         }
