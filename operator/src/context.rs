@@ -56,20 +56,33 @@ impl Context {
 }
 
 /// Keeps samples of a watch apart: reconciles come more often than samples are due.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pacer {
     last: Mutex<HashMap<Name, Instant>>,
+    clock: fn() -> Instant,
+}
+
+impl Default for Pacer {
+    fn default() -> Self {
+        Self::by(Instant::now)
+    }
 }
 
 impl Pacer {
+    /// A pacer that goes by `clock`: a test doesn't wait.
+    #[must_use]
+    pub fn by(clock: fn() -> Instant) -> Self {
+        Self { last: Mutex::default(), clock }
+    }
+
     /// True when a sample is due, at most once every `period`. After a restart the first one is
     /// due only a full period later: time without a leader doesn't count.
     pub fn due(&self, name: &Name, period: Duration) -> bool {
         let mut last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let now = Instant::now();
+        let now = (self.clock)();
         let since = last.entry(name.clone()).or_insert(now);
         // Timers fire a little early or late; half a second is nothing to a watch.
-        let due = since.elapsed() + Duration::from_millis(500) >= period;
+        let due = now.saturating_duration_since(*since) + Duration::from_millis(500) >= period;
         if due {
             *since = now;
         }

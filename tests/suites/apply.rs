@@ -4,6 +4,8 @@
 
 #[path = "apiserver/causes.rs"]
 mod causes;
+#[path = "../../operator/tests/sweep/compare.rs"]
+mod compare;
 #[path = "apiserver/crds.rs"]
 #[allow(dead_code, reason = "shared with other suites")]
 mod crds;
@@ -30,3 +32,5 @@ mod stack;
 mod stage;
 #[path = "apiserver/statuses.rs"]
 mod statuses;
+#[path = "apiserver/sweep.rs"]
+mod sweep;

@@ -5,6 +5,8 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+mod kubelet;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -28,18 +30,16 @@ use odoo_ai_operator::stack::references::{self, Data, Reference};
 use odoo_ai_operator::stack::{status, telling};
 use serde_json::{Value, json};
 
+pub(crate) use self::kubelet::MIGRATED;
+use self::kubelet::NAMESPACE;
+
 /// Name of the stack in all tests.
 pub(crate) const STACK: &str = "odoo-ai";
-const NAMESPACE: &str = "odoo-ai";
 
 fn operator() -> Operator {
     let network = Network { operator_namespace: "odoo-ai-system".to_owned(), metrics_namespaces: Vec::new() };
     Operator { image: "operator:test".to_owned(), network: Some(network) }
 }
-
-/// What the migrate Job reports.
-pub(crate) const MIGRATED: &str = r#"{"version":1,"result":"Succeeded","reason":"Bootstrapped","message":"done",
-    "schema":{"heads":["003"],"known":["001","002","003"],"current":["003"]},"incarnation":"1/2","rulesEmpty":true}"#;
 
 /// What the login Job reports.
 pub(crate) const ACCEPTED: &str =
@@ -83,23 +83,14 @@ pub(crate) struct Crash;
 impl World {
     /// A cluster with the local sample and its Secrets, and nothing else.
     pub(crate) fn new() -> Self {
-        let text = include_str!("../../../manifests/samples/local.yaml");
-        let mut objects = BTreeMap::new();
-        let mut stack = None;
-        for document in text.split("\n---\n") {
-            let mut value: Value = serde_saphyr::from_str(document).expect("the sample is YAML");
-            match value["kind"].as_str() {
-                Some("OdooAiStack") => stack = Some(value),
-                Some("Secret") => {
-                    value["data"] = encoded(&value["stringData"].take());
-                    let name = value["metadata"]["name"].as_str().expect("a name").to_owned();
-                    objects.insert(key("Secret", &name), value);
-                }
-                _ => {}
-            }
-        }
-        let mut stack: OdooAiStack =
-            serde_json::from_value(stack.expect("a stack in the sample")).expect("the sample fits the types");
+        let (stack, secrets) = kubelet::sample();
+        let secrets = secrets.into_iter().map(|mut secret| {
+            secret["data"] = encoded(&secret["data"].take());
+            let name = secret["metadata"]["name"].as_str().expect("a name").to_owned();
+            (key("Secret", &name), secret)
+        });
+        let objects = secrets.collect();
+        let mut stack: OdooAiStack = serde_json::from_value(stack).expect("the sample fits the types");
         stack.metadata.uid = Some("uid-of-stack".to_owned());
         stack.metadata.generation = Some(1);
         Self {
@@ -228,13 +219,9 @@ impl World {
     pub(crate) fn becomes_ready(&mut self, key: &Key) {
         let proven = self.objects.contains_key(&self::key("Secret", &key.name));
         let Some(object) = self.objects.get_mut(key) else { return };
-        let replicas = object["spec"]["replicas"].clone();
         match key.kind.as_str() {
             "Deployment" | "StatefulSet" => {
-                object["status"] = json!({
-                    "observedGeneration": object["metadata"]["generation"], "replicas": replicas,
-                    "updatedReplicas": replicas, "readyReplicas": replicas, "availableReplicas": replicas,
-                });
+                object["status"] = kubelet::ready(object);
                 if key.name.ends_with("ai-service") && object["seeded"].is_null() && self.gate_runs == 0 {
                     object["seeded"] = json!(true);
                     self.enabled_rules = 45;
@@ -243,14 +230,9 @@ impl World {
             // A kubelet starts no pod whose Secrets aren't there.
             "Job" if key.name.contains("-login-") && !proven => {}
             "Job" => {
-                let condition =
-                    json!({"type": "Complete", "status": "True", "lastTransitionTime": self.now.to_string()});
-                object["status"] = json!({"conditions": [condition]});
                 let report = if key.name.contains("-login-") { self.login.clone() } else { self.report.clone() };
-                let refused = report.contains("Refused");
-                if refused {
-                    object["status"]["conditions"][0]["type"] = json!("Failed");
-                }
+                let how = if report.contains("Refused") { "Failed" } else { "Complete" };
+                object["status"] = kubelet::ended(how, &self.now.to_string());
                 let pod = job_pod(key, object, &report);
                 self.objects.insert(self::key("Pod", &format!("{}-pod", key.name)), pod);
             }
@@ -433,17 +415,7 @@ pub(crate) fn key(kind: &str, name: &str) -> Key {
 
 /// A finished pod of a Job with its termination message.
 pub(crate) fn job_pod(key: &Key, job: &Value, message: &str) -> Value {
-    json!({
-        "metadata": {
-            "name": format!("{}-pod", key.name), "namespace": NAMESPACE,
-            "labels": job["spec"]["template"]["metadata"]["labels"],
-            "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": key.name, "uid": job["metadata"]["uid"], "controller": true}],
-        },
-        "status": {"phase": "Succeeded", "containerStatuses": [{
-            "name": job["spec"]["template"]["spec"]["containers"][0]["name"], "image": "x", "imageID": "y", "ready": false, "restartCount": 0,
-            "state": {"terminated": {"exitCode": 0, "message": message}},
-        }]},
-    })
+    kubelet::job_pod(&key.name, job, message)
 }
 
 fn typed<K: serde::de::DeserializeOwned>(value: &Value) -> Arc<K> {

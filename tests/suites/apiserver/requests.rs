@@ -26,7 +26,7 @@ pub(crate) struct Sent {
 
 impl Sent {
     /// `None` for what is about no object: discovery, versions.
-    fn of(method: &Method, path: &str, query: &str) -> Option<Self> {
+    pub(crate) fn of(method: &Method, path: &str, query: &str) -> Option<Self> {
         let mut parts = path.trim_start_matches('/').split('/');
         let group = match parts.next()? {
             "api" => String::new(),
@@ -53,7 +53,7 @@ impl Sent {
         Some(Self { verb, group, resource, name: name.to_owned() })
     }
 
-    fn writes(&self) -> bool {
+    pub(crate) fn writes(&self) -> bool {
         !["get", "list", "watch"].contains(&self.verb)
     }
 }

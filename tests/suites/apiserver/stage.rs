@@ -183,7 +183,8 @@ impl Stage {
         bail!("never Ready: {}", self.condition("Ready").await?)
     }
 
-    async fn settled(&self) -> Result<bool> {
+    /// Ready for its present spec.
+    pub(crate) async fn settled(&self) -> Result<bool> {
         let stack = self.stack().await?;
         let seen = stack.status.as_ref().and_then(|status| status.observed_generation);
         Ok(seen == stack.metadata.generation && self.condition("Ready").await?.starts_with("True"))

@@ -1,0 +1,51 @@
+//! Counts the requests that change something, and says which of them is struck, and how.
+
+/// What happens to one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Strike {
+    /// The operator dies, before the request arrives or before its answer does.
+    Crash { stored: bool },
+    /// The connection breaks, before or after; the operator lives on with what it remembers.
+    Lose { stored: bool },
+    /// Somebody replaces the object by one of their own just before.
+    Replace,
+}
+
+/// A strike at one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fault {
+    pub(crate) strike: Strike,
+    /// Its number, from 0.
+    pub(crate) at: usize,
+}
+
+/// The log of one run.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Faults {
+    fault: Option<Fault>,
+    /// The requests that changed something, one line each.
+    pub(crate) writes: Vec<String>,
+    /// How many only looked.
+    pub(crate) reads: usize,
+    /// The request that was struck.
+    pub(crate) struck: Option<String>,
+}
+
+impl Faults {
+    pub(crate) fn new(fault: Option<Fault>) -> Self {
+        Self { fault, ..Self::default() }
+    }
+
+    pub(crate) fn read(&mut self) {
+        self.reads += 1;
+    }
+
+    /// One more request.
+    pub(crate) fn count(&mut self, what: &str) -> Option<Strike> {
+        let number = self.writes.len();
+        self.writes.push(what.to_owned());
+        let strike = self.fault.filter(|fault| fault.at == number)?.strike;
+        self.struck = Some(what.to_owned());
+        Some(strike)
+    }
+}

@@ -1,0 +1,138 @@
+//! The operator itself: its real reconcile, its caches fed by real watches. Time is what the test
+//! says; an operator that starts knows nothing.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use kube::runtime::controller::Action;
+use odoo_ai_operator::backoff::Backoff;
+use odoo_ai_operator::cluster::apply::Applier;
+use odoo_ai_operator::cluster::cache::{Caches, Events as Watched, Scope, Streams};
+use odoo_ai_operator::cluster::events::Events;
+use odoo_ai_operator::context::{Context, Pacer};
+use odoo_ai_operator::metrics::Metrics;
+use odoo_ai_operator::rollout::revision::Library;
+use odoo_ai_operator::stack::agents::Directory;
+use odoo_ai_operator::stack::model::{Network, Operator as Own};
+use odoo_ai_operator::stack::reconcile;
+use tokio::task::{JoinHandle, yield_now};
+
+use crate::cluster::Cluster;
+use crate::kubelet::NAMESPACE;
+
+/// Kinds that the operator watches besides its own.
+const KINDS: usize = 12;
+/// Turns of the runtime after which nothing is expected to move any more.
+const PATIENCE: usize = 10_000;
+
+thread_local! {
+    static PASSED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
+
+/// A second goes by.
+pub(crate) fn second() {
+    PASSED.set(PASSED.get() + Duration::from_secs(1));
+}
+
+fn clock() -> Instant {
+    Instant::now() + PASSED.get()
+}
+
+/// What came of a reconcile.
+#[derive(Debug)]
+pub(crate) enum Turn {
+    /// It ended, well or not.
+    Done(Result<(), String>),
+    /// The process ended.
+    Died,
+}
+
+/// A running operator.
+pub(crate) struct Operator {
+    ctx: Arc<Context>,
+    watches: JoinHandle<()>,
+    cluster: Arc<Cluster>,
+}
+
+impl Operator {
+    pub(crate) async fn start(cluster: &Arc<Cluster>, http: &reqwest::Client) -> Self {
+        let client = cluster.client();
+        let (caches, streams) = Caches::new(&client, &Scope::Namespace(NAMESPACE.to_owned()));
+        let network = Network { operator_namespace: "odoo-ai-system".to_owned(), metrics_namespaces: Vec::new() };
+        let ctx = Arc::new(Context {
+            http: http.clone(),
+            caches,
+            applier: Applier::new(client.clone()),
+            revisions: Library::default(),
+            events: Events::new(client.clone(), "operator-0"),
+            backoff: Backoff::default(),
+            pacer: Pacer::by(clock),
+            agents: Directory::default(),
+            operator: Own { image: "operator:test".to_owned(), network: Some(network) },
+            metrics: Metrics::registered().0,
+            client,
+        });
+        let operator = Self { ctx, watches: tokio::spawn(watch(streams)), cluster: Arc::clone(cluster) };
+        operator.catch_up().await;
+        let ready = tokio::time::timeout(Duration::from_secs(5), operator.ctx.caches.ready());
+        ready.await.expect("every stream of the caches is read in `watch`");
+        operator
+    }
+
+    /// Until the caches hold what was told.
+    pub(crate) async fn catch_up(&self) {
+        for _ in 0..PATIENCE {
+            if self.cluster.is_quiet(KINDS) {
+                return;
+            }
+            yield_now().await;
+        }
+        panic!("the watches never come to rest");
+    }
+
+    /// One reconcile.
+    pub(crate) async fn reconcile(&self) -> Turn {
+        let stack = serde_json::from_value(self.cluster.world().stack().clone()).expect("a stack");
+        let work = reconcile(Arc::new(stack), Arc::clone(&self.ctx));
+        tokio::select! {
+            biased;
+            () = self.cluster.died.notified() => Turn::Died,
+            done = work => Turn::Done(match done {
+                // Events can be missed: somebody must look again all the same.
+                Ok(action) if action == Action::await_change() => Err("nobody would look again".to_owned()),
+                Ok(_) => Ok(()),
+                Err(error) if error.is_conflict() => Ok(()),
+                Err(error) => Err(error.to_string()),
+            }),
+        }
+    }
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        self.watches.abort();
+    }
+}
+
+/// The streams fill the stores only while they are polled.
+async fn watch(streams: Streams) {
+    async fn drain<K>(events: Watched<K>) {
+        events.for_each(|_| std::future::ready(())).await;
+    }
+    tokio::join!(
+        drain(streams.deployments),
+        drain(streams.stateful_sets),
+        drain(streams.jobs),
+        drain(streams.pods),
+        drain(streams.config_maps),
+        drain(streams.secrets),
+        drain(streams.services),
+        drain(streams.accounts),
+        drain(streams.claims),
+        drain(streams.revisions),
+        drain(streams.policies),
+        drain(streams.budgets),
+    );
+}

@@ -1,0 +1,180 @@
+//! The scenarios, as data. Each is swept: a crash before and after every request that changes
+//! something, lost answers, caches that lag, events that are lost.
+
+use serde_json::json;
+
+use crate::world::{Ending, World};
+
+/// One thing that somebody does, and what is waited for afterwards.
+pub(crate) struct Act {
+    pub(crate) edit: fn(&mut World),
+    pub(crate) until: fn(&World) -> bool,
+}
+
+/// Where a scenario begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// A namespace with the user's Secrets and a new stack.
+    Nothing,
+    /// A first install that stands at this step.
+    At(&'static str),
+    /// A stack that is Ready and at rest.
+    Settled,
+}
+
+/// A scenario.
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    pub(crate) start: Start,
+    pub(crate) script: &'static [Act],
+}
+
+/// Tag of the second release.
+const SECOND: &str = "odoo-ai-platform/ai-service:1.1.0";
+
+/// Nothing that anybody does.
+pub(crate) const INSTALL: &[Act] = &[Act { edit: |_| {}, until: ready }];
+
+/// All of them.
+pub(crate) const ALL: [Scenario; 10] = [
+    Scenario { name: "first install", start: Start::Nothing, script: INSTALL },
+    Scenario {
+        name: "another image and another secret",
+        start: Start::Settled,
+        script: &[Act {
+            edit: |world| {
+                world.edit(|spec| spec["images"]["aiService"] = json!(SECOND));
+                world.edit_secret("anthropic", "apiKey", "another");
+            },
+            until: ready,
+        }],
+    },
+    Scenario {
+        name: "scale",
+        start: Start::Settled,
+        script: &[
+            Act { edit: |world| world.edit(|spec| spec["worker"]["replicas"] = json!(3)), until: ready },
+            Act { edit: |world| world.edit(|spec| spec["worker"]["replicas"] = json!(0)), until: ready },
+        ],
+    },
+    Scenario {
+        name: "a changed password",
+        start: Start::Settled,
+        script: &[Act {
+            edit: |world| world.edit_secret("odoo-ai-database-credentials", "password", "another"),
+            until: |world| ready(world) && taken_up(world),
+        }],
+    },
+    Scenario {
+        name: "a revision beyond the limit",
+        start: Start::Settled,
+        script: &[Act {
+            edit: |world| {
+                world.edit(|spec| {
+                    spec["rollout"]["revisionHistoryLimit"] = json!(1);
+                    spec["logLevel"] = json!("Debug");
+                });
+            },
+            until: |world| ready(world) && stored(world) == 1,
+        }],
+    },
+    Scenario {
+        name: "the rules API refuses at first",
+        start: Start::At("RulesGate"),
+        script: &[Act { edit: |world| world.rules.refusals = 2, until: ready }],
+    },
+    Scenario {
+        name: "suspend, change, resume",
+        start: Start::Settled,
+        script: &[
+            Act {
+                edit: |world| {
+                    world.edit(|spec| {
+                        spec["suspend"] = json!(true);
+                        spec["logLevel"] = json!("Debug");
+                    });
+                },
+                until: |world| world.condition("Ready") == ("Unknown".to_owned(), "Suspended".to_owned()),
+            },
+            Act { edit: |world| world.edit(|spec| spec["suspend"] = json!(false)), until: ready },
+        ],
+    },
+    Scenario {
+        name: "a Job that fails is tried again",
+        start: Start::At("Migration"),
+        script: &[Act { edit: |world| world.endings.extend([Ending::Fails, Ending::Fails]), until: ready }],
+    },
+    Scenario {
+        name: "a Job that nobody wants any more",
+        start: Start::Settled,
+        script: &[
+            Act {
+                edit: |world| {
+                    world.endings.push_back(Ending::Runs);
+                    world.edit(|spec| spec["images"]["aiService"] = json!("odoo-ai-platform/ai-service:1.0.9"));
+                },
+                until: |world| at(world, "Migration") && world.store.all("jobs").count() == 2,
+            },
+            Act {
+                edit: |world| {
+                    world.edit(|spec| spec["images"]["aiService"] = json!(SECOND));
+                },
+                until: |world| {
+                    let image = |image: &str| world.store.all("jobs").any(|(_, job)| job.to_string().contains(image));
+                    at(world, "Migration") && image(SECOND) && !image("1.0.9")
+                },
+            },
+            Act { edit: |world| world.endings.clear(), until: ready },
+        ],
+    },
+    Scenario {
+        name: "an approval",
+        start: Start::Settled,
+        script: &[
+            Act {
+                edit: |world| {
+                    world.edit(|spec| {
+                        spec["rollout"]["approval"] = json!("Manual");
+                        spec["images"]["aiService"] = json!(SECOND);
+                    });
+                },
+                until: |world| world.condition("AwaitingApproval").0 == "True",
+            },
+            Act {
+                edit: |world| {
+                    let target = world.stack()["status"]["updateRevision"].clone();
+                    world.store.edit("odooaistacks", "odoo-ai", |stack| {
+                        stack["metadata"]["annotations"] =
+                            json!({"odoo-ai.atmatasolutions.com/approved-revision": target});
+                    });
+                },
+                until: ready,
+            },
+        ],
+    },
+];
+
+/// Ready for its present spec.
+pub(crate) fn ready(world: &World) -> bool {
+    let (spec, status) = (&world.stack()["metadata"]["generation"], &world.stack()["status"]);
+    let rolled = status["updateRevision"] == status["currentRevision"];
+    world.condition("Ready").0 == "True" && status["observedGeneration"] == *spec && rolled
+}
+
+/// Beat, the last one, was restarted.
+fn taken_up(world: &World) -> bool {
+    let beat = world.store.get("statefulsets", "odoo-ai-beat").map(ToString::to_string).unwrap_or_default();
+    beat.contains("\"odoo-ai.atmatasolutions.com/credentials-generation\":\"2\"")
+}
+
+/// Revisions of the application that are kept.
+fn stored(world: &World) -> usize {
+    let of_application =
+        |object: &&serde_json::Value| object["metadata"]["labels"]["app.kubernetes.io/component"] == "application";
+    world.store.all("controllerrevisions").map(|(_, object)| object).filter(of_application).count()
+}
+
+/// The rollout stands at `step`.
+pub(crate) fn at(world: &World, step: &str) -> bool {
+    world.stack()["status"]["rollout"]["step"] == step
+}

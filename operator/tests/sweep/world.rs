@@ -1,0 +1,156 @@
+//! Everything outside of the operator: the store, the application's rules, and what the cluster makes
+//! of the objects. A copy is a moment to come back to.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use k8s_openapi::ByteString;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use crate::compare;
+use crate::kubelet;
+use crate::promises::Promises;
+use crate::store::Store;
+
+/// Plural of our kind.
+pub(crate) const STACKS: &str = "odooaistacks";
+/// Name of the stack.
+pub(crate) const STACK: &str = "odoo-ai";
+
+/// How a Job ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// As it should.
+    Succeeds,
+    /// With a report of a failure, an hour ago: nobody waits for the next try.
+    Fails,
+    /// Not for now.
+    Runs,
+}
+
+/// The application's rules, as its REST API has them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rules {
+    /// Id and whether it acts.
+    pub(crate) enabled: Vec<bool>,
+    /// Requests that are refused from now on.
+    pub(crate) refusals: usize,
+}
+
+/// The world.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct World {
+    pub(crate) store: Store,
+    pub(crate) rules: Rules,
+    /// How the next Jobs end; those after them succeed.
+    pub(crate) endings: VecDeque<Ending>,
+    /// What must hold at each request.
+    pub(crate) promises: Promises,
+}
+
+impl World {
+    /// The local sample with its Secrets, and the shortest watch that there is.
+    pub(crate) fn sample() -> Self {
+        let mut world = Self::default();
+        let (mut stack, secrets) = kubelet::sample();
+        for mut secret in secrets {
+            for value in secret["data"].as_object_mut().expect("data").values_mut() {
+                *value = encoded(value.as_str().expect("text"));
+            }
+            world.store.create("secrets", "somebody", secret).expect("a new Secret");
+        }
+        stack["spec"]["rollout"] = json!({"healthCheck": {"durationSeconds": 1, "periodSeconds": 1}});
+        world.store.create(STACKS, "somebody", stack).expect("a new stack");
+        world
+    }
+
+    /// This moment, for another run: whoever looks at it anew needs no past.
+    pub(crate) fn moment(&self) -> Self {
+        let mut copy = self.clone();
+        copy.store.log.clear();
+        copy
+    }
+
+    pub(crate) fn stack(&self) -> &Value {
+        self.store.get(STACKS, STACK).expect("the stack")
+    }
+
+    /// All that there is in the end, as it can be compared; Events come and go.
+    pub(crate) fn end(&self) -> BTreeMap<String, Value> {
+        let objects = self.store.everything().filter(|(id, _)| id.0 != "events");
+        let objects: Vec<_> = objects.map(|(id, object)| (id.0.clone(), object.clone())).collect();
+        let mut all = compare::end(&objects, &self.stack()["status"]["history"]);
+        all.insert("rules of the application".to_owned(), json!(self.rules.enabled));
+        all
+    }
+
+    /// Somebody edits the stack's spec.
+    pub(crate) fn edit(&mut self, change: impl FnOnce(&mut Value)) {
+        self.store.edit(STACKS, STACK, |stack| change(&mut stack["spec"]));
+    }
+
+    /// Somebody writes another value into a Secret.
+    pub(crate) fn edit_secret(&mut self, name: &str, key: &str, value: &str) {
+        self.store.edit("secrets", name, |secret| secret["data"][key] = encoded(value));
+    }
+
+    /// Status and reason of a condition that was said of the present spec.
+    pub(crate) fn condition(&self, kind: &str) -> (String, String) {
+        let stack = self.stack();
+        let conditions = stack["status"]["conditions"].as_array();
+        let found = conditions.into_iter().flatten().find(|it| it["type"] == kind);
+        let found = found.filter(|it| it["observedGeneration"] == stack["metadata"]["generation"]);
+        let text = |field: &str| found.and_then(|it| it[field].as_str()).unwrap_or_default().to_owned();
+        (text("status"), text("reason"))
+    }
+
+    /// The controllers of the cluster and the kubelet do what is to be done.
+    pub(crate) fn perform(&mut self) {
+        for plural in ["deployments", "statefulsets"] {
+            let wanted: Vec<_> =
+                self.store.all(plural).map(|(name, object)| (name.to_owned(), kubelet::ready(object))).collect();
+            for (name, status) in wanted {
+                self.store.set_status(plural, &name, status);
+                if name.ends_with("-ai-service") && self.rules.enabled.is_empty() {
+                    // The application seeds its rules when it starts, all of them enabled.
+                    self.rules.enabled = vec![true; 3];
+                }
+            }
+        }
+        let jobs = self.store.all("jobs").filter(|(_, job)| job["status"]["conditions"].is_null());
+        // One of somebody else is none of ours.
+        let jobs = jobs.filter(|(_, job)| !job["metadata"]["labels"].is_null());
+        // A kubelet starts no pod whose Secrets aren't there.
+        let jobs = jobs.filter(|(name, _)| !name.contains("-login-") || self.store.get("secrets", name).is_some());
+        let jobs: Vec<_> = jobs.map(|(name, job)| (name.to_owned(), job.clone())).collect();
+        for (name, job) in jobs {
+            match self.endings.front().copied().unwrap_or(Ending::Succeeds) {
+                Ending::Runs => continue,
+                ending => self.finish(&name, &job, ending),
+            }
+            self.endings.pop_front();
+        }
+    }
+
+    fn finish(&mut self, name: &str, job: &Value, ending: Ending) {
+        let (how, report) = if ending == Ending::Fails {
+            let report = r#"{"version":1,"result":"Failed","reason":"MigrationFailed","message":"no luck"}"#;
+            ("Failed", report.to_owned())
+        } else {
+            // There are rules as soon as the application has run.
+            let empty = format!("\"rulesEmpty\":{}", self.rules.enabled.is_empty());
+            self.promises.succeeded(job, self.store.get("secrets", name));
+            ("Complete", kubelet::MIGRATED.replace("\"rulesEmpty\":true", &empty))
+        };
+        // A pod that is there before its Job has ended may also be the next one's, or a person's.
+        if self.store.get("pods", &format!("{name}-pod")).is_none() {
+            self.store.create("pods", "cluster", kubelet::job_pod(name, job, &report)).expect("a new pod");
+        }
+        let at = Timestamp::now() - SignedDuration::from_secs(if ending == Ending::Fails { 3600 } else { 0 });
+        self.store.set_status("jobs", name, kubelet::ended(how, &at.to_string()));
+    }
+}
+
+fn encoded(text: &str) -> Value {
+    json!(ByteString(text.as_bytes().to_vec()))
+}
