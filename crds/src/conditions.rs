@@ -235,6 +235,10 @@ pub mod annotations {
     pub const RULES_GATE: &str = "odoo-ai.atmatasolutions.com/rules-gate";
     /// On the database's volume: the major version of PostgreSQL whose files it holds.
     pub const DATABASE_MAJOR_VERSION: &str = "odoo-ai.atmatasolutions.com/database-major-version";
+    /// On the database's volume: the numeric user that owns its files.
+    pub const DATABASE_USER: &str = "odoo-ai.atmatasolutions.com/database-user";
+    /// On the database's volume: the C library of the image that made its indexes, `glibc` or `musl`.
+    pub const DATABASE_LIBC: &str = "odoo-ai.atmatasolutions.com/database-libc";
     /// Hash of the intent that was applied last.
     pub const APPLIED_HASH: &str = "odoo-ai.atmatasolutions.com/applied-hash";
     /// Revision of a pod template.

@@ -3,6 +3,7 @@
 
 mod sim;
 
+use odoo_ai_crds::stack::ManagedDatabase;
 use sim::{World, job_pod, key};
 
 const ORDER: [(&str, &str); 6] = [
@@ -384,4 +385,27 @@ fn a_new_key_gives_what_runs_no_new_name() {
     let after = world.stack.status.clone().expect("a status");
     assert_ne!(after.current_revision, before.current_revision);
     assert_eq!(after.history.len(), 2);
+}
+
+#[test]
+fn files_of_another_user_or_c_library_are_not_touched() {
+    let changes: [(fn(&mut ManagedDatabase), &str); 3] = [
+        (|database| database.security.run_as_user = Some(70), "belong to user 999 and"),
+        (
+            |database| database.image = Some("postgres:17-alpine".to_owned()),
+            "by an image with glibc and postgres:17-alpine has musl",
+        ),
+        (|database| database.major_version = Some(15), "files of PostgreSQL 17 and"),
+    ];
+    for (change, words) in changes {
+        let mut world = World::new();
+        world.run_to_the_end();
+        world.writes.clear();
+        world.edit(|stack| change(&mut stack.spec.database.managed));
+        world.settle();
+        let (reason, message) = world.words("Stalled");
+        assert_eq!((world.condition("Stalled"), reason.as_str()), (Some("True"), "RequiresMigration"));
+        assert!(message.contains(words), "{message}");
+        assert!(world.writes.iter().all(|write| write == "Status"), "{:?}", world.writes);
+    }
 }

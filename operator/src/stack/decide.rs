@@ -293,23 +293,32 @@ fn present(stack: &Stack, seen: &Observed, component: Component) -> Option<Strin
     label.map(str::to_owned).or_else(last)
 }
 
-/// PostgreSQL's files of one major version can't be read by another.
+/// PostgreSQL's files can't be read by another major version or user, and their indexes are wrong
+/// under another C library.
 fn files_fit(stack: &Stack, children: &Children) -> Result<(), Problem> {
+    let Some(database) = stack.database.managed() else { return Ok(()) };
     let volume = key(stack, "PersistentVolumeClaim", Component::Database.name());
     let annotations = children.meta(&volume).and_then(|meta| meta.annotations.as_ref());
-    let on_disk = annotations.and_then(|all| all.get(annotations::DATABASE_MAJOR_VERSION));
-    let Some(database) = stack.database.managed() else { return Ok(()) };
-    let wanted = database.major_version.to_string();
-    match on_disk.filter(|on_disk| **on_disk != wanted) {
-        None => Ok(()),
-        Some(on_disk) => Err(Problem::refused(
-            reasons::REQUIRES_MIGRATION,
-            format!(
-                "the volume {} holds files of PostgreSQL {on_disk} and database.managed.majorVersion is {wanted}: set it to {on_disk}, or make a new stack and restore the data into it",
-                volume.name
+    for (annotation, wanted) in data::facts(database) {
+        let on_disk = annotations.and_then(|all| all.get(annotation));
+        let Some(on_disk) = on_disk.filter(|on_disk| **on_disk != wanted) else { continue };
+        let name = &volume.name;
+        let message = match annotation {
+            annotations::DATABASE_USER => format!(
+                "the files on the volume {name} belong to user {on_disk} and database.managed.security.runAsUser is {wanted}: set it to {on_disk}"
             ),
-        )),
+            annotations::DATABASE_LIBC => format!(
+                "the indexes on the volume {name} were made by an image with {on_disk} and {} has {wanted}, where text sorts differently: use an image of the same family (Debian's have glibc, Alpine's musl)",
+                database.image
+            ),
+            _ => format!(
+                "the volume {name} holds files of PostgreSQL {on_disk} and database.managed.majorVersion is {wanted}: set it to {on_disk}"
+            ),
+        };
+        let way = "make a new stack and restore the data into it";
+        return Err(Problem::refused(reasons::REQUIRES_MIGRATION, format!("{message}, or {way}")));
     }
+    Ok(())
 }
 
 /// Data without its password is not something to generate a new password for.

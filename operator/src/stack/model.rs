@@ -134,6 +134,8 @@ pub struct ManagedDatabase {
     pub user_id: i64,
     /// Group of the volume.
     pub group_id: i64,
+    /// C library of the image, `glibc` or `musl`: text sorts differently under the two.
+    pub libc: &'static str,
     /// What the user wrote: the stored template is made anew only when this changes.
     pub inputs: Value,
 }

@@ -185,7 +185,10 @@ fn managed_database(spec: &OdooAiStackSpec) -> ManagedDatabase {
     let managed = &spec.database.managed;
     let major_version = managed.major_version.unwrap_or(17);
     let user_id = managed.security.run_as_user.unwrap_or(999);
+    let image = managed.image.clone().unwrap_or_else(|| format!("postgres:{major_version}"));
     ManagedDatabase {
+        // As the official images' tags say it.
+        libc: if image.contains("alpine") { "musl" } else { "glibc" },
         major_version,
         group_id: managed.security.fs_group.unwrap_or(user_id),
         inputs: written(&json!({
@@ -195,7 +198,7 @@ fn managed_database(spec: &OdooAiStackSpec) -> ManagedDatabase {
             "parameters": managed.parameters,
             "security": managed.security,
         })),
-        image: managed.image.clone().unwrap_or_else(|| format!("postgres:{major_version}")),
+        image,
         storage_size: managed.storage.size.clone().unwrap_or_else(|| "10Gi".to_owned()),
         resources: resources(&managed.resources, pod::resources("100m", "256Mi", "512Mi")),
         parameters: managed.parameters.clone(),

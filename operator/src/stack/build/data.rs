@@ -20,7 +20,7 @@ use crate::cluster::cache::Children;
 use crate::cluster::intent::{Intent, Key};
 use crate::component::{Component, ComponentExt};
 use crate::labels;
-use crate::stack::model::{AppSecrets, Stack};
+use crate::stack::model::{AppSecrets, ManagedDatabase, Stack};
 
 /// A Secret that is generated once; never overwritten, never deleted by the operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,10 +161,20 @@ pub fn service_account(stack: &Stack) -> Intent {
 pub fn claims(stack: &Stack, rules_gate: Option<&str>) -> Vec<Intent> {
     let beat = claim(stack, Component::Beat, "64Mi", None);
     let Some(database) = stack.database.managed() else { return vec![beat] };
-    let mut facts =
-        BTreeMap::from([(annotations::DATABASE_MAJOR_VERSION.to_owned(), database.major_version.to_string())]);
+    let facts = facts(database).map(|(annotation, value)| (annotation.to_owned(), value));
+    let mut facts = BTreeMap::from(facts);
     facts.extend(rules_gate.map(|state| (annotations::RULES_GATE.to_owned(), state.to_owned())));
     vec![claim(stack, Component::Database, &database.storage_size, Some(facts)), beat]
+}
+
+/// What the files on the database's volume were made with; each is an annotation of the volume.
+#[must_use]
+pub fn facts(database: &ManagedDatabase) -> [(&'static str, String); 3] {
+    [
+        (annotations::DATABASE_MAJOR_VERSION, database.major_version.to_string()),
+        (annotations::DATABASE_USER, database.user_id.to_string()),
+        (annotations::DATABASE_LIBC, database.libc.to_owned()),
+    ]
 }
 
 fn claim(stack: &Stack, component: Component, size: &str, facts: Option<BTreeMap<String, String>>) -> Intent {
