@@ -70,7 +70,6 @@ pub(crate) struct RedisUrl {
 /// Which parameters the user has set.
 #[derive(Debug, Clone, Copy)]
 struct Parameters {
-    any: bool,
     requirement: bool,
     host_name: bool,
     ca: bool,
@@ -140,7 +139,6 @@ impl RedisUrl {
             password: password.map(Secret::new),
             tls: encrypted.then(|| Tls { check, ca_file: ca_file.or_else(|| user_ca.as_ref().map(PathBuf::from)) }),
             written: Parameters {
-                any: url.query().is_some_and(|query| !query.is_empty()),
                 requirement: requirement.is_some(),
                 host_name: value("ssl_check_hostname").is_some(),
                 ca: user_ca.is_some(),
@@ -154,7 +152,7 @@ impl RedisUrl {
     pub(crate) fn for_application(&self) -> String {
         let mut text = self.text.expose().trim_end_matches('?').to_owned();
         let Some(tls) = &self.tls else { return text };
-        let mut separator = if self.written.any { '&' } else { '?' };
+        let mut separator = if text.contains('?') { '&' } else { '?' };
         let mut add = |parameter: &str| {
             text.push(separator);
             text.push_str(parameter);

@@ -17,8 +17,15 @@ use crate::serve::fresh::Fresh;
 const LIFETIME: Duration = Duration::from_secs(1);
 /// Time for the application to answer.
 const APPLICATION: Duration = Duration::from_secs(3);
-/// Time between two questions to Odoo, before jitter.
-const ODOO_EVERY: Duration = Duration::from_mins(1);
+/// Time until Odoo is asked again, before jitter. Odoo locks an address out after a few refused logins,
+/// so these are rare; an Odoo that is away is missed as soon as it is back.
+fn pause(state: odoo::State) -> Duration {
+    Duration::from_secs(match state {
+        odoo::State::Reachable => 20,
+        odoo::State::AccessDenied => 60,
+        odoo::State::Unreachable | odoo::State::Unknown => 5,
+    })
+}
 
 /// Does it answer? `Err` is one redacted line for a person.
 pub(crate) type Reached = Result<(), String>;
@@ -169,7 +176,8 @@ async fn ask_odoo(client: Client, config: config::Odoo, redactor: Arc<Redactor>,
         if answer.state != answers.borrow().state {
             tracing::info!(odoo = answer.state.as_str(), message = answer.message);
         }
+        let pause = pause(answer.state);
         answers.send_replace(answer);
-        tokio::time::sleep(ODOO_EVERY.mul_f64(1.0 + 0.1 * fastrand::f64())).await;
+        tokio::time::sleep(pause.mul_f64(1.0 + 0.1 * fastrand::f64())).await;
     }
 }

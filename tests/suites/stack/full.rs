@@ -15,8 +15,8 @@ use crate::ready;
 use crate::room::{Room, STACK, condition, summary};
 use crate::steady::{starts, unchanged, versions};
 
-/// The agent asks Odoo once a minute, the operator the agent once a minute.
-const ODOO: u64 = 150;
+/// The agent asks Odoo every 20 seconds, an Odoo that refused the login once a minute.
+const ODOO: u64 = 90;
 const REBOOT: u64 = 120;
 
 /// Whatever Odoo does is a condition, never an outage.
