@@ -7,9 +7,12 @@ use anyhow::{Result, ensure};
 use odoo_ai_tests::wait_for;
 use serde_json::Value;
 
+use crate::ready;
 use crate::record::{Order, Recorder, Seen};
 use crate::room::{COMPONENT, LABEL, Room, sample};
 
+/// Odoo's models whose events lead to automations.
+const MODELS: [&str; 4] = ["crm.lead", "sale.order", "account.move", "stock.picking"];
 /// Apply → Ready; two at once on two cores take longer than one.
 const READY: u64 = 300;
 
@@ -18,14 +21,17 @@ pub(crate) async fn comes_up(room: &Room, recorder: &Recorder) -> Result<String>
     let began = Instant::now();
     room.apply(&sample("local.yaml")?).await?;
     let seen_off = rules_when_the_worker_is_created(room, recorder);
-    let (ready, rules) = tokio::join!(room.wait_ready(READY), seen_off);
+    let sent = events_before_the_worker(room, recorder);
+    let (ready, rules, sent) = tokio::join!(room.wait_ready(READY), seen_off, sent);
     let took = began.elapsed().as_secs_f64();
     if let (Err(ready), Err(rules)) = (&ready, &rules) {
         anyhow::bail!("{ready:#}; rules: {rules:#}");
     }
     ready?;
     rules?;
-    Ok(format!("apply → Ready {took:.1} s"))
+    let sent = sent?;
+    nothing_was_done(room).await?;
+    Ok(format!("apply → Ready {took:.1} s; {sent} events during the install led to no task"))
 }
 
 /// As soon as the worker's Deployment is there: its pods take seconds from then on.
@@ -37,6 +43,30 @@ async fn rules_when_the_worker_is_created(room: &Room, recorder: &Recorder) -> R
     });
     let enabled = enabled.await?;
     ensure!(enabled.is_empty(), "when the worker was created, these rules were enabled: {enabled:?}");
+    Ok(())
+}
+
+/// Odoo doesn't wait for the end of an install: what it sends meanwhile is queued for the worker.
+async fn events_before_the_worker(room: &Room, recorder: &Recorder) -> Result<usize> {
+    let serves = |seen: &Seen| seen.is("Pod", "ai-service") && seen.has("Ready", "True");
+    recorder.first("ai-service to serve", Duration::from_secs(READY), serves).await?;
+    for model in MODELS {
+        ready::send_event(room, model).await?;
+    }
+    Ok(MODELS.len())
+}
+
+/// Every enabled rule of these models' types would have left an audit row.
+async fn nothing_was_done(room: &Room) -> Result<()> {
+    let query = "SELECT count(*) FILTER (WHERE NOT processed) FROM webhook_events";
+    // The application itself loses one now and then.
+    let settled = wait_for("the events to be processed", Duration::from_secs(10), || async {
+        Ok((room.sql(query).await? == "0").then_some(()))
+    });
+    let left = if settled.await.is_ok() { "0".to_owned() } else { room.sql(query).await? };
+    ensure!(left.parse::<usize>()? < MODELS.len(), "none of the events was processed");
+    let rows = room.sql("SELECT count(*) FROM audit_logs").await?;
+    ensure!(rows == "0", "{rows} automations ran on rules that nobody enabled");
     Ok(())
 }
 
