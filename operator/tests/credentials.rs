@@ -146,6 +146,28 @@ fn credentials_do_not_wait_for_an_approval() {
     assert_eq!(world.words("Ready").0, "AwaitingApproval");
 }
 
+/// A migration sets the role's password to the live one when it begins.
+#[test]
+fn a_login_is_not_tried_while_a_migration_runs() {
+    let mut world = settled();
+    world.edit(|stack| stack.spec.images.ai_service = "odoo-ai-platform/ai-service:9".to_owned());
+    world.settle();
+    let unfinished =
+        |(key, object): (&Key, &Value)| (key.kind == "Job" && object["status"].is_null()).then(|| key.clone());
+    let migration = world.objects.iter().find_map(unfinished).expect("a Job that runs");
+    world.edit_secret("odoo-ai-database-credentials", "password", "new");
+    world.settle();
+    let (reason, message) = world.words("Ready");
+    assert_eq!(reason, "ProvingCredentials");
+    assert!(message.contains("the end of the migration is awaited"), "{message}");
+    assert!(!world.has_job("odoo-ai-login-"));
+    world.becomes_ready(&migration);
+    world.settle();
+    assert!(world.has_job("odoo-ai-login-2-"));
+    world.run_to_the_end();
+    assert_eq!(world.secret("odoo-ai-credentials", "database-password").as_deref(), Some("new"));
+}
+
 #[test]
 fn a_missing_password_keeps_what_is_live() {
     let mut world = settled();

@@ -9,6 +9,7 @@ use odoo_ai_crds::conditions::reasons;
 
 use super::gates::Gate;
 use super::jobs::{self, Progress, Work, ended};
+use super::migration;
 use super::workload::{self, Workload};
 use crate::cluster::cache::Children;
 use crate::cluster::intent::Key;
@@ -87,6 +88,11 @@ pub fn settle(
     let full = stack.child(&prefix);
     let work = Work { prefix: &full, component: COMPONENT, does: "logs in with the new credentials" };
     let owned = |job: &Job| job.metadata.owner_references.iter().flatten().any(|it| it.uid == stack.owner.uid);
+    // It sets the role's password when it begins: to the one that is live.
+    if migration::unfinished(children).next().is_some() {
+        let waits = Gate::wait(reasons::PROVING_CREDENTIALS, "the end of the migration is awaited");
+        return Standing { live: live.cloned(), waits: Some(waits), ..Standing::default() };
+    }
     let mut attempt = None;
     let waits = match jobs::progress(work, children, owned, |_| true, now) {
         Progress::Succeeded(_) => {

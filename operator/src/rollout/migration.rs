@@ -25,20 +25,24 @@ pub fn progress(stack: &Stack, children: &Children, revision: &str, volume: &str
 /// Unfinished Jobs of other revisions: they would prepare the schema for what nobody wants any more.
 #[must_use]
 pub fn obsolete(stack: &Stack, children: &Children, revision: &str) -> Vec<(Key, String)> {
-    let other = |job: &Job| revision::label(&job.metadata) != Some(revision) && !is_finished(job);
-    let ours = |job: &Job| {
-        job.metadata.labels.as_ref().and_then(|labels| labels.get(labels::COMPONENT)).map(String::as_str)
-            == Some(COMPONENT)
-    };
-    children
-        .jobs
-        .iter()
-        .filter(|(_, job)| ours(job) && other(job) && job.metadata.deletion_timestamp.is_none())
+    let other = |job: &Job| revision::label(&job.metadata) != Some(revision);
+    unfinished(children)
+        .filter(|(_, job)| other(job) && job.metadata.deletion_timestamp.is_none())
         .filter_map(|(name, job)| {
             let key = Key { kind: "Job".to_owned(), namespace: stack.namespace.clone(), name: name.clone() };
             Some((key, job.metadata.uid.clone()?))
         })
         .collect()
+}
+
+/// Jobs that may still change the database, those that are being deleted included.
+pub fn unfinished(children: &Children) -> impl Iterator<Item = (&String, &Job)> {
+    let ours = |job: &Job| {
+        job.metadata.labels.as_ref().and_then(|labels| labels.get(labels::COMPONENT)).map(String::as_str)
+            == Some(COMPONENT)
+    };
+    let jobs = children.jobs.iter().map(|(name, job)| (name, job.as_ref()));
+    jobs.filter(move |(_, job)| ours(job) && !is_finished(job))
 }
 
 /// The Job has come to its end, well or not.
