@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::{Container, EnvVar, PodSpec, Secret, SecretVolumeSource, Volume};
+use k8s_openapi::api::core::v1::{Container, EnvVar, PodSpec, Secret, SecretVolumeSource, Volume, VolumeMount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use super::application::{APPLICATION_KEYS, connection};
@@ -86,12 +86,7 @@ pub fn login(stack: &Stack, name: &str) -> Intent {
     let (volume, mount) = pod::secret_files("candidate", &stack.child(name), &APPLICATION_KEYS, CREDENTIALS);
     let (mut volumes, mut mounts) = (vec![volume], vec![mount]);
     let mut env = connection(stack);
-    if stack.database.managed().is_some() {
-        let (volume, mount) = pod::admin_password(stack);
-        volumes.push(volume);
-        mounts.push(mount);
-        env.extend(admin_environment());
-    }
+    as_admin(stack, &mut volumes, &mut mounts, &mut env);
     if stack.redis.managed().is_some() {
         let former = SecretVolumeSource {
             secret_name: Some(stack.child(keys::LIVE)),
@@ -126,11 +121,16 @@ pub fn login(stack: &Stack, name: &str) -> Intent {
     job::run(meta::owned(stack, COMPONENT, name), pod_labels, run)
 }
 
-/// How the agent reaches a Managed server as its superuser.
-#[must_use]
-pub fn admin_environment() -> [EnvVar; 2] {
-    [
+/// Lets the agent reach a Managed server as its superuser; somebody else's it can't.
+pub fn as_admin(stack: &Stack, volumes: &mut Vec<Volume>, mounts: &mut Vec<VolumeMount>, env: &mut Vec<EnvVar>) {
+    if stack.database.managed().is_none() {
+        return;
+    }
+    let (volume, mount) = pod::admin_password(stack);
+    volumes.push(volume);
+    mounts.push(mount);
+    env.extend([
         pod::env("ODOOAI_DATABASE_ADMIN_USER", DATABASE_ADMIN),
         pod::env("ODOOAI_DATABASE_ADMIN_PASSWORD_FILE", format!("{ADMIN_CREDENTIALS}/password")),
-    ]
+    ]);
 }

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{Container, PodSpec, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::application::{APPLICATION_KEYS, Rendering, connection, credentials, database_url, settings_of};
-use super::credentials::admin_environment;
+use super::credentials::as_admin;
 use super::{AGENT, meta, pod};
 use crate::cluster::intent::Intent;
 use crate::component::Component;
@@ -95,12 +95,7 @@ fn pod_spec(rendering: &Rendering<'_>) -> PodSpec {
     let mut volumes = vec![agent_volume, pod::scratch("tmp", "1Gi"), credentials_volume];
     let mut mounts = vec![agent_mount, pod::mount("tmp", "/tmp", false), credentials_mount];
     let mut env = connection(stack);
-    if stack.database.managed().is_some() {
-        let (volume, mount) = pod::admin_password(stack);
-        volumes.push(volume);
-        mounts.push(mount);
-        env.extend(admin_environment());
-    }
+    as_admin(stack, &mut volumes, &mut mounts, &mut env);
     env.extend([pod::env("ODOOAI_LOCK_DATABASE", stack.connection.lock_database.clone()), database_url(stack)]);
     env.extend(settings_of(stack));
     env.extend(rendering.inputs.environment(Component::AiService, &rendering.copy()));
