@@ -26,6 +26,8 @@ const ROUTINE: [&str; 6] = [
 ];
 /// Told only when they end something that was told.
 const WELL: [&str; 3] = [reasons::SERVING, reasons::CONSUMED, reasons::PROCESSED];
+/// Not ready, and yet nothing is wrong.
+const FALSE_BUT: [&str; 1] = [reasons::PROVING_CREDENTIALS];
 /// True, and yet a person should act.
 const TRUE_BUT: [&str; 2] = [reasons::EVICTION_POLICY_UNFIT, reasons::REDIS_NEARLY_FULL];
 
@@ -44,7 +46,8 @@ impl Transition {
     /// The Event is a Warning.
     #[must_use]
     pub fn is_warning(&self) -> bool {
-        self.verdict.status == Tri::False || TRUE_BUT.contains(&self.verdict.reason.as_str())
+        let reason = self.verdict.reason.as_str();
+        self.verdict.status == Tri::False && !FALSE_BUT.contains(&reason) || TRUE_BUT.contains(&reason)
     }
 }
 
