@@ -190,7 +190,10 @@ def test_beat_keeps_its_due_times_on_a_volume(
     def beat(folder: str) -> Service:
         schedule = tmp_path / folder / "schedule"
         schedule.parent.mkdir(exist_ok=True)
-        nowhere = {"AI_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nowhere"}
+        nowhere = {
+            "AI_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nowhere",
+            "ODOOAI_DATABASE_PORT": "1",
+        }
         words = [str(schedule) if word == file else word for word in pod.command]
         return node.start(pod, words, **nowhere)
 
@@ -208,6 +211,13 @@ def test_beat_keeps_its_due_times_on_a_volume(
     time.sleep(1)
     assert "Sending" not in forgetful.text
     assert release.redis.command("LLEN", "scheduled") == "1"
+
+    # Why there must never be two: they don't notice each other.
+    assert end(again, 5) == 0
+    backdate(release, tmp_path / "kept" / "schedule", "weekly-duplicates", 7)
+    two = [beat("kept"), beat("kept")]
+    wait_for(lambda: release.redis.command("LLEN", "scheduled") == "3")
+    assert all(it.running for it in two)
 
 
 def test_a_worker_that_ends_finishes_its_task_within_its_grace(
