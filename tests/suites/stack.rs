@@ -32,6 +32,8 @@ mod room;
 mod safety;
 #[path = "stack/steady.rs"]
 mod steady;
+#[path = "stack/traps.rs"]
+mod traps;
 #[path = "stack/turns.rs"]
 mod turns;
 #[path = "stack/update.rs"]
@@ -142,6 +144,28 @@ async fn a_stack_on_servers_of_somebody_else() -> Result<()> {
         checks.need("the right one brings it up", outside::comes_up(room)).await?;
         turns.busy().await;
         checks.check("a changed password", outside::password_changes(room)).await;
+        checks.finish()
+    })
+    .await
+}
+
+/// What docs/traps.md says of the application and only a kubelet can show.
+#[tokio::test]
+#[ignore = "full tier"]
+async fn the_applications_traps_do_not_snap() -> Result<()> {
+    with_room("traps", |_, room, turns| async move {
+        let (room, mut checks) = (&room, Checks::new("traps"));
+        turns.busy().await;
+        let recorder = &Recorder::start(room).await?;
+        checks.need("Services of bad names are there first", traps::services_of_bad_names(room)).await?;
+        checks.need("first install", install::comes_up(room, recorder)).await?;
+        checks.check("service links", traps::service_links_bite_others_only(room)).await;
+        checks.check("a user by name", traps::a_user_by_name_bites_others_only(room)).await;
+        checks.check("a rule enabled by hand", ready::enable_a_rule(room)).await;
+        checks.check("a task that runs at a rollout", traps::a_running_task_survives_a_rollout(room)).await;
+        turns.busy().await;
+        let away = traps::a_worker_restarts_while_the_database_is_away(room);
+        checks.check("the worker restarts while the database is away", away).await;
         checks.finish()
     })
     .await

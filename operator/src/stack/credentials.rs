@@ -48,7 +48,11 @@ pub fn wanted(spec: &OdooAiStackSpec, stack: &Stack, data: &Data) -> Result<Valu
     put(
         keys::DATABASE_PASSWORD,
         match database {
-            Some(external) => password(data, &external.password_secret_ref)?,
+            Some(external) => {
+                let value = password(data, &external.password_secret_ref)?;
+                resolve::refuse_placeholder(spec.environment, "database.external.passwordSecretRef", &value)?;
+                value
+            }
             None => password(data, &generated(stack, data::DATABASE))?,
         },
     );

@@ -122,25 +122,27 @@ fn value_of(entry: &EnvVar, data: &Data) -> Result<Content, Problem> {
 }
 
 fn refuse_placeholders(environment: Environment, variables: &[Variable]) -> Result<(), Problem> {
-    if environment == Environment::Local {
+    variables.iter().try_for_each(|variable| match &variable.value {
+        Content::Secret(value) => refuse_placeholder(environment, &variable.name, value),
+        Content::Literal(_) => Ok(()),
+    })
+}
+
+/// Outside Local no example value may open anything; `behind` is what the Secret is for.
+///
+/// # Errors
+/// A [`Problem`] that says what the value is for.
+pub fn refuse_placeholder(environment: Environment, behind: &str, value: &str) -> Result<(), Problem> {
+    let placeholder = PLACEHOLDERS.contains(&value) || (behind == "ODOO_PASSWORD" && value == "admin");
+    if environment == Environment::Local || !placeholder {
         return Ok(());
     }
-    let placeholder = variables.iter().find(|variable| match &variable.value {
-        Content::Secret(value) => {
-            PLACEHOLDERS.contains(&value.as_str()) || (variable.name == "ODOO_PASSWORD" && value == "admin")
-        }
-        Content::Literal(_) => false,
-    });
-    match placeholder {
-        Some(variable) => Err(Problem::refused(
-            reasons::PLACEHOLDER_SECRET,
-            format!(
-                "the Secret behind {} holds the placeholder of the example files; put the real value there, or use environment Local",
-                variable.name
-            ),
-        )),
-        None => Ok(()),
-    }
+    Err(Problem::refused(
+        reasons::PLACEHOLDER_SECRET,
+        format!(
+            "the Secret behind {behind} holds the placeholder of the example files; put the real value there, or use environment Local"
+        ),
+    ))
 }
 
 fn secret(name: &str, value: String) -> Variable {

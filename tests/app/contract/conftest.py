@@ -86,6 +86,15 @@ def own_stub(folder: Path) -> Iterator[Stub]:
 
 
 @pytest.fixture(scope="session")
+def agent() -> Path:
+    """The operator's agent, for what runs behind it."""
+    path = Path(os.environ.get("ODOOAI_AGENT") or "/nonexistent")
+    if not path.exists():
+        pytest.skip("ODOOAI_AGENT names no agent; `cargo build -p odoo-ai-agent` makes one")
+    return path
+
+
+@pytest.fixture(scope="session")
 def releases(folder: Path) -> "ReleaseFolders":
     """Each release's folder, made when first asked for."""
     return ReleaseFolders(folder)

@@ -104,7 +104,7 @@ class Postgres(Service):
     """A PostgreSQL without a password on 127.0.0.1."""
 
     def __init__(self, folder: Path, user: str | None) -> None:
-        binaries, data = _postgres_binaries(), str(folder / "data")
+        binaries, data = postgres_binaries(), str(folder / "data")
         self.port = free_port()
         folder.mkdir()
         if user:
@@ -124,7 +124,8 @@ class Postgres(Service):
         wait_for(lambda: "ready to accept connections" in self.text)
 
 
-def _postgres_binaries() -> Path:
+def postgres_binaries() -> Path:
+    """Where this machine's PostgreSQL has its server programs."""
     found = shutil.which("initdb")
     if found:
         return Path(found).parent

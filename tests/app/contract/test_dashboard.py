@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from harness import Service, free_port, port_open, wait_for
+from pods import Pod
 
 SOURCE = Path(__file__).parent.parent / "dashboard"
 
@@ -69,6 +70,28 @@ def test_the_pods_name_is_only_the_pods_address(built: Path) -> None:
         wait_for(lambda: "Ready" in service.text)
         assert httpx.get(f"http://127.0.0.2:{port}/").status_code == 200
         assert not port_open(port)
+
+
+def test_the_operators_pod_listens_everywhere_whatever_the_runtime_says(built: Path) -> None:
+    """The runtime sets HOSTNAME to the pod's name; what the pod's template says comes on top."""
+    runtime = {"HOSTNAME": "odoo-ai-dashboard-6f9c-x2x"}
+    port = free_port()
+    rendered = Pod("Deployment", "dashboard").env
+    with start(built, port, **runtime) as alone:
+        assert alone.wait() == 1
+    with start(built, port, **runtime | rendered | {"PORT": str(port)}) as service:
+        wait_for(lambda: port_open(port))
+        for host in filter(None, ("127.0.0.1", own_address())):
+            assert httpx.get(f"http://{host}:{port}/").status_code == 200
+        assert service.stop(5) == 0
+
+
+def test_the_url_of_the_api_is_the_builds(built: Path) -> None:
+    port = free_port()
+    with start(built, port, NEXT_PUBLIC_API_URL="https://other.example"):
+        wait_for(lambda: port_open(port))
+        page = httpx.get(f"http://127.0.0.1:{port}/").text
+    assert "https://api.example" in page and "https://other.example" not in page
 
 
 def test_a_name_that_does_not_resolve_ends_it(built: Path) -> None:

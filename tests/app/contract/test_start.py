@@ -1,5 +1,6 @@
 """What happens at start (application.md, "Start" and "Settings")."""
 
+import sys
 import time
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from harness import KEY, Release, Service, free_port, wait_for
 
 CELERY = ("celery", "-A", "app.tasks.celery_app:celery_app")
+CELERY_SCRIPT = Path(sys.executable).parent / "celery"
 
 
 def nowhere() -> str:
@@ -85,6 +87,28 @@ def test_an_empty_key_locks_everyone_out(release: Release) -> None:
     api = release.api(AI_SECRET_KEY="")
     for headers in ({"X-API-Key": ""}, {"X-API-Key": KEY}):
         assert api.http.get("/api/rules", headers=headers).status_code == 401
+
+
+def test_placeholders_open_the_api(release: Release) -> None:
+    del release.env["AI_SECRET_KEY"]
+    answer = release.api().http.get("/api/rules", headers={"X-API-Key": "change-me"})
+    assert answer.status_code == 200
+
+
+def test_the_log_level_is_an_argument(release: Release, tmp_path: Path) -> None:
+    command = (*CELERY, "beat", "-s", str(tmp_path / "schedule"))
+    quiet = release.start(*command, "--loglevel=info", LOG_LEVEL="DEBUG")
+    loud = release.start(*command, "--loglevel=debug")
+    wait_for(lambda: "DEBUG" in loud.text and "beat: Starting" in quiet.text)
+    assert "DEBUG" not in quiet.text
+
+
+def test_celery_finds_the_application_in_its_folder_only(release: Release) -> None:
+    code = f"import os; os.chdir('/'); os.execv({str(CELERY_SCRIPT)!r}, {[*CELERY, 'report']!r})"
+    elsewhere = release.start("python", "-c", code)
+    here = release.start(*CELERY, "report")
+    assert elsewhere.wait() == 2 and "No module named 'app'" in elsewhere.text
+    assert here.wait() == 0
 
 
 def test_cors_origins_replace_the_default(release: Release) -> None:

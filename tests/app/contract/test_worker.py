@@ -55,6 +55,17 @@ def test_children_share_a_connection(release: Release) -> None:
     wait_for(lambda: "Retry in 60s" in worker.text)
 
 
+def test_a_task_that_comes_before_its_row_is_dropped(release: Release) -> None:
+    """The application queues an event before it commits the row."""
+    code = (
+        "from app.models.audit import init_db; init_db();"
+        "from app.tasks.celery_tasks import process_webhook_event as it; print(it.apply([1]).state)"
+    )
+    task = release.start("python", "-c", code)
+    assert task.wait() == 0 and task.text.split()[-1] == "SUCCESS", task.text
+    assert release.database.value("SELECT count(*) FROM webhook_events") == 0
+
+
 def test_triggers(pair: tuple[Api, Service]) -> None:
     api, _ = pair
     for path in ("purchase/match_bills", "purchase/select_vendor", "sales/optimize_pricing"):

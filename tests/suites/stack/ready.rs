@@ -142,8 +142,13 @@ with urllib.request.urlopen(urllib.request.Request(sys.argv[1], body, headers), 
 
 /// A signed event, through the Service; gives its id.
 pub(crate) async fn send_event(room: &Room, model: &str) -> Result<i64> {
+    send(room, &event(model)).await
+}
+
+/// The same with a body of the caller's.
+pub(crate) async fn send(room: &Room, event: &Value) -> Result<i64> {
     let url = format!("http://{STACK}-ai-service:8000/webhooks/odoo");
-    let answer = room.run("ai-service", &["python", "-c", SEND, &url, &event(model).to_string()]).await?;
+    let answer = room.run("ai-service", &["python", "-c", SEND, &url, &event.to_string()]).await?;
     let answer: Value = serde_json::from_str(&answer).with_context(|| format!("the webhook was answered {answer}"))?;
     answer["event_id"].as_i64().with_context(|| format!("the webhook was answered {answer}"))
 }
