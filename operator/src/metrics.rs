@@ -9,6 +9,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+/// Bounds of the durations, seconds: fine around those of a stack that rests, so that a percentile can be read.
+const DURATIONS: [f64; 17] =
+    [0.001, 0.002, 0.003, 0.005, 0.007, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.5, 1.0, 5.0, 30.0];
+
 /// Labels of a reconcile: bounded, one kind and one outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Reconciled {
@@ -50,7 +54,7 @@ impl Metrics {
     pub fn registered() -> (Self, Registry) {
         let metrics = Self {
             reconciles: Family::default(),
-            duration: Family::new_with_constructor(|| Histogram::new([0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0])),
+            duration: Family::new_with_constructor(|| Histogram::new(DURATIONS)),
             writes: Counter::default(),
             status_writes: Counter::default(),
             ready: Family::default(),

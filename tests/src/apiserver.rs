@@ -22,7 +22,11 @@ use crate::wait::wait_for;
 pub struct ApiServer {
     folder: PathBuf,
     port: u16,
+    audited: bool,
 }
+
+/// Name of the user whose requests are written down.
+pub const AUDITED: &str = "operator";
 
 static SHARED: OnceCell<ApiServer> = OnceCell::const_new();
 
@@ -40,11 +44,24 @@ impl ApiServer {
     /// # Errors
     /// When it does not come up; the message names its log.
     pub async fn start() -> Result<Self> {
+        Self::start_with(false).await
+    }
+
+    /// Starts one with a second user, [`AUDITED`], without any right: whatever that one asks is
+    /// written into [`Self::audit_log`].
+    ///
+    /// # Errors
+    /// When it does not come up; the message names its log.
+    pub async fn start_audited() -> Result<Self> {
+        Self::start_with(true).await
+    }
+
+    async fn start_with(audited: bool) -> Result<Self> {
         let port = free_port()?;
         let folder = run_dir().join(format!("apiserver-{}-{port}", std::process::id()));
         std::fs::create_dir_all(&folder)?;
         remove_leftovers()?;
-        let server = Self { folder, port };
+        let server = Self { folder, port, audited };
         server.write_credentials()?;
         server.spawn(free_port()?, free_port()?)?;
         let log = server.folder.join("kube-apiserver.log");
@@ -81,20 +98,30 @@ impl ApiServer {
         self.folder.join("kubeconfig")
     }
 
+    /// The kubeconfig of the user [`AUDITED`].
+    #[must_use]
+    pub fn audited_kubeconfig(&self) -> PathBuf {
+        self.folder.join("audited-kubeconfig")
+    }
+
+    /// One line of JSON for each request of the user [`AUDITED`] that was answered.
+    #[must_use]
+    pub fn audit_log(&self) -> PathBuf {
+        self.folder.join("audit.log")
+    }
+
     fn write_credentials(&self) -> Result<()> {
-        let token = format!("test-{}-{}", std::process::id(), jiff::Timestamp::now().as_nanosecond());
-        std::fs::write(self.folder.join("tokens.csv"), format!("{token},admin,admin,\"system:masters\"\n"))?;
-        let kubeconfig = json!({
-            "apiVersion": "v1", "kind": "Config", "current-context": "test",
-            "clusters": [{"name": "test", "cluster": {
-                "server": format!("https://127.0.0.1:{}", self.port),
-                // Its certificate is made when it starts, for this process only.
-                "insecure-skip-tls-verify": true,
-            }}],
-            "users": [{"name": "admin", "user": {"token": token}}],
-            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "admin"}}],
+        let token = |user: &str| format!("{user}-{}-{}", std::process::id(), jiff::Timestamp::now().as_nanosecond());
+        let (admin, other) = (token("admin"), token(AUDITED));
+        let users = format!("{admin},admin,admin,\"system:masters\"\n{other},{AUDITED},{AUDITED}\n");
+        std::fs::write(self.folder.join("tokens.csv"), users)?;
+        self.write_kubeconfig(&self.kubeconfig(), "admin", &admin)?;
+        self.write_kubeconfig(&self.audited_kubeconfig(), AUDITED, &other)?;
+        let policy = json!({
+            "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived", "ResponseStarted"],
+            "rules": [{"level": "Metadata", "users": [AUDITED]}, {"level": "None"}],
         });
-        std::fs::write(self.kubeconfig(), kubeconfig.to_string())?;
+        std::fs::write(self.folder.join("audit-policy.yaml"), policy.to_string())?;
         let key = Command::new("openssl")
             .args(["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out"])
             .arg(self.folder.join("accounts.key"))
@@ -104,6 +131,21 @@ impl ApiServer {
         if !key.success() {
             bail!("openssl could not make a key");
         }
+        Ok(())
+    }
+
+    fn write_kubeconfig(&self, path: &Path, user: &str, token: &str) -> Result<()> {
+        let kubeconfig = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "test",
+            "clusters": [{"name": "test", "cluster": {
+                "server": format!("https://127.0.0.1:{}", self.port),
+                // Its certificate is made when it starts, for this process only.
+                "insecure-skip-tls-verify": true,
+            }}],
+            "users": [{"name": user, "user": {"token": token}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": user}}],
+        });
+        std::fs::write(path, kubeconfig.to_string())?;
         Ok(())
     }
 
@@ -121,7 +163,7 @@ impl ApiServer {
             format!("--initial-cluster=default={peer}"),
         ];
         let accounts = self.folder.join("accounts.key").display().to_string();
-        let api_arguments = vec![
+        let mut api_arguments = vec![
             format!("--etcd-servers={etcd}"),
             format!("--secure-port={}", self.port),
             "--bind-address=127.0.0.1".to_owned(),
@@ -137,6 +179,14 @@ impl ApiServer {
             // There is no controller manager that would make service accounts.
             "--disable-admission-plugins=ServiceAccount".to_owned(),
         ];
+        if self.audited {
+            api_arguments.extend([
+                format!("--audit-policy-file={}", self.folder.join("audit-policy.yaml").display()),
+                format!("--audit-log-path={}", self.audit_log().display()),
+                // Rotated, it could not be read in one go.
+                "--audit-log-maxsize=100000".to_owned(),
+            ]);
+        }
         let commands = [
             (tool("kubernetes", "server")?, etcd_arguments, self.folder.join("etcd.log")),
             (tool("kubernetes", "kube-apiserver")?, api_arguments, self.folder.join("kube-apiserver.log")),

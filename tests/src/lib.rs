@@ -18,11 +18,12 @@ mod ready;
 mod run;
 mod wait;
 
-pub use apiserver::ApiServer;
+pub use apiserver::{AUDITED, ApiServer};
 pub use cluster::Cluster;
 pub use docker::{docker, docker_quiet};
 pub use helm::helm_upgrade;
 pub use namespace::{with_namespace, with_namespace_in};
+pub use node::free_port;
 pub use objects::{apply_file, apply_yaml, delete_yaml};
 pub use paths::{kubectl, repository, run_dir};
 pub use pods::{ExecOutput, exec, logs, service_get, wait_pod_ready};

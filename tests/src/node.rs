@@ -140,6 +140,9 @@ fn publish(config: &mut HostConfig, port: u16) {
 }
 
 /// A port of the loopback interface that nobody uses at this moment.
-pub(crate) fn free_port() -> Result<u16> {
+///
+/// # Errors
+/// When there is none.
+pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }

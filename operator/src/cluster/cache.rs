@@ -1,7 +1,7 @@
 //! Watches and the stores they feed. One watch per kind serves both the trigger and the reads.
 //!
-//! Workloads, Jobs and Pods are kept whole (gates read their status); of everything else only the
-//! metadata is kept. Managed fields are dropped.
+//! Of workloads, Jobs and Pods what gates read is kept (`slim.rs`), of everything else only the
+//! metadata.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Debug;
@@ -23,6 +23,7 @@ use serde::de::DeserializeOwned;
 
 use super::intent::Key;
 use super::pending::Pending;
+use super::slim::Slim;
 use crate::labels;
 
 /// Events of one watch, each already in the store when it is seen.
@@ -256,15 +257,18 @@ fn is_of(pod: &Pod, component: &str) -> bool {
 /// A store and the events that fill it; for a `PartialObjectMeta` only metadata are asked for.
 fn watch<K>(api: Api<K>, config: watcher::Config) -> (Store<K>, Events<K>)
 where
-    K: Resource<DynamicType = ()> + Lookup<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    K: Slim
+        + Resource<DynamicType = ()>
+        + Lookup<DynamicType = ()>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
 {
     let (reader, writer) = reflector::store();
-    let stream = watcher(api, config)
-        .default_backoff()
-        .modify(|object: &mut K| object.meta_mut().managed_fields = None)
-        .reflect(writer)
-        .touched_objects()
-        .boxed();
+    let stream = watcher(api, config).default_backoff().modify(Slim::slim).reflect(writer).touched_objects().boxed();
     (reader, stream)
 }
 

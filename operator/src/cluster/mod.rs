@@ -8,6 +8,7 @@ pub mod delete;
 pub mod events;
 pub mod intent;
 pub mod pending;
+pub mod slim;
 pub mod status;
 
 /// Field manager of everything this controller applies.

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
+use futures::future::try_join_all;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -24,6 +25,8 @@ use crate::stack::model::Stack;
 const FORMAT: u32 = 1;
 /// Characters of the hash in the name of a server's stored template.
 const HASH_LENGTH: usize = 10;
+/// Stored revisions that are kept in memory; a stack has three of them, and each is tens of kilobytes.
+const SHELF: usize = 200;
 
 /// Stored pod templates by component name, and what they were made of.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -108,10 +111,34 @@ fn key(namespace: &str, name: &str) -> Key {
     Key { kind: "ControllerRevision".to_owned(), namespace: namespace.to_owned(), name: name.to_owned() }
 }
 
-/// Reads stored revisions; they are immutable, so each is read once.
+/// Reads stored revisions. They are immutable: one is read again only after many others were.
 #[derive(Debug, Default)]
 pub struct Library {
-    read: Mutex<HashMap<String, Arc<Stored>>>,
+    read: Mutex<Shelf>,
+}
+
+/// What was read, with the turn in which it was last wanted, by UID.
+#[derive(Debug, Default)]
+struct Shelf {
+    turn: u64,
+    read: HashMap<String, (u64, Arc<Stored>)>,
+}
+
+impl Shelf {
+    fn take(&mut self, uid: &str) -> Option<Arc<Stored>> {
+        self.turn += 1;
+        let (turn, stored) = self.read.get_mut(uid)?;
+        *turn = self.turn;
+        Some(Arc::clone(stored))
+    }
+
+    fn put(&mut self, uid: String, stored: Arc<Stored>) {
+        self.read.insert(uid, (self.turn, stored));
+        if self.read.len() > SHELF {
+            let oldest = self.read.iter().min_by_key(|(_, (turn, _))| *turn).map(|(uid, _)| uid.clone());
+            oldest.and_then(|uid| self.read.remove(&uid));
+        }
+    }
 }
 
 impl Library {
@@ -126,22 +153,22 @@ impl Library {
         children: &Children,
     ) -> kube::Result<BTreeMap<String, Arc<Stored>>> {
         let api: Api<ControllerRevision> = Api::namespaced(client.clone(), namespace);
-        let mut found = BTreeMap::new();
-        for (key, meta) in children.metadata.iter().filter(|(key, meta)| is_stored(key, meta)) {
-            let Some(uid) = meta.uid.clone() else { continue };
-            let known = self.lock().get(&uid).cloned();
+        let (api, wanted) = (&api, children.metadata.iter().filter(|(key, meta)| is_stored(key, meta)));
+        let reads = wanted.map(|(key, meta)| async move {
+            let Some(uid) = meta.uid.clone() else { return Ok(None) };
+            let known = self.lock().take(&uid);
             let stored = match known {
                 Some(stored) => Some(stored),
                 None => api.get_opt(&key.name).await?.and_then(|object| self.understand(uid, object)),
             };
-            found.extend(stored.map(|stored| (key.name.clone(), stored)));
-        }
-        Ok(found)
+            Ok::<_, kube::Error>(stored.map(|stored| (key.name.clone(), stored)))
+        });
+        Ok(try_join_all(reads).await?.into_iter().flatten().collect())
     }
 
     /// Forgets a revision that was deleted.
     pub fn forget(&self, uid: &str) {
-        self.lock().remove(uid);
+        self.lock().read.remove(uid);
     }
 
     fn understand(&self, uid: String, object: ControllerRevision) -> Option<Arc<Stored>> {
@@ -150,7 +177,7 @@ impl Library {
         match stored {
             Ok(stored) if stored.format_version <= FORMAT => {
                 let stored = Arc::new(Stored { number: object.revision, ..stored });
-                self.lock().insert(uid, Arc::clone(&stored));
+                self.lock().put(uid, Arc::clone(&stored));
                 Some(stored)
             }
             Ok(stored) => {
@@ -164,7 +191,7 @@ impl Library {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Stored>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Shelf> {
         self.read.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
@@ -179,4 +206,22 @@ pub fn next_number(stored: &BTreeMap<String, Arc<Stored>>) -> i64 {
 #[must_use]
 pub fn label(meta: &ObjectMeta) -> Option<&str> {
     meta.labels.as_ref()?.get(labels::REVISION).map(String::as_str)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_wanted_last_stays_in_memory() {
+        let mut shelf = Shelf::default();
+        for number in 0..SHELF {
+            assert!(shelf.take(&number.to_string()).is_none());
+            shelf.put(number.to_string(), Arc::default());
+        }
+        assert!(shelf.take("0").is_some());
+        shelf.put("new".to_owned(), Arc::default());
+        assert_eq!(shelf.read.len(), SHELF);
+        assert!(shelf.take("0").is_some() && shelf.take("new").is_some() && shelf.take("1").is_none());
+    }
 }

@@ -20,8 +20,12 @@ use crate::rollout::steps::ordinal;
 
 /// Something is waited for that only Events of others tell.
 const EVENTS: Duration = Duration::from_secs(5);
-/// A settled stack is looked at again this often, whatever happens.
-const RESYNC: Duration = Duration::from_mins(1);
+/// A settled stack is looked at again this often, whatever happens: watches and agents tell of what does.
+const RESYNC: Duration = Duration::from_mins(5);
+/// Up to so much later, each stack by its own measure: after a start they would all come at once.
+const SPREAD: u64 = 60;
+/// What keeps a stack from going on is looked at again this often.
+const AGAIN: Duration = Duration::from_mins(1);
 /// Something is waited for; events usually come first.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -58,6 +62,7 @@ pub async fn outcome(
     done: Result<Applied, Error>,
 ) -> Result<Action, Error> {
     let name: Name = (seen.object.namespace().unwrap_or_default(), seen.object.name_any());
+    let uid = seen.object.uid();
     let sample = sample_due(ctx, &name, decision);
     // The decision is out of date: what would be said of it is too.
     let done = match done {
@@ -81,24 +86,29 @@ pub async fn outcome(
     }
     let applied = done?;
     let moved = completed || applied.written > 0 || applied.rules_disabled.is_some();
-    Ok(match again(decision) {
+    Ok(match again(decision, uid.as_deref().unwrap_or_default()) {
         _ if moved => Action::requeue(Duration::from_secs(1)),
         _ if waiting => Action::requeue(EVENTS),
         action => action,
     })
 }
 
-fn again(decision: &Decision) -> Action {
+fn again(decision: &Decision, uid: &str) -> Action {
     match decision {
-        Decision::Suspended => Action::requeue(RESYNC * 5),
-        Decision::Problem(_) | Decision::Hold(_) => Action::requeue(RESYNC),
+        Decision::Suspended => Action::requeue(resync(uid)),
+        Decision::Problem(_) | Decision::Hold(_) => Action::requeue(AGAIN),
         Decision::Generate(..) => Action::requeue(Duration::from_secs(1)),
-        Decision::Roll(roll) if roll.settled() => Action::requeue(RESYNC),
+        Decision::Roll(roll) if roll.settled() => Action::requeue(resync(uid)),
         Decision::Roll(roll) if roll.position.step == Some(Step::Watch) => {
             Action::requeue(Duration::from_secs(u64::from(roll.base.stack.rollout.watch_period.unsigned_abs())))
         }
         Decision::Roll(_) => Action::requeue(PATIENCE),
     }
+}
+
+fn resync(uid: &str) -> Duration {
+    let sum: u64 = uid.bytes().enumerate().map(|(place, byte)| (place as u64 + 1) * u64::from(byte)).sum();
+    RESYNC + Duration::from_secs(sum % SPREAD)
 }
 
 fn sample_due(ctx: &Context, name: &Name, decision: &Decision) -> bool {

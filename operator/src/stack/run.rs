@@ -14,6 +14,7 @@ use odoo_ai_crds::stack::OdooAiStack;
 use super::references::{self, Reference};
 use super::{KIND, failed, poller, reconcile};
 use crate::cluster::cache::{Scope, Streams};
+use crate::cluster::slim::Slim;
 use crate::context::Context;
 use crate::labels;
 use crate::metrics::Reconciled;
@@ -44,6 +45,7 @@ pub async fn run(
                 gone.forget(&(stack.namespace().unwrap_or_default(), stack.name_any()));
             }
         })
+        .modify(Slim::slim)
         .reflect(writer)
         .touched_objects()
         .predicate_filter(wanted, PredicateConfig::default());

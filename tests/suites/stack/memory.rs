@@ -9,8 +9,8 @@ use serde_json::Value;
 use crate::operator;
 use crate::room::Room;
 
-/// Working set and resident memory of operator and agent, MiB; both well below their limits.
-pub(crate) async fn of_operator_and_agent(room: &Room) -> Result<String> {
+/// Container, working set and resident memory of the operator and of this room's agents, bytes.
+pub(crate) async fn used(room: &Room) -> Result<Vec<(String, u64, u64)>> {
     let nodes = Api::<Node>::all(room.client.clone()).list(&ListParams::default()).await?;
     let mut found = Vec::new();
     for node in nodes {
@@ -30,6 +30,12 @@ pub(crate) async fn of_operator_and_agent(room: &Room) -> Result<String> {
             }
         }
     }
+    Ok(found)
+}
+
+/// Working set and resident memory of operator and agent, MiB; both well below their limits.
+pub(crate) async fn of_operator_and_agent(room: &Room) -> Result<String> {
+    let found = used(room).await?;
     for (name, limit) in [("operator", 128), ("agent", 64)] {
         let (_, used, _) = found.iter().find(|(found, ..)| found == name).with_context(|| format!("no {name}"))?;
         ensure!(*used > 0 && used >> 20 < limit / 2, "{name} uses {} of {limit} MiB", used >> 20);

@@ -1,0 +1,70 @@
+//! Figures of the operator, for `hack/bench`: what many stacks cost without nodes (`scale`), and
+//! how long one takes on a real node beside a script that does the same (`cluster`).
+
+mod audit;
+mod cluster;
+mod figures;
+#[path = "../../../suites/stack/memory.rs"]
+#[expect(dead_code, reason = "shared with the suite `stack`")]
+mod memory;
+#[path = "../../../suites/stack/operator.rs"]
+#[expect(dead_code, reason = "shared with the suite `stack`")]
+mod operator;
+mod process;
+#[path = "../../../suites/stack/room.rs"]
+#[expect(dead_code, reason = "shared with the suite `stack`")]
+mod room;
+mod scale;
+mod script;
+#[path = "../../../suites/stack/steady.rs"]
+#[expect(dead_code, reason = "shared with the suite `stack`")]
+mod steady;
+mod world;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(about = "Figures of the operator")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Many stacks on a real API server without nodes; kubelet, controllers and agents are played.
+    Scale(Scale),
+    /// One stack on a real node, the operator and a script in turns.
+    Cluster {
+        /// How often each of the two has its turn.
+        #[arg(long, default_value_t = 2)]
+        rounds: u32,
+        /// Length of the time without any change, seconds.
+        #[arg(long, default_value_t = 600)]
+        idle_seconds: u64,
+    },
+}
+
+#[derive(clap::Args)]
+struct Scale {
+    /// The operator's release binary.
+    #[arg(long)]
+    operator: PathBuf,
+    /// Numbers of stacks, ascending.
+    #[arg(long, value_delimiter = ',', default_value = "1,100,1000")]
+    stacks: Vec<usize>,
+    /// Length of the time without any change at the largest number, seconds; a fifth of it before.
+    #[arg(long, default_value_t = 600)]
+    idle_seconds: u64,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    match Arguments::parse().command {
+        Command::Scale(arguments) => Box::pin(scale::run(&arguments)).await,
+        Command::Cluster { rounds, idle_seconds } => Box::pin(cluster::run(rounds, idle_seconds)).await,
+    }
+}
