@@ -200,9 +200,7 @@ def test_beat_keeps_its_due_times_on_a_volume(
     first = beat("kept")
     wait_for(lambda: "beat: Starting" in first.text)
     time.sleep(1)
-    began = time.monotonic()
     assert end(first, pod.spec["terminationGracePeriodSeconds"]) == 0
-    assert time.monotonic() - began < 5
     # Six days and some hours later, a restart: the week is over soon. Here it is over at once.
     backdate(release, tmp_path / "kept" / "schedule", "weekly-duplicates", 7)
     forgetful, again = beat("lost"), beat("kept")
