@@ -5,9 +5,10 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Debug;
+use std::hash::Hash;
 use std::sync::Arc;
 
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
@@ -15,15 +16,14 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::{NamespaceResourceScope, PartialObjectMeta};
+use kube::runtime::reflector::{self, Lookup, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::intent::Key;
 use super::pending::Pending;
 use super::slim::Slim;
-use super::store::{self, Store};
 use crate::labels;
 
 /// Events of one watch, each already in the store when it is seen.
@@ -159,15 +159,19 @@ impl Caches {
     #[must_use]
     pub fn children(&self, namespace: &str, stack: &str) -> Children {
         let mut metadata = HashMap::new();
-        metadata.extend(metas("ConfigMap", &self.config_maps, namespace, Some(stack)));
-        metadata.extend(metas("ServiceAccount", &self.accounts, namespace, Some(stack)));
+        metadata.extend(metas("ConfigMap", &self.config_maps, namespace, stack));
+        metadata.extend(metas("ServiceAccount", &self.accounts, namespace, stack));
         // By name, whatever their labels: a person may have restored one from an export.
-        metadata.extend(metas("Secret", &self.secrets, namespace, None));
-        metadata.extend(metas("Service", &self.services, namespace, Some(stack)));
-        metadata.extend(metas("PersistentVolumeClaim", &self.claims, namespace, Some(stack)));
-        metadata.extend(metas("ControllerRevision", &self.revisions, namespace, Some(stack)));
-        metadata.extend(metas("NetworkPolicy", &self.policies, namespace, Some(stack)));
-        metadata.extend(metas("PodDisruptionBudget", &self.budgets, namespace, Some(stack)));
+        let secrets = self.secrets.state_filter(|secret| secret.metadata.namespace.as_deref() == Some(namespace));
+        metadata.extend(secrets.into_iter().map(|secret| {
+            let name = secret.metadata.name.clone().unwrap_or_default();
+            (Key { kind: "Secret".to_owned(), namespace: namespace.to_owned(), name }, secret.metadata.clone())
+        }));
+        metadata.extend(metas("Service", &self.services, namespace, stack));
+        metadata.extend(metas("PersistentVolumeClaim", &self.claims, namespace, stack));
+        metadata.extend(metas("ControllerRevision", &self.revisions, namespace, stack));
+        metadata.extend(metas("NetworkPolicy", &self.policies, namespace, stack));
+        metadata.extend(metas("PodDisruptionBudget", &self.budgets, namespace, stack));
         Children {
             deployments: by_name(&self.deployments, namespace, stack),
             stateful_sets: by_name(&self.stateful_sets, namespace, stack),
@@ -179,16 +183,10 @@ impl Caches {
         }
     }
 
-    /// Namespace and name of the pods of one component of all stacks.
+    /// Pods of one component of all stacks.
     #[must_use]
-    pub fn pods_of(&self, component: &str) -> Vec<(String, String)> {
-        self.pods.names_of(component)
-    }
-
-    /// A pod.
-    #[must_use]
-    pub fn pod(&self, namespace: &str, name: &str) -> Option<Pod> {
-        self.pods.get(namespace, name)
+    pub fn pods_of(&self, component: &str) -> Vec<Arc<Pod>> {
+        self.pods.state_filter(|pod| is_of(pod, component))
     }
 }
 
@@ -259,34 +257,49 @@ fn is_of(pod: &Pod, component: &str) -> bool {
 /// A store and the events that fill it; for a `PartialObjectMeta` only metadata are asked for.
 fn watch<K>(api: Api<K>, config: watcher::Config) -> (Store<K>, Events<K>)
 where
-    K: Slim + Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned + Send + Sync + 'static,
+    K: Slim
+        + Resource<DynamicType = ()>
+        + Lookup<DynamicType = ()>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
 {
-    let (reader, mut writer) = store::store();
-    let stream = watcher(api, config)
-        .default_backoff()
-        .modify(Slim::slim)
-        .inspect_ok(move |event| writer.note(event))
-        .touched_objects()
-        .boxed();
+    let (reader, writer) = reflector::store();
+    let stream = watcher(api, config).default_backoff().modify(Slim::slim).reflect(writer).touched_objects().boxed();
     (reader, stream)
 }
 
-fn by_name<K: DeserializeOwned>(store: &Store<K>, namespace: &str, stack: &str) -> BTreeMap<String, Arc<K>> {
-    store.of(namespace, Some(stack)).into_iter().map(|(name, object)| (name, Arc::new(object))).collect()
+fn belongs(meta: &ObjectMeta, namespace: &str, stack: &str) -> bool {
+    meta.namespace.as_deref() == Some(namespace)
+        && meta.labels.as_ref().and_then(|labels| labels.get(labels::STACK)).map(String::as_str) == Some(stack)
 }
 
-/// `stack`: none for whatever is in the namespace.
-fn metas<K>(
-    kind: &str,
-    store: &Store<PartialObjectMeta<K>>,
-    namespace: &str,
-    stack: Option<&str>,
-) -> impl Iterator<Item = (Key, ObjectMeta)>
+fn by_name<K>(store: &Store<K>, namespace: &str, stack: &str) -> BTreeMap<String, Arc<K>>
 where
-    K: Resource<DynamicType = ()>,
+    K: Resource + Lookup + Clone + 'static,
+    <K as Lookup>::DynamicType: Clone + Eq + Hash,
 {
-    store.of(namespace, stack).into_iter().map(move |(name, object)| {
+    store
+        .state_filter(|object| belongs(object.meta(), namespace, stack))
+        .into_iter()
+        .map(|object| (object.meta().name.clone().unwrap_or_default(), object))
+        .collect()
+}
+
+fn metas<'a, K>(
+    kind: &'a str,
+    store: &'a Store<PartialObjectMeta<K>>,
+    namespace: &'a str,
+    stack: &'a str,
+) -> impl Iterator<Item = (Key, ObjectMeta)> + 'a
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    by_name(store, namespace, stack).into_iter().map(move |(name, object)| {
         let key = Key { kind: kind.to_owned(), namespace: namespace.to_owned(), name };
-        (key, object.metadata)
+        (key, object.metadata.clone())
     })
 }

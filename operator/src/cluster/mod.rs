@@ -10,7 +10,6 @@ pub mod intent;
 pub mod pending;
 pub mod slim;
 pub mod status;
-mod store;
 
 /// Field manager of everything this controller applies.
 pub const FIELD_MANAGER: &str = "odoo-ai-operator";

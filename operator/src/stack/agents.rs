@@ -237,8 +237,8 @@ impl Directory {
     }
 
     /// Forgets all pods but these.
-    pub fn keep(&self, uids: &HashSet<String>) {
-        self.lock().retain(|uid, _| uids.contains(uid));
+    pub fn keep(&self, uids: &HashSet<&str>) {
+        self.lock().retain(|uid, _| uids.contains(uid.as_str()));
     }
 
     fn facts(&self, uid: &str) -> Option<Facts> {

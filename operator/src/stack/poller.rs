@@ -3,7 +3,7 @@
 //! requests to the API server; this costs it none.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
@@ -32,24 +32,22 @@ pub async fn poll(
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         rounds.tick().await;
-        let names = ctx.caches.pods_of(Component::AiService.name());
-        let running = Mutex::new(HashSet::new());
-        let (ctx, owner, wake, heard) = (&ctx, &owner, &wake, &running);
-        futures::stream::iter(&names)
-            .for_each_concurrent(CONCURRENCY, |(namespace, name)| async move {
-                let Some(pod) = ctx.caches.pod(namespace, name).filter(runs) else { return };
-                let Some(uid) = pod.metadata.uid.clone() else { return };
-                let answer = ask_one(&ctx.http, &pod).await;
-                if ctx.agents.note(&uid, answer, Instant::now())
-                    && let Some(stack) = owner(&pod)
+        let mut pods = ctx.caches.pods_of(Component::AiService.name());
+        pods.retain(|pod| runs(pod));
+        let uids: HashSet<_> = pods.iter().filter_map(|pod| pod.metadata.uid.as_deref()).collect();
+        ctx.agents.keep(&uids);
+        let (ctx, owner, wake) = (&ctx, &owner, &wake);
+        futures::stream::iter(&pods)
+            .for_each_concurrent(CONCURRENCY, |pod| async move {
+                let Some(uid) = pod.metadata.uid.as_deref() else { return };
+                let answer = ask_one(&ctx.http, pod).await;
+                if ctx.agents.note(uid, answer, Instant::now())
+                    && let Some(stack) = owner(pod)
                 {
                     // Nobody listens: the controller is about to end.
                     let _ = wake.unbounded_send(stack);
                 }
-                heard.lock().unwrap_or_else(PoisonError::into_inner).insert(uid);
             })
             .await;
-        let running = running.into_inner().unwrap_or_else(PoisonError::into_inner);
-        ctx.agents.keep(&running);
     }
 }
