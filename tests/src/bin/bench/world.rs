@@ -1,5 +1,5 @@
 //! The rest of a cluster, played: each workload has its one ready pod at once, each Job ends with a
-//! report, each agent answers that all is well. There is no ReplicaSet, no scheduler, no volume.
+//! report, each agent answers that all is well. There is no `ReplicaSet`, no scheduler, no volume.
 
 use std::fmt::Debug;
 use std::net::Ipv4Addr;
