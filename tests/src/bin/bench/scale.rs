@@ -199,7 +199,7 @@ async fn measure(
 async fn touch(client: &Client, stacks: usize) -> Result<()> {
     for number in 0..TOUCHES {
         let api: Api<OdooAiStack> = Api::namespaced(client.clone(), &place(number % stacks));
-        let patch = Patch::Merge(json!({"metadata": {"annotations": {"bench": number.to_string()}}}));
+        let patch = Patch::Merge(json!({"metadata": {"annotations": {"bench": format!("{number} of {stacks}")}}}));
         api.patch_metadata(STACK, &PatchParams::default(), &patch).await?;
         // Events of one stack that come together are one reconcile.
         tokio::time::sleep(PAUSE * if stacks == 1 { 2 } else { 1 }).await;
