@@ -12,7 +12,7 @@ use crate::record::{Order, Recorder, Seen};
 use crate::room::{COMPONENT, LABEL, Room, sample};
 
 /// Odoo's models whose events lead to automations.
-const MODELS: [&str; 4] = ["crm.lead", "sale.order", "account.move", "stock.picking"];
+const MODELS: [&str; 4] = ["sale.order", "account.move", "stock.picking", "purchase.order"];
 /// Apply → Ready; two at once on two cores take longer than one.
 const READY: u64 = 300;
 
@@ -29,9 +29,8 @@ pub(crate) async fn comes_up(room: &Room, recorder: &Recorder) -> Result<String>
     }
     ready?;
     rules?;
-    let sent = sent?;
-    nothing_was_done(room).await?;
-    Ok(format!("apply → Ready {took:.1} s; {sent} events during the install led to no task"))
+    sent?;
+    Ok(format!("apply → Ready {took:.1} s"))
 }
 
 /// As soon as the worker's Deployment is there: its pods take seconds from then on.
@@ -47,27 +46,24 @@ async fn rules_when_the_worker_is_created(room: &Room, recorder: &Recorder) -> R
 }
 
 /// Odoo doesn't wait for the end of an install: what it sends meanwhile is queued for the worker.
-async fn events_before_the_worker(room: &Room, recorder: &Recorder) -> Result<usize> {
+async fn events_before_the_worker(room: &Room, recorder: &Recorder) -> Result<()> {
     let serves = |seen: &Seen| seen.is("Pod", "ai-service") && seen.has("Ready", "True");
     recorder.first("ai-service to serve", Duration::from_secs(READY), serves).await?;
     for model in MODELS {
         ready::send_event(room, model).await?;
     }
-    Ok(MODELS.len())
+    Ok(())
 }
 
-/// Every enabled rule of these models' types would have left an audit row.
-async fn nothing_was_done(room: &Room) -> Result<()> {
-    let query = "SELECT count(*) FILTER (WHERE NOT processed) FROM webhook_events";
-    // The application itself loses one now and then.
-    let settled = wait_for("the events to be processed", Duration::from_secs(10), || async {
-        Ok((room.sql(query).await? == "0").then_some(()))
-    });
-    let left = if settled.await.is_ok() { "0".to_owned() } else { room.sql(query).await? };
-    ensure!(left.parse::<usize>()? < MODELS.len(), "none of the events was processed");
-    let rows = room.sql("SELECT count(*) FROM audit_logs").await?;
+/// Every enabled rule of these models' types would have left an audit row. The application's worker
+/// fails at first when many tasks come at once, and tries again after a minute: look later.
+pub(crate) async fn events_led_to_no_task(room: &Room) -> Result<String> {
+    let processed = room.sql("SELECT count(*) FROM webhook_events WHERE processed AND odoo_model <> 'crm.lead'").await?;
+    ensure!(processed != "0", "none of the events was processed");
+    // Of crm.lead there are some since: a person has enabled that rule.
+    let rows = room.sql("SELECT count(*) FROM audit_logs WHERE automation_type::text <> 'DEDUPLICATION'").await?;
     ensure!(rows == "0", "{rows} automations ran on rules that nobody enabled");
-    Ok(())
+    Ok(format!("{processed} of {} were processed", MODELS.len()))
 }
 
 /// The names of the rules that are on.
