@@ -58,7 +58,8 @@ async fn events_before_the_worker(room: &Room, recorder: &Recorder) -> Result<()
 /// Every enabled rule of these models' types would have left an audit row. The application's worker
 /// fails at first when many tasks come at once, and tries again after a minute: look later.
 pub(crate) async fn events_led_to_no_task(room: &Room) -> Result<String> {
-    let processed = room.sql("SELECT count(*) FROM webhook_events WHERE processed AND odoo_model <> 'crm.lead'").await?;
+    let processed =
+        room.sql("SELECT count(*) FROM webhook_events WHERE processed AND odoo_model <> 'crm.lead'").await?;
     ensure!(processed != "0", "none of the events was processed");
     // Of crm.lead there are some since: a person has enabled that rule.
     let rows = room.sql("SELECT count(*) FROM audit_logs WHERE automation_type::text <> 'DEDUPLICATION'").await?;
