@@ -7,12 +7,9 @@ use anyhow::{Result, ensure};
 use odoo_ai_tests::wait_for;
 use serde_json::Value;
 
-use crate::ready;
 use crate::record::{Order, Recorder, Seen};
 use crate::room::{COMPONENT, LABEL, Room, sample};
 
-/// Odoo's models whose events lead to automations.
-const MODELS: [&str; 4] = ["sale.order", "account.move", "stock.picking", "purchase.order"];
 /// Apply → Ready; two at once on two cores take longer than one.
 const READY: u64 = 300;
 
@@ -21,15 +18,13 @@ pub(crate) async fn comes_up(room: &Room, recorder: &Recorder) -> Result<String>
     let began = Instant::now();
     room.apply(&sample("local.yaml")?).await?;
     let seen_off = rules_when_the_worker_is_created(room, recorder);
-    let sent = events_before_the_worker(room, recorder);
-    let (ready, rules, sent) = tokio::join!(room.wait_ready(READY), seen_off, sent);
+    let (ready, rules) = tokio::join!(room.wait_ready(READY), seen_off);
     let took = began.elapsed().as_secs_f64();
     if let (Err(ready), Err(rules)) = (&ready, &rules) {
         anyhow::bail!("{ready:#}; rules: {rules:#}");
     }
     ready?;
     rules?;
-    sent?;
     Ok(format!("apply → Ready {took:.1} s"))
 }
 
@@ -43,28 +38,6 @@ async fn rules_when_the_worker_is_created(room: &Room, recorder: &Recorder) -> R
     let enabled = enabled.await?;
     ensure!(enabled.is_empty(), "when the worker was created, these rules were enabled: {enabled:?}");
     Ok(())
-}
-
-/// Odoo doesn't wait for the end of an install: what it sends meanwhile is queued for the worker.
-async fn events_before_the_worker(room: &Room, recorder: &Recorder) -> Result<()> {
-    let serves = |seen: &Seen| seen.is("Pod", "ai-service") && seen.has("Ready", "True");
-    recorder.first("ai-service to serve", Duration::from_secs(READY), serves).await?;
-    for model in MODELS {
-        ready::send_event(room, model).await?;
-    }
-    Ok(())
-}
-
-/// Every enabled rule of these models' types would have left an audit row. The application's worker
-/// fails at first when many tasks come at once, and tries again after a minute: look later.
-pub(crate) async fn events_led_to_no_task(room: &Room) -> Result<String> {
-    let processed =
-        room.sql("SELECT count(*) FROM webhook_events WHERE processed AND odoo_model <> 'crm.lead'").await?;
-    ensure!(processed != "0", "none of the events was processed");
-    // Of crm.lead there are some since: a person has enabled that rule.
-    let rows = room.sql("SELECT count(*) FROM audit_logs WHERE automation_type::text <> 'DEDUPLICATION'").await?;
-    ensure!(rows == "0", "{rows} automations ran on rules that nobody enabled");
-    Ok(format!("{processed} of {} were processed", MODELS.len()))
 }
 
 /// The names of the rules that are on.
