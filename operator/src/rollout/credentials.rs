@@ -8,7 +8,7 @@ use k8s_openapi::jiff::Timestamp;
 use odoo_ai_crds::conditions::reasons;
 
 use super::gates::Gate;
-use super::jobs::{self, Progress, Work, ended};
+use super::jobs::{self, Progress, Work};
 use super::migration;
 use super::workload::{self, Workload};
 use crate::cluster::cache::Children;
@@ -128,21 +128,15 @@ fn running(children: &Children, prefix: &str) -> Option<(u32, Option<String>)> {
 #[must_use]
 pub fn obsolete(stack: &Stack, children: &Children, standing: &Standing) -> Vec<(Key, String)> {
     let prefix = standing.prefix.as_ref().map(|prefix| stack.child(prefix));
-    let ours = |meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta| {
-        let component = meta.labels.as_ref().and_then(|labels| labels.get(labels::COMPONENT)).map(String::as_str);
-        let owned = meta.owner_references.iter().flatten().any(|owner| owner.uid == stack.owner.uid);
-        component == Some(COMPONENT) && owned && meta.deletion_timestamp.is_none()
+    let ours = |job: &Job| {
+        let owned = job.metadata.owner_references.iter().flatten().any(|owner| owner.uid == stack.owner.uid);
+        owned && job.metadata.deletion_timestamp.is_none()
     };
     let unwanted = |name: &str| prefix.as_ref().is_none_or(|prefix| !name.starts_with(prefix.as_str()));
-    let jobs = children
-        .jobs
-        .iter()
-        .filter(|(name, job)| ours(&job.metadata) && unwanted(name) && ended(job, Timestamp::UNIX_EPOCH).is_none());
-    let jobs = jobs.filter_map(|(name, job)| {
-        let key = Key { kind: "Job".to_owned(), namespace: stack.namespace.clone(), name: name.clone() };
-        Some((key, job.metadata.uid.clone()?))
-    });
-    jobs.collect()
+    jobs::unfinished(children, COMPONENT)
+        .filter(|(name, job)| ours(job) && unwanted(name))
+        .filter_map(|(name, job)| jobs::identity(stack, name, job))
+        .collect()
 }
 
 /// The generation that each component runs with: one after the other takes up the live one, each
@@ -158,11 +152,7 @@ pub fn generations(
     let mut next = |component: Component| {
         let Some(workload) = of(stack, children, component) else { return (component, live) };
         let has = generation(&workload);
-        let key = Key {
-            kind: component.kind().to_owned(),
-            namespace: stack.namespace.clone(),
-            name: stack.child(component.name()),
-        };
+        let key = stack.key(component.kind(), component.name());
         let takes = turn || moves(component);
         turn = turn && has == live && workload.counts.settled() && !children.behind.contains(&key);
         (component, if takes { live } else { has })

@@ -11,7 +11,6 @@ use super::pods::{self, Trouble};
 use super::revision;
 use super::workload::{self, Counts, Workload};
 use crate::cluster::cache::Children;
-use crate::cluster::intent::Key;
 use crate::component::{Component, ComponentExt};
 use crate::stack::agents::Agents;
 use crate::stack::model::Stack;
@@ -134,7 +133,7 @@ pub fn replicas(stack: &Stack, component: Component, seeding: bool) -> i32 {
 /// `of_pods`: the revision label of the pods that count.
 fn component_gate(view: &View<'_>, component: Component, target: &str, of_pods: Option<&str>) -> Gate {
     let name = view.stack.child(component.name());
-    let key = Key { kind: component.kind().to_owned(), namespace: view.stack.namespace.clone(), name: name.clone() };
+    let key = view.stack.key(component.kind(), component.name());
     let Some(workload) = workload::observed(view.children, component, &name) else {
         return Gate::wait(reasons::PROGRESSING, format!("{} is created", component.name()));
     };

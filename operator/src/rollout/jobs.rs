@@ -6,6 +6,9 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
 use crate::cluster::cache::Children;
+use crate::cluster::intent::Key;
+use crate::labels;
+use crate::stack::model::Stack;
 
 /// First pause after a Job that failed; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: SignedDuration = SignedDuration::from_secs(30);
@@ -143,9 +146,31 @@ fn running(job: &Job, does: &str, report: Option<&Report>) -> String {
     }
 }
 
-/// Whether the Job ended, well or not, and when.
+/// Jobs of a component that still run, or will; those that are being deleted included.
+pub fn unfinished<'a>(children: &'a Children, component: &'a str) -> impl Iterator<Item = (&'a String, &'a Job)> {
+    let of_component = move |job: &Job| {
+        job.metadata.labels.as_ref().and_then(|labels| labels.get(labels::COMPONENT)).map(String::as_str)
+            == Some(component)
+    };
+    let jobs = children.jobs.iter().map(|(name, job)| (name, job.as_ref()));
+    jobs.filter(move |(_, job)| of_component(job) && !is_finished(job))
+}
+
+/// What a Job is deleted by: its key and its UID.
 #[must_use]
-pub fn ended(job: &Job, now: Timestamp) -> Option<(bool, Timestamp)> {
+pub fn identity(stack: &Stack, name: &str, job: &Job) -> Option<(Key, String)> {
+    let key = Key { kind: "Job".to_owned(), namespace: stack.namespace.clone(), name: name.to_owned() };
+    Some((key, job.metadata.uid.clone()?))
+}
+
+/// The Job has come to its end, well or not.
+#[must_use]
+pub fn is_finished(job: &Job) -> bool {
+    ended(job, Timestamp::UNIX_EPOCH).is_some()
+}
+
+/// Whether the Job ended, well or not, and when.
+fn ended(job: &Job, now: Timestamp) -> Option<(bool, Timestamp)> {
     let conditions = job.status.as_ref()?.conditions.as_ref()?;
     conditions.iter().filter(|condition| condition.status == "True").find_map(|condition| {
         let at = condition.last_transition_time.as_ref().map_or(now, |time| time.0);

@@ -3,7 +3,7 @@
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::jiff::Timestamp;
 
-use super::jobs::{self, Progress, Work, ended};
+use super::jobs::{self, Progress, Work};
 use super::revision;
 use crate::cluster::cache::Children;
 use crate::cluster::intent::Key;
@@ -28,27 +28,13 @@ pub fn obsolete(stack: &Stack, children: &Children, revision: &str) -> Vec<(Key,
     let other = |job: &Job| revision::label(&job.metadata) != Some(revision);
     unfinished(children)
         .filter(|(_, job)| other(job) && job.metadata.deletion_timestamp.is_none())
-        .filter_map(|(name, job)| {
-            let key = Key { kind: "Job".to_owned(), namespace: stack.namespace.clone(), name: name.clone() };
-            Some((key, job.metadata.uid.clone()?))
-        })
+        .filter_map(|(name, job)| jobs::identity(stack, name, job))
         .collect()
 }
 
 /// Jobs that may still change the database, those that are being deleted included.
 pub fn unfinished(children: &Children) -> impl Iterator<Item = (&String, &Job)> {
-    let ours = |job: &Job| {
-        job.metadata.labels.as_ref().and_then(|labels| labels.get(labels::COMPONENT)).map(String::as_str)
-            == Some(COMPONENT)
-    };
-    let jobs = children.jobs.iter().map(|(name, job)| (name, job.as_ref()));
-    jobs.filter(move |(_, job)| ours(job) && !is_finished(job))
-}
-
-/// The Job has come to its end, well or not.
-#[must_use]
-pub fn is_finished(job: &Job) -> bool {
-    ended(job, Timestamp::UNIX_EPOCH).is_some()
+    jobs::unfinished(children, COMPONENT)
 }
 
 fn is_about(job: &Job, stack_uid: &str, volume: &str) -> bool {

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::ApiResource;
 use odoo_ai_crds::stack::OdooAiStackStatus;
 
-use super::{migration, revision};
+use super::{jobs, revision};
 use crate::cluster::cache::Children;
 use crate::cluster::delete::Doomed;
 use crate::cluster::intent::controller;
@@ -88,7 +88,7 @@ fn in_use<'a>(
     let workloads = ["Deployment", "StatefulSet"].into_iter().flat_map(|kind| children.of_kind(kind));
     // Pods that terminate may still start a container again.
     let pods = children.pods.values().filter(|pod| !ended(pod)).map(|pod| &pod.metadata);
-    let jobs = children.jobs.values().filter(|job| !migration::is_finished(job)).map(|job| &job.metadata);
+    let jobs = children.jobs.values().filter(|job| !jobs::is_finished(job)).map(|job| &job.metadata);
     let labelled = workloads.chain(pods).chain(jobs).filter_map(revision::label).map(str::to_owned);
     meant.into_iter().flatten().cloned().chain(components).chain(runs.map(str::to_owned)).chain(labelled).collect()
 }

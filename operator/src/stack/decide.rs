@@ -246,7 +246,7 @@ fn volume(stack: &Stack, children: &Children) -> Volume {
     if stack.connection.identity.is_some() {
         return Volume { uid: stack.connection.identity.clone(), rules_gate: None };
     }
-    let meta = children.meta(&key(stack, "PersistentVolumeClaim", Component::Database.name()));
+    let meta = children.meta(&stack.key("PersistentVolumeClaim", Component::Database.name()));
     let annotation = |meta: &ObjectMeta| meta.annotations.as_ref()?.get(annotations::RULES_GATE).cloned();
     Volume { uid: meta.and_then(|meta| meta.uid.clone()), rules_gate: meta.and_then(annotation) }
 }
@@ -287,7 +287,7 @@ fn base(
 
 /// The revision that a component runs: as its workload says, or said when it was last seen.
 fn present(stack: &Stack, seen: &Observed, component: Component) -> Option<String> {
-    let label = seen.children.meta(&key(stack, component.kind(), component.name())).and_then(revision::label);
+    let label = seen.children.meta(&stack.key(component.kind(), component.name())).and_then(revision::label);
     let status = seen.object.status.as_ref();
     let last = || status?.components.iter().find(|it| it.name == component)?.revision.clone();
     label.map(str::to_owned).or_else(last)
@@ -297,7 +297,7 @@ fn present(stack: &Stack, seen: &Observed, component: Component) -> Option<Strin
 /// under another C library.
 fn files_fit(stack: &Stack, children: &Children) -> Result<(), Problem> {
     let Some(database) = stack.database.managed() else { return Ok(()) };
-    let volume = key(stack, "PersistentVolumeClaim", Component::Database.name());
+    let volume = stack.key("PersistentVolumeClaim", Component::Database.name());
     let annotations = children.meta(&volume).and_then(|meta| meta.annotations.as_ref());
     for (annotation, wanted) in data::facts(database) {
         let on_disk = annotations.and_then(|all| all.get(annotation));
@@ -323,7 +323,7 @@ fn files_fit(stack: &Stack, children: &Children) -> Result<(), Problem> {
 
 /// Data without its password is not something to generate a new password for.
 fn credentials_kept(stack: &Stack, children: &Children) -> Result<(), Problem> {
-    let volume = key(stack, "PersistentVolumeClaim", Component::Database.name());
+    let volume = stack.key("PersistentVolumeClaim", Component::Database.name());
     if stack.database.managed().is_none() {
         return Ok(());
     }
@@ -342,11 +342,7 @@ fn credentials_kept(stack: &Stack, children: &Children) -> Result<(), Problem> {
 }
 
 fn exists(stack: &Stack, children: &Children, which: Generated) -> bool {
-    children.meta(&key(stack, "Secret", which.suffix)).is_some()
-}
-
-fn key(stack: &Stack, kind: &str, suffix: &str) -> Key {
-    Key { kind: kind.to_owned(), namespace: stack.namespace.clone(), name: stack.child(suffix) }
+    children.meta(&stack.key("Secret", which.suffix)).is_some()
 }
 
 /// Moves the status along with the position; an approval that let it pass is counted.

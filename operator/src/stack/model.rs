@@ -8,6 +8,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use odoo_ai_crds::stack::{Environment, Mode, UnmanagedRules};
 use serde_json::Value;
 
+use crate::cluster::intent::Key;
+
 /// A stack whose spec was accepted, with every default resolved.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stack {
@@ -248,5 +250,11 @@ impl Stack {
     #[must_use]
     pub fn child(&self, suffix: &str) -> String {
         format!("{}-{suffix}", self.name)
+    }
+
+    /// Kind, namespace and name of a child.
+    #[must_use]
+    pub fn key(&self, kind: &str, suffix: &str) -> Key {
+        Key { kind: kind.to_owned(), namespace: self.namespace.clone(), name: self.child(suffix) }
     }
 }

@@ -36,11 +36,7 @@ fn kinds() -> [ApiResource; 6] {
 pub fn plan(stack: &Stack, children: &Children, built: &[Intent], settled: bool) -> Vec<Doomed> {
     let mut wanted: BTreeSet<Key> = built.iter().map(Intent::key).collect();
     let kinds = kinds();
-    let key = |kind: &str, component: Component| Key {
-        kind: kind.to_owned(),
-        namespace: stack.namespace.clone(),
-        name: stack.child(component.name()),
-    };
+    let key = |kind: &str, component: Component| stack.key(kind, component.name());
     for component in ALL {
         let given_up = component == Component::Redis && stack.redis.managed().is_none();
         if !given_up {

@@ -17,7 +17,7 @@ use odoo_ai_crds::conditions::annotations;
 use super::application::{Rendering, copy_name};
 use super::{API_PORT, DASHBOARD_PORT, DATABASE_PORT, REDIS_PORT, meta, pod};
 use crate::cluster::cache::Children;
-use crate::cluster::intent::{Intent, Key};
+use crate::cluster::intent::Intent;
 use crate::component::{Component, ComponentExt};
 use crate::labels;
 use crate::stack::model::{AppSecrets, ManagedDatabase, Stack};
@@ -81,8 +81,7 @@ pub fn generated_secret(stack: &Stack, which: Generated, mut random: impl FnMut(
 #[must_use]
 pub fn ownership(stack: &Stack, children: &Children) -> Vec<Intent> {
     let owned = |which: Generated| {
-        let key =
-            Key { kind: "Secret".to_owned(), namespace: stack.namespace.clone(), name: stack.child(which.suffix) };
+        let key = stack.key("Secret", which.suffix);
         let uid = children.meta(&key)?.uid.clone()?;
         let metadata = if stack.delete_with_stack {
             meta::owned(stack, which.component, which.suffix)
