@@ -64,6 +64,7 @@ async fn a_stack_comes_up_rests_and_rolls() -> Result<()> {
         checks.check("Odoo is reachable", ready::odoo_reachable(room)).await;
         checks.check("the API wants its key", ready::key_is_asked_for(room)).await;
         checks.check("the dashboard answers", ready::dashboard_answers(room)).await;
+        checks.check("events while all rules are off", install::no_task_ran(room)).await;
         checks.check("a rule enabled by hand", ready::enable_a_rule(room)).await;
         checks.check("webhook → worker → audit row, approval → queue celery", ready::queue_works(room)).await;
         checks.check("pods are locked down", safety::pods_are_locked_down(room)).await;

@@ -298,12 +298,16 @@ class Release:
         return api
 
     def worker(
-        self, wait: bool = True, queues: str = "webhooks,automations,scheduled", **env: str
+        self,
+        wait: bool = True,
+        queues: str = "webhooks,automations,scheduled",
+        children: int = 2,
+        **env: str,
     ) -> Service:
-        """The worker, ready unless told otherwise, with two children."""
+        """The worker, ready unless told otherwise."""
         name = f"worker{next(_logs)}@contract"
         app = ("celery", "-A", "app.tasks.celery_app:celery_app")
-        options = ("--loglevel=info", "-Q", queues, "-c", "2", "-n", name)
+        options = ("--loglevel=info", "-Q", queues, "-c", str(children), "-n", name)
         service = self.start(*app, "worker", *options, **env)
         if wait:
             wait_for(lambda: not service.running or f"{name} ready" in service.text)

@@ -55,6 +55,21 @@ def test_children_share_a_connection(release: Release) -> None:
     wait_for(lambda: "Retry in 60s" in worker.text)
 
 
+def test_one_child_shares_with_nobody(release: Release) -> None:
+    """Several read each other's answers, and now and then take a rule for enabled."""
+    api = release.api()
+    release.database.run("UPDATE automation_rules SET enabled = false")
+    for _ in range(10):
+        for model in ("sale.order", "account.move", "stock.picking", "purchase.order"):
+            api.webhook(model)
+    # They are queued and committed before the worker is there: it drops none.
+    worker = release.worker(children=1)
+    done = "SELECT count(*) FROM webhook_events WHERE processed"
+    wait_for(lambda: release.database.value(done) == 40)
+    assert api.http.get("/api/audit-logs").json() == []
+    assert "Retry in" not in worker.text
+
+
 def test_a_task_that_comes_before_its_row_is_dropped(release: Release) -> None:
     """The application queues an event before it commits the row."""
     code = (

@@ -153,16 +153,22 @@ pub(crate) async fn send(room: &Room, event: &Value) -> Result<i64> {
     answer["event_id"].as_i64().with_context(|| format!("the webhook was answered {answer}"))
 }
 
+/// Whether the worker takes this event up; false is the application's own loss.
+pub(crate) async fn processed(room: &Room, event: i64) -> Result<bool> {
+    let query = format!("SELECT processed FROM webhook_events WHERE id = {event}");
+    let done = wait_for("the event to be processed", Duration::from_secs(6), || async {
+        Ok((room.sql(&query).await? == "t").then_some(()))
+    });
+    Ok(done.await.is_ok())
+}
+
 /// An event goes through Redis to the worker and leaves an audit row, and what a person approves
 /// goes through the queue `celery`, which nothing names.
 pub(crate) async fn queue_works(room: &Room) -> Result<String> {
     let mut lost = 0;
     for _ in 0..ATTEMPTS {
         let id = send_event(room, "crm.lead").await?;
-        let done = wait_for("the event to be processed", Duration::from_secs(6), || async {
-            Ok((room.sql(&format!("SELECT processed FROM webhook_events WHERE id = {id}")).await? == "t").then_some(()))
-        });
-        if done.await.is_err() {
+        if !processed(room, id).await? {
             lost += 1;
             continue;
         }
