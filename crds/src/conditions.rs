@@ -231,8 +231,10 @@ pub mod annotations {
     pub const VERIFY_REQUESTED_AT: &str = "odoo-ai.atmatasolutions.com/verify-requested-at";
 
     /// On the database's volume: `Pending` until the rules that a new database was seeded with are disabled, then
-    /// `Passed`. It stays with the data when the stack is deleted.
+    /// `Passed`. It stays with the data when the stack is deleted. For an External database it is on beat's volume.
     pub const RULES_GATE: &str = "odoo-ai.atmatasolutions.com/rules-gate";
+    /// On beat's volume, beside [`RULES_GATE`]: which External database that is about.
+    pub const DATABASE_IDENTITY: &str = "odoo-ai.atmatasolutions.com/database-identity";
     /// On the database's volume: the major version of PostgreSQL whose files it holds.
     pub const DATABASE_MAJOR_VERSION: &str = "odoo-ai.atmatasolutions.com/database-major-version";
     /// On the database's volume: the numeric user that owns its files.

@@ -8,7 +8,7 @@ use kube::Client;
 
 use crate::backoff::Backoff;
 use crate::cluster::apply::Applier;
-use crate::cluster::cache::Caches;
+use crate::cluster::cache::{Caches, Scope, Streams};
 use crate::cluster::events::Events;
 use crate::metrics::{Metrics, Object};
 use crate::rollout::revision::Library;
@@ -45,6 +45,34 @@ pub struct Context {
 }
 
 impl Context {
+    /// A memory that knows nothing, for one scope; the streams fill its caches while they are polled.
+    /// `instance` is who reports Events.
+    #[must_use]
+    pub fn new(
+        client: Client,
+        http: reqwest::Client,
+        scope: &Scope,
+        instance: &str,
+        operator: Operator,
+        metrics: Metrics,
+    ) -> (Self, Streams) {
+        let (caches, streams) = Caches::new(&client, scope);
+        let ctx = Self {
+            http,
+            caches,
+            applier: Applier::new(client.clone()),
+            revisions: Library::default(),
+            events: Events::new(client.clone(), instance),
+            backoff: Backoff::default(),
+            agents: Directory::default(),
+            pacer: Pacer::default(),
+            operator,
+            metrics,
+            client,
+        };
+        (ctx, streams)
+    }
+
     /// Forgets a stack that is gone.
     pub fn forget(&self, name: &Name) {
         let (namespace, stack) = name;

@@ -16,16 +16,11 @@ use serde::de::DeserializeOwned;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::Args;
-use crate::backoff::Backoff;
-use crate::cluster::apply::Applier;
-use crate::cluster::cache::{Caches, Scope};
-use crate::cluster::events::Events;
-use crate::context::{Context, Pacer};
+use crate::cluster::cache::Scope;
+use crate::context::Context;
 use crate::leader::Leader;
 use crate::metrics::Metrics;
-use crate::rollout::revision::Library;
 use crate::server::{self, Ready};
-use crate::stack::agents::Directory;
 use crate::{stack, unimplemented};
 
 /// Time for reconciles under way after SIGTERM; the pod's grace is 30 seconds.
@@ -106,20 +101,9 @@ async fn act(
         .build()?;
     let scopes = args.scopes();
     let controllers = scopes.iter().map(|scope| {
-        let (caches, streams) = Caches::new(&client, scope);
-        let ctx = Arc::new(Context {
-            client: client.clone(),
-            http: http.clone(),
-            caches,
-            applier: Applier::new(client.clone()),
-            revisions: Library::default(),
-            events: Events::new(client.clone(), &args.pod_name),
-            backoff: Backoff::default(),
-            agents: Directory::default(),
-            pacer: Pacer::default(),
-            operator: args.operator(),
-            metrics: metrics.clone(),
-        });
+        let (ctx, streams) =
+            Context::new(client.clone(), http.clone(), scope, &args.pod_name, args.operator(), metrics.clone());
+        let ctx = Arc::new(ctx);
         let (client, ready, shutdown) = (client.clone(), ready.clone(), shutdown.clone());
         // Each by itself: a namespace that is gone keeps no other one from its operator.
         async move {

@@ -94,6 +94,32 @@ fn candidates(world: &World) -> Vec<String> {
 }
 
 #[test]
+fn what_keeps_a_login_from_being_tried_is_named() {
+    let mut world = settled();
+    world.edit_secret("odoo-ai-redis-credentials", "password", "new");
+    world.settle();
+    let job = login_job(&world);
+    let pod = json!({
+        "metadata": {
+            "name": "p", "creationTimestamp": "2026-01-01T00:00:00Z",
+            "labels": {"app.kubernetes.io/component": "credentials"},
+            "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": job.name, "controller": true,
+                                 "uid": world.objects[&job]["metadata"]["uid"]}],
+        },
+        "spec": {"nodeName": "n", "containers": []},
+        "status": {"phase": "Pending", "containerStatuses": [{
+            "name": "credentials", "image": "operator:test", "imageID": "", "ready": false, "restartCount": 0,
+            "state": {"waiting": {"reason": "ImagePullBackOff", "message": "ErrImagePull: not found"}},
+        }]},
+    });
+    world.objects.insert(key("Pod", "p"), pod);
+    world.settle();
+    let (reason, message) = world.words("Ready");
+    assert_eq!(reason, "ImagePullFailed");
+    assert!(message.contains("step 3 of 11 (Credentials)") && message.contains("pod p"), "{message}");
+}
+
+#[test]
 fn a_rejected_login_restarts_nothing_and_is_named() {
     let mut world = settled();
     world.login = REFUSED.to_owned();
@@ -212,6 +238,31 @@ fn outside() -> World {
     world.add_secret("database", &json!({"password": "p%w\n", "ca.crt": certificate}));
     world.add_secret("redis", &json!({"url": "rediss://:s%25@redis.example.com:6380/1"}));
     world
+}
+
+/// Until ai-service is about to be ready.
+fn until_ai_service(world: &mut World) {
+    for _ in 0..20 {
+        let names: Vec<_> = world.objects.keys().filter(|key| !key.name.contains("ai-service")).cloned().collect();
+        for key in names {
+            world.becomes_ready(&key);
+        }
+        world.settle();
+    }
+    assert!(world.has("Deployment", "ai-service") && !world.has("Deployment", "worker"));
+}
+
+#[rstest::rstest]
+#[case::the_same_database("db.example.com", 0)]
+#[case::another_one_is_a_moved_one("other.example.com", 45)]
+fn the_rules_gate_of_an_external_database_is_not_forgotten(#[case] host: &str, #[case] enabled: usize) {
+    let mut world = outside();
+    until_ai_service(&mut world);
+    world.recreate();
+    world.edit(|stack| stack.spec.database.external.as_mut().expect("External").host = host.to_owned());
+    world.report = sim::MIGRATED.replace("\"rulesEmpty\":true", "\"rulesEmpty\":false");
+    world.run_to_the_end();
+    assert_eq!(world.enabled_rules, enabled);
 }
 
 #[test]

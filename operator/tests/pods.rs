@@ -69,7 +69,7 @@ fn reads(found: Option<Trouble>, reason: &str, parts: &[&str]) {
 fn of_container(status: &Value, init: bool) -> Option<Trouble> {
     let field = if init { "initContainerStatuses" } else { "containerStatuses" };
     let status = json!({"phase": "Pending", field: [status]});
-    trouble(&children([pod("worker", "odoo-ai-worker-7d9", &status, Some("node-1"))]), "worker", None, at(LATER))
+    trouble(&children([pod("worker", "odoo-ai-worker-7d9", &status, Some("node-1"))]), "worker", |_| true, at(LATER))
 }
 
 #[rstest]
@@ -161,7 +161,7 @@ fn a_kill_for_memory_says_which_limit_to_raise() {
     let sidecar = of_container(&killed("agent", 1, &json!({"running": {}})), true).expect("a trouble");
     assert!(!sidecar.message.contains("limits.memory"), "{}", sidecar.message);
     let migrate = json!({"phase": "Failed", "containerStatuses": [killed("migrate", 0, &ended("OOMKilled", 137, ""))]});
-    let found = trouble(&children([pod("migrate", "m-x", &migrate, Some("n"))]), "migrate", None, at(LATER));
+    let found = trouble(&children([pod("migrate", "m-x", &migrate, Some("n"))]), "migrate", |_| true, at(LATER));
     reads(found, "OutOfMemory", &["pod m-x", "aiService.resources.limits.memory"]);
 }
 
@@ -183,7 +183,7 @@ const PRESSURE: &str = "0/1 nodes are available: 1 node(s) had untolerated taint
 #[case("postgresql", "0/2 nodes are available: 1 node(s) had volume node affinity conflict.", &["bring that node back"])]
 fn a_pod_without_a_place(#[case] component: &str, #[case] words: &str, #[case] parts: &[&str]) {
     let pods = children([pod(component, "p", &refused(words, "Unschedulable"), None)]);
-    let found = trouble(&pods, component, None, at(SOON));
+    let found = trouble(&pods, component, |_| true, at(SOON));
     reads(found.clone(), "Unschedulable", parts);
     assert!(!found.expect("a trouble").message.contains("preemption"));
 }
@@ -195,7 +195,7 @@ fn a_node_that_doesnt_take_a_pod_is_full_and_one_that_puts_it_off_is_named() {
         json!({"phase": "Failed", "reason": reason, "message": words, "conditions": conditions})
     };
     let found = |status: &Value, now: &str| {
-        trouble(&children([pod("worker", "w", status, Some("node-1"))]), "worker", None, at(now))
+        trouble(&children([pod("worker", "w", status, Some("node-1"))]), "worker", |_| true, at(now))
     };
     let full = "Node didn't have enough resource: memory, requested: 402653184, used: 3221225472, capacity: 3435973836";
     reads(found(&failed("OutOfmemory", full), SOON), "Unschedulable", &[full, "worker.resources.requests"]);
@@ -206,7 +206,7 @@ fn a_node_that_doesnt_take_a_pod_is_full_and_one_that_puts_it_off_is_named() {
     // What its successor suffers from counts more.
     let successor = pod("worker", "x", &refused(FULL, "Unschedulable"), None);
     let both = children([pod("worker", "w", &evicted, Some("node-1")), successor]);
-    reads(trouble(&both, "worker", None, at(LATER)), "Unschedulable", &["pod x"]);
+    reads(trouble(&both, "worker", |_| true, at(LATER)), "Unschedulable", &["pod x"]);
 }
 
 const UNBOUND: &str = "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.";
@@ -226,7 +226,7 @@ fn of_claim(
     let name = "odoo-ai-postgresql".to_owned();
     let claim = Claim { name: name.clone(), phase: phase.to_owned(), class: class.map(str::to_owned), said };
     all.pending.claims.insert(name, claim);
-    trouble(&all, "postgresql", None, at(now))
+    trouble(&all, "postgresql", |_| true, at(now))
 }
 
 #[test]
@@ -262,8 +262,8 @@ fn a_volume_that_comes_with_its_pod_is_waited_for_in_silence_and_then_named() {
     reads(of_claim(&status, "Pending", Some("x"), Some((false, EXTERNAL)), LATER), "VolumePending", &[EXTERNAL]);
     let gone = "0/1 nodes are available: persistentvolumeclaim \"odoo-ai-postgresql\" not found. preemption: x";
     let pods = children([pod("postgresql", "p", &refused(gone, "Unschedulable"), None)]);
-    assert_eq!(trouble(&pods, "postgresql", None, at(SOON)), None, "the operator makes it");
-    reads(trouble(&pods, "postgresql", None, at(LATER)), "VolumePending", &["\"odoo-ai-postgresql\" not found;"]);
+    assert_eq!(trouble(&pods, "postgresql", |_| true, at(SOON)), None, "the operator makes it");
+    reads(trouble(&pods, "postgresql", |_| true, at(LATER)), "VolumePending", &["\"odoo-ai-postgresql\" not found;"]);
 }
 
 /// The volume of a pod that finds no place is made only once it has one: it is no cause.
@@ -279,12 +279,12 @@ fn a_volume_that_cant_be_mounted_is_named() {
     let creating = container("worker", 0, false, &waiting("ContainerCreating", ""), &json!({}));
     let status = json!({"phase": "Pending", "containerStatuses": [creating]});
     let mut all = children([pod("worker", "w", &status, Some("node-1"))]);
-    assert_eq!(trouble(&all, "worker", None, at(LATER)), None);
+    assert_eq!(trouble(&all, "worker", |_| true, at(LATER)), None);
     for words in [
         "MountVolume.SetUp failed for volume \"redis\" : secret \"odoo-ai-redis-credentials\" not found",
         "MountVolume.SetUp failed for volume \"database\" : references non-existent secret key: password",
     ] {
         all.pending.mounts.insert("w".to_owned(), words.to_owned());
-        reads(trouble(&all, "worker", None, at(LATER)), "ContainerNotCreated", &["pod w", words, "put the Secret"]);
+        reads(trouble(&all, "worker", |_| true, at(LATER)), "ContainerNotCreated", &["pod w", words, "put the Secret"]);
     }
 }

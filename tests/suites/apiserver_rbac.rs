@@ -14,6 +14,8 @@ mod rights;
 #[path = "apiserver/stage.rs"]
 #[allow(dead_code, reason = "shared with other suites")]
 mod stage;
+#[path = "apiserver/surroundings.rs"]
+mod surroundings;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

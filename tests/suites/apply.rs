@@ -32,5 +32,7 @@ mod stack;
 mod stage;
 #[path = "apiserver/statuses.rs"]
 mod statuses;
+#[path = "apiserver/surroundings.rs"]
+mod surroundings;
 #[path = "apiserver/sweep.rs"]
 mod sweep;

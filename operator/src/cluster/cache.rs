@@ -86,6 +86,29 @@ pub struct Streams {
     pub budgets: Events<PartialObjectMeta<PodDisruptionBudget>>,
 }
 
+impl Streams {
+    /// Feeds the stores for whoever needs no events; ends with the watches.
+    pub async fn drain(self) {
+        async fn drain<K>(events: Events<K>) {
+            events.for_each(|_| std::future::ready(())).await;
+        }
+        tokio::join!(
+            drain(self.deployments),
+            drain(self.stateful_sets),
+            drain(self.jobs),
+            drain(self.pods),
+            drain(self.config_maps),
+            drain(self.secrets),
+            drain(self.services),
+            drain(self.accounts),
+            drain(self.claims),
+            drain(self.revisions),
+            drain(self.policies),
+            drain(self.budgets),
+        );
+    }
+}
+
 impl Caches {
     /// Starts nothing by itself: the returned streams fill the stores while they are polled.
     #[must_use]

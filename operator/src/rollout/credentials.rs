@@ -37,10 +37,8 @@ pub struct Standing {
 pub struct Candidate {
     /// Its values.
     pub values: Values,
-    /// What the names of its Jobs begin with.
-    pub prefix: String,
-    /// Number of the Job that is to run.
-    pub attempt: u32,
+    /// Name suffix of the Job that is to run, and of the Secret that it proves.
+    pub name: String,
     /// UID of that Job, once it exists; it owns the Secret that it proves.
     pub job: Option<String>,
 }
@@ -107,21 +105,14 @@ pub fn settle(
             let message = failure.unwrap_or_else(|| "a login with the new credentials is tried".to_owned());
             Gate::wait(reasons::PROVING_CREDENTIALS, message)
         }
-        Progress::Running { message } => {
-            attempt = running(children, &full);
-            Gate::wait(reasons::PROVING_CREDENTIALS, message)
+        Progress::Running { attempt: number, job, trouble, message } => {
+            attempt = Some((number, job));
+            Gate::wait(trouble.unwrap_or(reasons::PROVING_CREDENTIALS), message)
         }
         Progress::Pause { failure } => Gate::wait(reasons::PROVING_CREDENTIALS, failure),
     };
-    let candidate = attempt.map(|(attempt, job)| Candidate { values: wanted, prefix: prefix.clone(), attempt, job });
+    let candidate = attempt.map(|(attempt, job)| Candidate { values: wanted, name: format!("{prefix}{attempt}"), job });
     Standing { live: live.cloned(), candidate, waits: Some(waits), prefix: Some(prefix) }
-}
-
-/// Number and UID of the Job that runs.
-fn running(children: &Children, prefix: &str) -> Option<(u32, Option<String>)> {
-    let number = |name: &str| name.strip_prefix(prefix)?.parse().ok();
-    let jobs = children.jobs.iter().filter_map(|(name, job)| Some((number(name)?, job.metadata.uid.clone())));
-    jobs.max()
 }
 
 /// Unfinished Jobs of changes that nobody waits for any more, with their UIDs.

@@ -1,5 +1,6 @@
 //! Gates: has a step reached its end? Pure functions of what was observed.
 
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use odoo_ai_crds::conditions::{annotations, reasons};
 use odoo_ai_crds::stack::{Mode, OdooAiStackStatus, RevisionHistory, UnmanagedRules};
@@ -149,7 +150,8 @@ fn component_gate(view: &View<'_>, component: Component, target: &str, of_pods: 
     if counts.settled() {
         return Gate::Open;
     }
-    let trouble = pods::trouble(view.children, component.name(), of_pods, view.now).or(refused);
+    let matters = |pod: &Pod| of_pods.is_none() || revision::label(&pod.metadata) == of_pods;
+    let trouble = pods::trouble(view.children, component.name(), matters, view.now).or(refused);
     if let Some(Trouble { reason, message }) = trouble {
         return Gate::Wait { reason: reason.to_owned(), message };
     }
@@ -203,13 +205,7 @@ pub fn migration(view: &View<'_>) -> Gate {
     match view.progress() {
         Progress::Succeeded(_) => Gate::wait(reasons::MIGRATING, "the result of the migration is recorded"),
         Progress::Start { failure: None, .. } => Gate::wait(reasons::MIGRATING, "the migration is started"),
-        Progress::Running { message } => {
-            let trouble = pods::trouble(view.children, migration::COMPONENT, Some(view.target), view.now);
-            match trouble {
-                Some(Trouble { reason, message }) => Gate::Wait { reason: reason.to_owned(), message },
-                None => Gate::wait(reasons::MIGRATING, message),
-            }
-        }
+        Progress::Running { trouble, message, .. } => Gate::wait(trouble.unwrap_or(reasons::MIGRATING), message),
         Progress::Start { failure: Some(message), .. } | Progress::Pause { failure: message } => {
             Gate::wait(reasons::MIGRATION_FAILED, message)
         }

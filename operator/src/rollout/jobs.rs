@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
+use super::pods;
 use crate::cluster::cache::Children;
 use crate::cluster::intent::Key;
 use crate::labels;
@@ -58,8 +59,14 @@ pub enum Progress {
         /// Why the one before failed.
         failure: Option<String>,
     },
-    /// A Job runs.
+    /// A Job runs, or can't begin to.
     Running {
+        /// Its number.
+        attempt: u32,
+        /// Its UID.
+        job: Option<String>,
+        /// Condition reason of what keeps its pod from running.
+        trouble: Option<&'static str>,
         /// What can be said of it.
         message: String,
     },
@@ -113,14 +120,19 @@ pub fn progress(
     let pods = children.pods_of(work.component).filter(|pod| belongs(pod, job));
     let report =
         pods.filter_map(|pod| report_of(pod, work.component)).max_by_key(|(at, _)| *at).map(|(_, report)| report);
+    let running = |message| {
+        let found = pods::trouble(children, work.component, |pod| belongs(pod, job), now);
+        let (trouble, message) = found.map_or((None, message), |it| (Some(it.reason), it.message));
+        Progress::Running { attempt, job: job.metadata.uid.clone(), trouble, message }
+    };
     match (ended(job, now), report) {
-        (None, report) => Progress::Running { message: running(job, work.does, report.as_ref()) },
+        (None, report) => running(what_runs(job, work.does, report.as_ref())),
         (Some((true, _)), Some(report)) if report.result == "Succeeded" && complete(&report) => {
             Progress::Succeeded(Box::new(report))
         }
         // The pod and its message are gone (eviction, a lost node): the Job is idempotent, ask again.
         (Some((true, at)), _) if at.duration_until(now) >= FIRST_PAUSE => next(None),
-        (Some((true, _)), _) => Progress::Running { message: format!("the result of Job {name} is awaited") },
+        (Some((true, _)), _) => running(format!("the result of Job {name} is awaited")),
         (Some((false, at)), Some(report)) if report.result == "Refused" => {
             let message = format!("{}; to ask again at once, delete Job {name}", report.message);
             if at.duration_until(now) >= LONGEST_PAUSE {
@@ -138,7 +150,7 @@ pub fn progress(
     }
 }
 
-fn running(job: &Job, does: &str, report: Option<&Report>) -> String {
+fn what_runs(job: &Job, does: &str, report: Option<&Report>) -> String {
     let name = job.metadata.name.as_deref().unwrap_or_default();
     match report {
         Some(report) if report.result != "Succeeded" => format!("Job {name} runs again: {}", report.message),

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod}
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use odoo_ai_crds::conditions::reasons;
 
-use super::{revision, scheduling};
+use super::scheduling;
 use crate::cluster::cache::Children;
 
 /// Restarts of one container that count as a crash loop.
@@ -31,15 +31,10 @@ impl Trouble {
     }
 }
 
-/// The first trouble among the pods of `component` with `revision` (of any, if `None`).
+/// The first trouble among the `wanted` pods of `component`.
 #[must_use]
-pub fn trouble(children: &Children, component: &str, revision: Option<&str>, now: Timestamp) -> Option<Trouble> {
-    let pods = || {
-        children
-            .pods_of(component)
-            .filter(|pod| revision.is_none() || revision::label(&pod.metadata) == revision)
-            .filter(|pod| pod.metadata.deletion_timestamp.is_none())
-    };
+pub fn trouble(children: &Children, component: &str, wanted: impl Fn(&Pod) -> bool, now: Timestamp) -> Option<Trouble> {
+    let pods = || children.pods_of(component).filter(|pod| wanted(pod) && pod.metadata.deletion_timestamp.is_none());
     let alive = pods().find_map(|pod| of_pod(pod, component, children, now));
     alive.or_else(|| pods().find_map(|pod| put_off(pod, component, now)))
 }

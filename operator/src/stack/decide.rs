@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use odoo_ai_crds::conditions::{annotations, reasons};
 use odoo_ai_crds::stack::{OdooAiStackStatus, Step};
 use serde_json::json;
@@ -241,14 +240,18 @@ fn view<'a>(
     }
 }
 
-/// The database's volume, from the caches; what stands for it where the database is External.
+/// The database's volume, from the caches. Of an External one the identity stands for its UID, and
+/// beat's volume remembers.
 fn volume(stack: &Stack, children: &Children) -> Volume {
-    if stack.connection.identity.is_some() {
-        return Volume { uid: stack.connection.identity.clone(), rules_gate: None };
+    let identity = stack.connection.identity.as_ref();
+    let holder = if identity.is_some() { Component::Beat } else { Component::Database };
+    let meta = children.meta(&stack.key("PersistentVolumeClaim", holder.name()));
+    let annotation = |name| meta?.annotations.as_ref()?.get(name).cloned();
+    let of_this_one = identity == annotation(annotations::DATABASE_IDENTITY).as_ref();
+    Volume {
+        uid: identity.cloned().or_else(|| meta?.uid.clone()),
+        rules_gate: annotation(annotations::RULES_GATE).filter(|_| of_this_one),
     }
-    let meta = children.meta(&stack.key("PersistentVolumeClaim", Component::Database.name()));
-    let annotation = |meta: &ObjectMeta| meta.annotations.as_ref()?.get(annotations::RULES_GATE).cloned();
-    Volume { uid: meta.and_then(|meta| meta.uid.clone()), rules_gate: meta.and_then(annotation) }
 }
 
 /// What runs: `reached` components the target, the others what they have.

@@ -58,7 +58,7 @@ fn server(seen: &Observed, component: Component) -> Verdict {
     let name = component.name();
     if counts(seen, component).available == 0 {
         let refused = || workload::observed(&seen.children, component, &seen.child(name))?.refused;
-        return match pods::trouble(&seen.children, name, None, seen.now).or_else(refused) {
+        return match pods::trouble(&seen.children, name, |_| true, seen.now).or_else(refused) {
             Some(trouble) => Verdict::new(false, trouble.reason, trouble.message),
             None => Verdict::new(false, reasons::POD_NOT_READY, format!("no pod of {name} is ready")),
         };

@@ -5,16 +5,10 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::StreamExt;
 use kube::runtime::controller::Action;
-use odoo_ai_operator::backoff::Backoff;
-use odoo_ai_operator::cluster::apply::Applier;
-use odoo_ai_operator::cluster::cache::{Caches, Events as Watched, Scope, Streams};
-use odoo_ai_operator::cluster::events::Events;
+use odoo_ai_operator::cluster::cache::Scope;
 use odoo_ai_operator::context::{Context, Pacer};
 use odoo_ai_operator::metrics::Metrics;
-use odoo_ai_operator::rollout::revision::Library;
-use odoo_ai_operator::stack::agents::Directory;
 use odoo_ai_operator::stack::model::{Network, Operator as Own};
 use odoo_ai_operator::stack::reconcile;
 use tokio::task::{JoinHandle, yield_now};
@@ -59,22 +53,12 @@ pub(crate) struct Operator {
 impl Operator {
     pub(crate) async fn start(cluster: &Arc<Cluster>, http: &reqwest::Client) -> Self {
         let client = cluster.client();
-        let (caches, streams) = Caches::new(&client, &Scope::Namespace(NAMESPACE.to_owned()));
         let network = Network { operator_namespace: "odoo-ai-system".to_owned(), metrics_namespaces: Vec::new() };
-        let ctx = Arc::new(Context {
-            http: http.clone(),
-            caches,
-            applier: Applier::new(client.clone()),
-            revisions: Library::default(),
-            events: Events::new(client.clone(), "operator-0"),
-            backoff: Backoff::default(),
-            pacer: Pacer::by(clock),
-            agents: Directory::default(),
-            operator: Own { image: "operator:test".to_owned(), network: Some(network) },
-            metrics: Metrics::registered().0,
-            client,
-        });
-        let operator = Self { ctx, watches: tokio::spawn(watch(streams)), cluster: Arc::clone(cluster) };
+        let own = Own { image: "operator:test".to_owned(), network: Some(network) };
+        let scope = Scope::Namespace(NAMESPACE.to_owned());
+        let (ctx, streams) = Context::new(client, http.clone(), &scope, "operator-0", own, Metrics::registered().0);
+        let ctx = Arc::new(Context { pacer: Pacer::by(clock), ..ctx });
+        let operator = Self { ctx, watches: tokio::spawn(streams.drain()), cluster: Arc::clone(cluster) };
         operator.catch_up().await;
         let ready = tokio::time::timeout(Duration::from_secs(5), operator.ctx.caches.ready());
         ready.await.expect("every stream of the caches is read in `watch`");
@@ -114,25 +98,4 @@ impl Drop for Operator {
     fn drop(&mut self) {
         self.watches.abort();
     }
-}
-
-/// The streams fill the stores only while they are polled.
-async fn watch(streams: Streams) {
-    async fn drain<K>(events: Watched<K>) {
-        events.for_each(|_| std::future::ready(())).await;
-    }
-    tokio::join!(
-        drain(streams.deployments),
-        drain(streams.stateful_sets),
-        drain(streams.jobs),
-        drain(streams.pods),
-        drain(streams.config_maps),
-        drain(streams.secrets),
-        drain(streams.services),
-        drain(streams.accounts),
-        drain(streams.claims),
-        drain(streams.revisions),
-        drain(streams.policies),
-        drain(streams.budgets),
-    );
 }

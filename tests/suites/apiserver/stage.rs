@@ -3,11 +3,10 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use futures::StreamExt;
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{
@@ -19,27 +18,21 @@ use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, ObjectMeta
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Resource, ResourceExt};
 use odoo_ai_crds::stack::OdooAiStack;
-use odoo_ai_operator::backoff::Backoff;
-use odoo_ai_operator::cluster::apply::Applier;
-use odoo_ai_operator::cluster::cache::{Caches, Events as Watch, Scope, Streams};
+use odoo_ai_operator::cluster::cache::{Scope, Streams};
 use odoo_ai_operator::cluster::covers::covers;
-use odoo_ai_operator::cluster::events::Events;
-use odoo_ai_operator::context::{Context, Pacer};
+use odoo_ai_operator::context::Context;
 use odoo_ai_operator::labels;
 use odoo_ai_operator::metrics::Metrics;
-use odoo_ai_operator::rollout::revision::Library;
-use odoo_ai_operator::stack::agents::Directory;
 use odoo_ai_operator::stack::model::{Network, Operator};
 use odoo_ai_operator::stack::{self, reconcile};
 use odoo_ai_tests::repository;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::crds::restricted_namespace;
+use crate::surroundings::answers;
 
 /// A stack in a namespace, and an operator that cares for it.
 pub(crate) struct Stage {
@@ -164,8 +157,8 @@ impl Stage {
 
     /// The controller itself, with watches of its own, until it is aborted.
     pub(crate) fn control(&self) -> Result<JoinHandle<()>> {
-        let (ctx, streams) = context(&self.operator, &self.namespace, self.rules)?;
         let scope = Scope::Namespace(self.namespace.clone());
+        let (ctx, streams) = context(&self.operator, &scope, self.rules)?;
         Ok(tokio::spawn(async move {
             stack::run::run(Arc::new(ctx), &scope, streams, std::future::pending()).await;
         }))
@@ -372,75 +365,16 @@ pub(crate) fn kinds() -> [ApiResource; 12] {
 
 /// An operator's memory, and its watches.
 fn start(client: &Client, namespace: &str, rules: SocketAddr) -> Result<(Arc<Context>, JoinHandle<()>)> {
-    let (ctx, streams) = context(client, namespace, rules)?;
-    Ok((Arc::new(ctx), tokio::spawn(watch(streams))))
+    let (ctx, streams) = context(client, &Scope::Namespace(namespace.to_owned()), rules)?;
+    Ok((Arc::new(ctx), tokio::spawn(streams.drain())))
 }
 
-fn context(client: &Client, namespace: &str, rules: SocketAddr) -> Result<(Context, Streams)> {
-    let (caches, streams) = Caches::new(client, &Scope::Namespace(namespace.to_owned()));
+fn context(client: &Client, scope: &Scope, rules: SocketAddr) -> Result<(Context, Streams)> {
     // Whatever is asked by HTTP ends there.
     let http = reqwest::Client::builder().proxy(reqwest::Proxy::http(format!("http://{rules}"))?).build()?;
     let network = Network { operator_namespace: "odoo-ai-system".to_owned(), metrics_namespaces: Vec::new() };
-    let ctx = Context {
-        client: client.clone(),
-        http,
-        caches,
-        applier: Applier::new(client.clone()),
-        revisions: Library::default(),
-        events: Events::new(client.clone(), "operator-0"),
-        backoff: Backoff::default(),
-        agents: Directory::default(),
-        pacer: Pacer::default(),
-        operator: Operator { image: "odoo-ai-operator:test".to_owned(), network: Some(network) },
-        metrics: Metrics::registered().0,
-    };
-    Ok((ctx, streams))
-}
-
-/// The streams fill the stores only while they are polled.
-async fn watch(streams: Streams) {
-    async fn drain<K>(events: Watch<K>) {
-        events.for_each(|_| std::future::ready(())).await;
-    }
-    tokio::join!(
-        drain(streams.deployments),
-        drain(streams.stateful_sets),
-        drain(streams.jobs),
-        drain(streams.pods),
-        drain(streams.config_maps),
-        drain(streams.secrets),
-        drain(streams.services),
-        drain(streams.accounts),
-        drain(streams.claims),
-        drain(streams.revisions),
-        drain(streams.policies),
-        drain(streams.budgets),
-    );
-}
-
-/// An application without rules, and agents, on a port of this machine; requests for rules are counted.
-async fn answers(agent: Arc<Mutex<Value>>) -> Result<(SocketAddr, Arc<AtomicUsize>)> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let address = listener.local_addr()?;
-    let asked = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&asked);
-    tokio::spawn(async move {
-        while let Ok((mut connection, _)) = listener.accept().await {
-            let mut request = [0; 4096];
-            let read = connection.read(&mut request).await.unwrap_or_default();
-            let line = String::from_utf8_lossy(&request[..read]);
-            let body = if line.lines().next().is_some_and(|line| line.contains(":9180/status ")) {
-                agent.lock().unwrap_or_else(PoisonError::into_inner).to_string()
-            } else {
-                count.fetch_add(1, Ordering::Relaxed);
-                "[]".to_owned()
-            };
-            let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close";
-            let answer = format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
-            let _ = connection.write_all(answer.as_bytes()).await;
-        }
-    });
-    Ok((address, asked))
+    let own = Operator { image: "odoo-ai-operator:test".to_owned(), network: Some(network) };
+    Ok(Context::new(client.clone(), http, scope, "operator-0", own, Metrics::registered().0))
 }
 
 /// Status of a workload whose pods are all ready.

@@ -54,7 +54,11 @@ async fn rules_when_the_worker_is_created(room: &Room, recorder: &Recorder) -> R
 async fn an_event_before_the_worker(room: &Room, recorder: &Recorder) -> Result<()> {
     let serves = |seen: &Seen| seen.is("Pod", "ai-service") && seen.has("Ready", "True");
     recorder.first("ai-service to serve", Duration::from_secs(READY), serves).await?;
-    ready::send_event(room, EARLY).await?;
+    // The Service follows a moment later.
+    let sent = wait_for("an event to be taken", Duration::from_secs(10), || async {
+        Ok(Some(ready::send_event(room, EARLY).await?))
+    });
+    sent.await?;
     Ok(())
 }
 

@@ -29,10 +29,10 @@ pub fn assemble(roll: &Roll, seen: &Observed) -> Vec<Intent> {
     let mut intents = foundation(&roll.base, seen);
     intents.push(data::copies(&rendering, owner));
     if let Some(candidate) = &roll.login {
-        let name = format!("{}{}", candidate.prefix, candidate.attempt);
+        let name = &candidate.name;
         intents.push(match &candidate.job {
-            None => credentials::login(stack, &name),
-            Some(uid) => credentials::candidate(stack, &name, uid, &candidate.values),
+            None => credentials::login(stack, name),
+            Some(uid) => credentials::candidate(stack, name, uid, &candidate.values),
         });
     }
     intents.extend(roll.migrate.as_ref().map(|(attempt, volume)| job::migrate(&rendering, *attempt, volume)));

@@ -155,15 +155,26 @@ pub fn service_account(stack: &Stack) -> Intent {
 }
 
 /// The volumes: PostgreSQL's data and beat's schedule. What must be known of the data is kept with
-/// them: the status goes with the stack, the data stay.
+/// them: the status goes with the stack, the data stay. Of somebody else's database beat's volume
+/// remembers, and of which.
 #[must_use]
 pub fn claims(stack: &Stack, rules_gate: Option<&str>) -> Vec<Intent> {
-    let beat = claim(stack, Component::Beat, "64Mi", None);
-    let Some(database) = stack.database.managed() else { return vec![beat] };
-    let facts = facts(database).map(|(annotation, value)| (annotation.to_owned(), value));
-    let mut facts = BTreeMap::from(facts);
-    facts.extend(rules_gate.map(|state| (annotations::RULES_GATE.to_owned(), state.to_owned())));
-    vec![claim(stack, Component::Database, &database.storage_size, Some(facts)), beat]
+    let gate = rules_gate.map(|state| (annotations::RULES_GATE, state.to_owned()));
+    let named = |facts: Vec<(&str, String)>| {
+        let facts: BTreeMap<_, _> =
+            facts.into_iter().map(|(annotation, value)| (annotation.to_owned(), value)).collect();
+        (!facts.is_empty()).then_some(facts)
+    };
+    let Some(database) = stack.database.managed() else {
+        let of = stack.connection.identity.clone().map(|identity| (annotations::DATABASE_IDENTITY, identity));
+        let facts = gate.into_iter().flat_map(|gate| [Some(gate), of.clone()]).flatten();
+        return vec![claim(stack, Component::Beat, "64Mi", named(facts.collect()))];
+    };
+    let facts = facts(database).into_iter().chain(gate).collect();
+    vec![
+        claim(stack, Component::Database, &database.storage_size, named(facts)),
+        claim(stack, Component::Beat, "64Mi", None),
+    ]
 }
 
 /// What the files on the database's volume were made with; each is an annotation of the volume.
