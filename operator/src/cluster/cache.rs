@@ -26,6 +26,10 @@ use super::pending::Pending;
 use super::slim::Slim;
 use crate::labels;
 
+/// Objects of one answer to a first list. They are whole until they are slimmed, of twelve kinds at once,
+/// and memory that was needed once is not given back.
+const PAGE: u32 = 50;
+
 /// Events of one watch, each already in the store when it is seen.
 pub type Events<K> = futures::stream::BoxStream<'static, Result<K, watcher::Error>>;
 
@@ -113,9 +117,9 @@ impl Caches {
     /// Starts nothing by itself: the returned streams fill the stores while they are polled.
     #[must_use]
     pub fn new(client: &Client, scope: &Scope) -> (Self, Streams) {
-        let ours = watcher::Config::default().labels(labels::STACK);
         // The user's own Secrets and ConfigMaps have no label of ours.
-        let all = watcher::Config::default();
+        let all = watcher::Config::default().page_size(PAGE);
+        let ours = all.clone().labels(labels::STACK);
         let (deployments, deployment_events) = watch(scope.api(client), ours.clone());
         let (stateful_sets, stateful_set_events) = watch(scope.api(client), ours.clone());
         let (jobs, job_events) = watch(scope.api(client), ours.clone());

@@ -9,6 +9,8 @@ use kube::Resource;
 use kube::core::PartialObjectMeta;
 use odoo_ai_crds::stack::OdooAiStack;
 
+use crate::labels::APPLIED_HASH;
+
 /// What `kubectl apply` leaves: the whole object once more, with the data of a Secret.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
@@ -28,11 +30,18 @@ fn slim_meta(meta: &mut ObjectMeta) {
     meta.managed_fields = None;
     if let Some(annotations) = &mut meta.annotations {
         annotations.remove(LAST_APPLIED);
+        // Read live, where it is compared. An empty map takes as much as one of eleven entries.
+        annotations.remove(APPLIED_HASH);
+        if annotations.is_empty() {
+            meta.annotations = None;
+        }
     }
 }
 
 impl<K: Resource<DynamicType = ()>> Slim for PartialObjectMeta<K> {
-    fn slim_rest(&mut self) {}
+    fn slim_rest(&mut self) {
+        self.types = None;
+    }
 }
 
 impl Slim for Deployment {

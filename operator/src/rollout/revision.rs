@@ -26,7 +26,7 @@ const FORMAT: u32 = 1;
 /// Characters of the hash in the name of a server's stored template.
 const HASH_LENGTH: usize = 10;
 /// Stored revisions that are kept in memory; a stack has three of them, and each is tens of kilobytes.
-const SHELF: usize = 200;
+const SHELF: usize = 60;
 
 /// Stored pod templates by component name, and what they were made of.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -50,6 +50,7 @@ impl Operator {
             .env("NETWORK_POLICIES", "true")
             .env("METRICS_NAMESPACES", "")
             .env("RUST_LOG", "info")
+            .env("MALLOC_ARENA_MAX", "1")
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

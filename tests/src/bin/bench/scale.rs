@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
@@ -97,7 +98,26 @@ async fn prepare(client: &Client) -> Result<()> {
         "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": AUDITED}],
     }))?;
     Api::<ClusterRoleBinding>::all(client.clone()).create(&PostParams::default(), &binding).await?;
-    Ok(())
+    let question = SubjectAccessReview {
+        spec: SubjectAccessReviewSpec {
+            user: Some(AUDITED.to_owned()),
+            resource_attributes: Some(ResourceAttributes {
+                verb: Some("get".to_owned()),
+                group: Some("coordination.k8s.io".to_owned()),
+                resource: Some("leases".to_owned()),
+                namespace: Some(NAMESPACE.to_owned()),
+                ..ResourceAttributes::default()
+            }),
+            ..SubjectAccessReviewSpec::default()
+        },
+        ..SubjectAccessReview::default()
+    };
+    let reviews: Api<SubjectAccessReview> = Api::all(client.clone());
+    wait_for("the operator's rights", Duration::from_secs(20), || async {
+        let answer = reviews.create(&PostParams::default(), &question).await?;
+        Ok(answer.status.is_some_and(|status| status.allowed).then_some(()))
+    })
+    .await
 }
 
 async fn namespace(client: &Client, name: &str) -> Result<()> {
