@@ -3,6 +3,7 @@
 
 mod sim;
 
+use odoo_ai_crds::stack::{Environment, MigrationBackup};
 use sim::{World, job_pod, key};
 
 const ORDER: [(&str, &str); 6] = [
@@ -241,6 +242,46 @@ fn a_recreated_stack_believes_no_result_of_its_predecessor() {
     world.run_to_the_end();
     assert_eq!((world.gate_runs, world.enabled_rules), (1, 7));
     assert_eq!(world.objects.keys().filter(|key| key.kind == "Job").count(), 2);
+}
+
+#[rstest::rstest]
+#[case::behind_the_image("001", 2)]
+#[case::beyond_it_as_after_a_step_back("009", 1)]
+fn where_the_database_is_decides_not_what_an_image_once_needed(#[case] at: &str, #[case] jobs: usize) {
+    let mut world = World::new();
+    world.run_to_the_end();
+    let database = world.stack.status.as_mut().and_then(|status| status.database.as_mut()).expect("a database");
+    database.schema_revision = Some(at.to_owned());
+    world.edit(|stack| stack.spec.log_level = Some(odoo_ai_crds::stack::LogLevel::Debug));
+    world.run_to_the_end();
+    assert_eq!(world.objects.keys().filter(|key| key.kind == "Job").count(), jobs);
+}
+
+#[rstest::rstest]
+#[case::production(Environment::Production, None, true)]
+#[case::elsewhere(Environment::Staging, None, false)]
+#[case::never(Environment::Production, Some(MigrationBackup::Never), false)]
+#[case::asked_for(Environment::Local, Some(MigrationBackup::Required), true)]
+fn the_agent_is_told_that_a_backup_must_come_first(
+    #[case] environment: Environment,
+    #[case] backup: Option<MigrationBackup>,
+    #[case] told: bool,
+) {
+    let mut world = World::new();
+    world.run_to_the_end();
+    world.edit(|stack| {
+        stack.spec.environment = environment;
+        stack.spec.migrations.backup = backup;
+        stack.spec.rollout.approval = Some(odoo_ai_crds::stack::Mode::Automatic);
+        stack.spec.images.ai_service = "registry.example.com/ai-service:2.0.0".to_owned();
+    });
+    world.settle();
+    let target = world.stack.status.as_ref().and_then(|status| status.update_revision.clone()).expect("a target");
+    let job = world.objects.keys().find(|key| key.kind == "Job" && key.name.contains(&target)).cloned();
+    let job = job.unwrap_or_else(|| panic!("no Job: {:?}", world.words("Ready")));
+    let env = world.objects[&job]["spec"]["template"]["spec"]["containers"][0]["env"].clone();
+    let asks = env.as_array().expect("env").iter().any(|it| it["name"] == "ODOOAI_BACKUP_REQUIRED");
+    assert_eq!(asks, told, "{env}");
 }
 
 #[test]

@@ -37,8 +37,8 @@ pub struct Migrations {
     /// an image with newer revisions than an existing schema is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<Mode>,
-    /// Whether a backup is made first. Default: Required in Production, else Never. An empty database needs none.
-    /// Not acted on yet: no backup is made.
+    /// Whether there must be a backup first. Default: Required in Production, else Never. An empty database needs none.
+    /// Backups are not made yet: with Required a migration of a database that holds something is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<MigrationBackup>,
     /// The Backup whose storage and template are used; needed when `backup` is Required. Not acted on

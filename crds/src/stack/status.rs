@@ -235,12 +235,39 @@ pub struct DatabaseStatus {
     #[serde(rename = "volumeUID", default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub volume_uid: Option<String>,
+    /// What the last migrate Job did; it is told as an Event too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_migration: Option<LastMigration>,
     /// Size of the database in bytes, as last reported by a Job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size_bytes: Option<i64>,
     /// Counts the changes of the database's and Redis's passwords; pods carry the number they were started with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_generation: Option<i64>,
+}
+
+/// What a migrate Job did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastMigration {
+    /// The revision of the stack that it was for.
+    #[schemars(length(max = 63))]
+    pub revision: String,
+    /// One word: Bootstrapped, Upgraded, Stamped, EnumRepaired, AtHead.
+    #[schemars(length(max = 64))]
+    pub reason: String,
+    /// One sentence.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 4096))]
+    pub message: String,
+    /// When the Job's result was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed_at: Option<Time>,
+    /// Where the database's objects differ from the application's models although it is at the image's revision:
+    /// what `alembic check` sees. Reported, not judged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 512)))]
+    pub drift: Vec<String>,
 }
 
 /// A rollout that is running, or that stopped before its end.

@@ -1,5 +1,7 @@
 //! Gates: has a step reached its end? Pure functions of what was observed.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use odoo_ai_crds::conditions::{annotations, reasons};
@@ -188,12 +190,17 @@ pub fn approval(view: &View<'_>) -> Gate {
     )
 }
 
-/// The target's image is known, and this very database is at its schema.
+/// The target's image is known, and this very database is at its schema or, after a step back to an
+/// older image, beyond it.
 #[must_use]
 pub fn migrated(view: &View<'_>) -> bool {
-    let known = view.entry().is_some_and(|entry| !entry.schema_heads.is_empty());
-    let volume = view.status.database.as_ref().and_then(|database| database.volume_uid.as_deref());
-    known && volume.is_some() && volume == view.volume.uid.as_deref()
+    let Some(entry) = view.entry().filter(|entry| !entry.schema_heads.is_empty()) else { return false };
+    let Some(database) = view.status.database.as_ref() else { return false };
+    let same = database.volume_uid.is_some() && database.volume_uid == view.volume.uid;
+    let at: BTreeSet<&str> = database.schema_revision.iter().flat_map(|all| all.split(',')).collect();
+    let heads: BTreeSet<&str> = entry.schema_heads.iter().map(String::as_str).collect();
+    let beyond = at.iter().any(|it| !entry.known_revisions.iter().any(|known| known == it));
+    same && !at.is_empty() && (at == heads || beyond)
 }
 
 /// The schema is what the target's image needs, as its Job found or made it.

@@ -4,7 +4,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use odoo_ai_crds::stack::{
-    DatabaseStatus, HistoryImage, OdooAiStackStatus, RevisionHistory, RevisionResult, RolloutStatus,
+    DatabaseStatus, HistoryImage, LastMigration, OdooAiStackStatus, RevisionHistory, RevisionResult, RolloutStatus,
 };
 
 use super::gates::Volume;
@@ -99,13 +99,21 @@ pub fn notice_volume(status: &mut OdooAiStackStatus, volume: &Volume) {
 }
 
 /// What the migrate Job of `target` reported about the database on `volume`.
-pub fn record(status: &mut OdooAiStackStatus, target: &str, report: Report, volume: &Volume) {
+pub fn record(status: &mut OdooAiStackStatus, target: &str, report: Report, volume: &Volume, now: Timestamp) {
     let Some(entry) = status.history.iter_mut().find(|entry| entry.revision == target) else { return };
     entry.schema_heads = report.schema.heads;
     entry.known_revisions = report.schema.known;
     entry.rules_empty = Some(report.rules_empty);
     let old = status.database.take().unwrap_or_default();
+    let last = LastMigration {
+        revision: target.to_owned(),
+        reason: report.reason,
+        message: report.message,
+        completed_at: Some(Time(now)),
+        drift: report.drift,
+    };
     status.database = Some(DatabaseStatus {
+        last_migration: Some(last),
         schema_revision: Some(report.schema.current.join(",")),
         incarnation: report.incarnation.or(old.incarnation),
         volume_uid: volume.uid.clone(),

@@ -35,6 +35,8 @@ pub struct Report {
     pub database_bytes: Option<i64>,
     /// The rules table was absent or empty.
     pub rules_empty: bool,
+    /// Where the database differs from the application's models.
+    pub drift: Vec<String>,
 }
 
 /// Schema part of [`Report`].

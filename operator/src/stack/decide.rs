@@ -182,7 +182,7 @@ fn roll(seen: &Observed, stack: Stack, standing: Standing, target: String, input
         (!gates::migrated(&view)).then(|| view.progress())
     };
     if let Some(Progress::Succeeded(report)) = &progress {
-        history::record(&mut status, &target, Report::clone(report), &volume);
+        history::record(&mut status, &target, Report::clone(report), &volume, seen.now);
     }
     let view = view(seen, &stack, &standing, &status, &target, &volume, approved);
     let position = steps::position(&view);

@@ -45,6 +45,8 @@ pub struct Stack {
     pub unmanaged_rules: UnmanagedRules,
     /// Longest time of a migrate Job, seconds.
     pub migration_timeout: i32,
+    /// A database that holds something is only migrated after a backup.
+    pub backup_required: bool,
     /// The operator's own image: init containers and the sidecar run it.
     pub operator_image: String,
     /// Who else is on the network; `None`: no policies are made.

@@ -6,12 +6,13 @@ use std::time::Duration;
 use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
 use odoo_ai_crds::conditions::types;
-use odoo_ai_crds::stack::{OdooAiStack, OdooAiStackStatus, Step};
+use odoo_ai_crds::stack::{LastMigration, OdooAiStack, OdooAiStackStatus, Step};
 
 use super::apply::Applied;
 use super::decide::Decision;
 use super::error::Error;
 use super::observe::Observed;
+use super::run::DEBOUNCE;
 use super::{status as stack_status, telling};
 use crate::cluster::status::{self, Verdict};
 use crate::context::{Context, Name};
@@ -41,7 +42,12 @@ pub async fn intent(ctx: &Context, mut seen: Box<Observed>, decision: &Decision)
         if wanted != before {
             let step = |status: &OdooAiStackStatus| status.rollout.as_ref().and_then(|rollout| rollout.step);
             let started = step(&wanted).filter(|now| step(&before) != Some(*now));
+            let migration = |status: &OdooAiStackStatus| status.database.as_ref()?.last_migration.clone();
+            let migrated = migration(&wanted).filter(|now| migration(&before).as_ref() != Some(now));
             seen.object = write(ctx, seen.object, wanted).await?;
+            if let Some(LastMigration { reason, message, .. }) = migrated {
+                ctx.events.publish(&seen.object, false, &Step::Migration.to_string(), &reason, &message).await;
+            }
             if let Some(step) = started {
                 let message = format!("revision {}: step {} ({step})", roll.target, ordinal(step));
                 ctx.events.publish(&seen.object, false, &step.to_string(), "StepStarted", &message).await;
@@ -85,8 +91,10 @@ pub async fn outcome(
         }
     }
     let applied = done?;
-    let moved = completed || applied.written > 0 || applied.rules_disabled.is_some();
+    let moved = completed || applied.written > 0;
     Ok(match again(decision, uid.as_deref().unwrap_or_default()) {
+        // No watch tells of it.
+        _ if applied.rules_disabled.is_some() => Action::requeue(Duration::ZERO),
         _ if moved => Action::requeue(Duration::from_secs(1)),
         _ if waiting => Action::requeue(EVENTS),
         action => action,
@@ -100,7 +108,8 @@ fn again(decision: &Decision, uid: &str) -> Action {
         Decision::Generate(..) => Action::requeue(Duration::from_secs(1)),
         Decision::Roll(roll) if roll.settled() => Action::requeue(resync(uid)),
         Decision::Roll(roll) if roll.position.step == Some(Step::Watch) => {
-            Action::requeue(Duration::from_secs(u64::from(roll.base.stack.rollout.watch_period.unsigned_abs())))
+            let period = u64::from(roll.base.stack.rollout.watch_period.unsigned_abs());
+            Action::requeue(Duration::from_secs(period).saturating_sub(DEBOUNCE))
         }
         Decision::Roll(_) => Action::requeue(PATIENCE),
     }

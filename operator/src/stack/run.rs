@@ -21,8 +21,8 @@ use crate::metrics::Reconciled;
 
 /// Stacks that are reconciled at the same time.
 const CONCURRENCY: u16 = 4;
-/// Events of one stack within this time are one reconcile.
-const DEBOUNCE: Duration = Duration::from_millis(300);
+/// Events of one stack within this time are one reconcile. A first install waits for it a dozen times.
+pub(super) const DEBOUNCE: Duration = Duration::from_millis(100);
 /// Longest time for one reconcile.
 const LONGEST: Duration = Duration::from_mins(2);
 

@@ -8,8 +8,8 @@ use kube::{Resource, ResourceExt};
 use odoo_ai_crds::common::Resources;
 use odoo_ai_crds::conditions::reasons;
 use odoo_ai_crds::stack::{
-    DatabaseType, DeletionPolicy, Environment, LogLevel, Mode, OdooAiStack, OdooAiStackSpec, PodSettings, PullPolicy,
-    RedisType, SslMode, UnmanagedRules,
+    DatabaseType, DeletionPolicy, Environment, LogLevel, MigrationBackup, Mode, OdooAiStack, OdooAiStackSpec,
+    PodSettings, PullPolicy, RedisType, SslMode, UnmanagedRules,
 };
 
 use serde_json::json;
@@ -94,6 +94,10 @@ pub fn stack(object: &OdooAiStack, operator: &Operator) -> Result<Stack, Problem
         rollout: rollout(spec),
         unmanaged_rules: spec.rules.unmanaged.unwrap_or(UnmanagedRules::Disable),
         migration_timeout: spec.migrations.timeout_seconds.unwrap_or(1800),
+        backup_required: spec
+            .migrations
+            .backup
+            .map_or(spec.environment == Environment::Production, |backup| backup == MigrationBackup::Required),
         operator_image: operator.image.clone(),
         network: operator.network.clone(),
         name,
@@ -131,7 +135,7 @@ pub fn ignored(spec: &OdooAiStackSpec) -> Vec<&'static str> {
         ("rollout.healthCheck.failureThreshold", rollout.health_check.failure_threshold.is_some()),
         ("rollout.progressDeadlineSeconds", rollout.progress_deadline_seconds.is_some()),
         ("migrations.policy", spec.migrations.policy.is_some()),
-        ("migrations.backup", spec.migrations.backup.is_some() || spec.migrations.backup_ref.is_some()),
+        ("migrations.backupRef", spec.migrations.backup_ref.is_some()),
         ("migrations.backwardCompatible", !spec.migrations.backward_compatible.is_empty()),
     ]
     .into_iter()

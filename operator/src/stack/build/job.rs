@@ -97,6 +97,9 @@ fn pod_spec(rendering: &Rendering<'_>) -> PodSpec {
     let mut env = connection(stack);
     as_admin(stack, &mut volumes, &mut mounts, &mut env);
     env.extend([pod::env("ODOOAI_LOCK_DATABASE", stack.connection.lock_database.clone()), database_url(stack)]);
+    if stack.backup_required {
+        env.push(pod::env("ODOOAI_BACKUP_REQUIRED", "true"));
+    }
     env.extend(settings_of(stack));
     env.extend(rendering.inputs.environment(Component::AiService, &rendering.copy()));
     let container = Container {
