@@ -241,6 +241,8 @@ pub mod annotations {
     pub const DATABASE_USER: &str = "odoo-ai.atmatasolutions.com/database-user";
     /// On the database's volume: the C library of the image that made its indexes, `glibc` or `musl`.
     pub const DATABASE_LIBC: &str = "odoo-ai.atmatasolutions.com/database-libc";
+    /// On a migrate Job: whether a backup had to come first when it was made, `Required` or `Never`.
+    pub const MIGRATION_BACKUP: &str = "odoo-ai.atmatasolutions.com/migration-backup";
     /// Hash of the intent that was applied last.
     pub const APPLIED_HASH: &str = "odoo-ai.atmatasolutions.com/applied-hash";
     /// Revision of a pod template.

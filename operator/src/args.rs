@@ -29,6 +29,9 @@ pub struct Args {
     /// Namespaces whose pods may collect metrics from the agents, comma separated.
     #[arg(long, env = "METRICS_NAMESPACES", value_delimiter = ',')]
     pub metrics_namespaces: Vec<String>,
+    /// The chart's admission policy is there: it proves that `approved-by` is who sent it.
+    #[arg(long, env = "APPROVERS_VERIFIED", default_value_t = false, action = ArgAction::Set)]
+    pub approvers_verified: bool,
     /// Address of health endpoints and metrics.
     #[arg(long, env = "LISTEN", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
@@ -55,7 +58,11 @@ impl Args {
             operator_namespace: self.operator_namespace.clone(),
             metrics_namespaces: names(&self.metrics_namespaces),
         };
-        Operator { image: self.operator_image.clone(), network: self.network_policies.then_some(network) }
+        Operator {
+            image: self.operator_image.clone(),
+            network: self.network_policies.then_some(network),
+            approvers_verified: self.approvers_verified,
+        }
     }
 }
 

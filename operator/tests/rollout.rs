@@ -215,6 +215,65 @@ fn a_change_in_production_waits_for_an_approval() {
     annotations.insert("odoo-ai.atmatasolutions.com/approved-revision".to_owned(), target.clone());
     world.run_to_the_end();
     assert_eq!(world.revision("Deployment", "ai-service"), Some(target.as_str()));
+    let entry = world.stack.status.clone().expect("a status").history.remove(0);
+    assert_eq!((entry.revision, entry.approved_by.as_deref()), (target, Some("unverified")));
+}
+
+/// Annotates the stack like a person who has the right to.
+fn annotate(world: &mut World, name: &str, value: Option<&str>) {
+    let annotations = world.stack.metadata.annotations.get_or_insert_default();
+    let name = format!("odoo-ai.atmatasolutions.com/{name}");
+    match value {
+        Some(value) => drop(annotations.insert(name, value.to_owned())),
+        None => drop(annotations.remove(&name)),
+    }
+}
+
+#[test]
+fn an_approval_counts_once_and_says_whose_it_is() {
+    let mut world = World::new();
+    world.edit(|stack| stack.spec.rollout.approval = Some(odoo_ai_crds::stack::Mode::Manual));
+    world.run_to_the_end();
+    let change = |world: &mut World, level| {
+        world.edit(|stack| stack.spec.log_level = level);
+        world.settle();
+        world.stack.status.clone().and_then(|status| status.update_revision).expect("a target")
+    };
+    let first = change(&mut world, Some(odoo_ai_crds::stack::LogLevel::Debug));
+    let (_, words) = world.words("Ready");
+    assert!(words.contains(&format!("approved-revision={first}")) && words.contains("whoami"), "{words}");
+    annotate(&mut world, "approved-by", Some("alice"));
+    annotate(&mut world, "approved-revision", Some(&first));
+    world.run_to_the_end();
+    assert_eq!(world.stack.status.clone().expect("a status").history[0].approved_by.as_deref(), Some("alice"));
+
+    let second = change(&mut world, Some(odoo_ai_crds::stack::LogLevel::Warning));
+    assert_eq!(world.condition("AwaitingApproval"), Some("True"));
+    annotate(&mut world, "approved-revision", Some(&second));
+    world.run_to_the_end();
+    // Git still has the first approval and puts it back, and somebody the old value.
+    annotate(&mut world, "approved-revision", Some(&second));
+    let third = change(&mut world, None);
+    assert_eq!(world.condition("AwaitingApproval"), Some("True"));
+    annotate(&mut world, "approved-revision", Some(&third));
+    world.run_to_the_end();
+    assert_eq!(change(&mut world, Some(odoo_ai_crds::stack::LogLevel::Warning)), second);
+    assert_eq!(world.condition("AwaitingApproval"), Some("True"), "its approval was for another rollout");
+    annotate(&mut world, "approved-revision", Some(&second));
+    world.run_to_the_end();
+    // The same annotation, and the revision comes once more.
+    world.edit(|stack| stack.spec.rollout.approval = Some(odoo_ai_crds::stack::Mode::Automatic));
+    change(&mut world, None);
+    world.run_to_the_end();
+    world.edit(|stack| stack.spec.rollout.approval = Some(odoo_ai_crds::stack::Mode::Manual));
+    assert_eq!(change(&mut world, Some(odoo_ai_crds::stack::LogLevel::Warning)), second);
+    assert_eq!(world.condition("AwaitingApproval"), Some("True"), "one that stays in Git does nothing twice");
+    assert!(world.words("Ready").1.contains("take the annotation off first"));
+    annotate(&mut world, "approved-revision", None);
+    world.settle();
+    annotate(&mut world, "approved-revision", Some(&second));
+    world.run_to_the_end();
+    assert_eq!(world.revision("Deployment", "ai-service"), Some(second.as_str()));
 }
 
 #[test]
@@ -282,6 +341,28 @@ fn the_agent_is_told_that_a_backup_must_come_first(
     let env = world.objects[&job]["spec"]["template"]["spec"]["containers"][0]["env"].clone();
     let asks = env.as_array().expect("env").iter().any(|it| it["name"] == "ODOOAI_BACKUP_REQUIRED");
     assert_eq!(asks, told, "{env}");
+}
+
+#[test]
+fn a_refusal_is_asked_again_at_once_when_the_guard_is_changed() {
+    let mut world = World::new();
+    world.run_to_the_end();
+    world.report = r#"{"version":1,"result":"Refused","reason":"BackupMissing","message":"there is none"}"#.to_owned();
+    world.edit(|stack| {
+        stack.spec.images.ai_service = "registry.example.com/ai-service:2.0.0".to_owned();
+        stack.spec.migrations.backup = Some(MigrationBackup::Required);
+    });
+    for _ in 0..3 {
+        world.settle();
+        world.everything_becomes_ready();
+    }
+    world.settle();
+    assert_eq!(world.words("Stalled").0, "BackupMissing");
+    assert_eq!(world.objects.keys().filter(|key| key.kind == "Job").count(), 2, "not asked again by itself");
+    world.report = sim::MIGRATED.to_owned();
+    world.edit(|stack| stack.spec.migrations.backup = Some(MigrationBackup::Never));
+    world.run_to_the_end();
+    assert_eq!(world.objects.keys().filter(|key| key.kind == "Job").count(), 3);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! What the chart lets the operator do: enough for everything that the code does, tried by letting
 //! it do it with the token of the chart's own service account; and nothing that could hurt.
 
+#[path = "apiserver/approvals.rs"]
+mod approvals;
 #[path = "apiserver/crds.rs"]
 #[allow(dead_code, reason = "shared with other suites")]
 mod crds;
@@ -149,7 +151,7 @@ async fn a_namespaced_operator_may_what_it_needs_and_nothing_elsewhere() -> Resu
 #[tokio::test]
 async fn a_cluster_wide_operator_may_the_same_everywhere_and_nothing_more() -> Result<()> {
     let client = server().await?.client().await?;
-    install(&client, "wide", &["clusterWide=true"]).await?;
+    install(&client, "wide", &["clusterWide=true", "approvals.verifyApprover=false"]).await?;
     for anywhere in ["default", "kube-system", ""] {
         check(&client, "wide", anywhere, NEEDED, true).await?;
         check(&client, "wide", anywhere, NEVER, false).await?;
@@ -303,6 +305,17 @@ async fn owners_that_children_block_may_have_their_finalizers_changed() -> Resul
     }
     assert!(wrong.is_empty(), "may not update {wrong:?}");
     Ok(())
+}
+
+#[tokio::test]
+async fn approvals_are_bound_to_who_sends_them() -> Result<()> {
+    let server = server().await?;
+    let client = server.client().await?;
+    for namespace in ["approving", "free"] {
+        restricted_namespace(&client, namespace).await?;
+    }
+    install(&client, "approvals", &["watchNamespaces={approving}"]).await?;
+    approvals::are_bound_to_who_sends_them(server, "approving", "free").await
 }
 
 #[tokio::test]

@@ -287,6 +287,10 @@ pub struct RolloutStatus {
     /// When that step will have failed; absent where waiting doesn't count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Time>,
+    /// Who approved it: a user name, or `unverified`; absent while nobody has, or where nobody needs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub approved_by: Option<String>,
     /// Samples that the watch has taken.
     #[serde(default, skip_serializing_if = "is_unset")]
     pub samples: i32,

@@ -92,7 +92,7 @@ pub fn settle(
         return Standing { live: live.cloned(), waits: Some(waits), ..Standing::default() };
     }
     let mut attempt = None;
-    let waits = match jobs::progress(work, children, owned, |_| true, now) {
+    let waits = match jobs::progress(work, children, owned, |_| true, |_| true, now) {
         Progress::Succeeded(_) => {
             let restart = live.is_none_or(|live| logins_differ(&live.values, &wanted));
             let live = Live { values: wanted, generation: if restart { next } else { generation } };

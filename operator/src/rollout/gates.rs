@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
-use odoo_ai_crds::conditions::{annotations, reasons};
-use odoo_ai_crds::stack::{Mode, OdooAiStackStatus, RevisionHistory, UnmanagedRules};
+use odoo_ai_crds::conditions::reasons;
+use odoo_ai_crds::stack::{OdooAiStackStatus, RevisionHistory, UnmanagedRules};
 
+use super::approval::Approval;
 use super::credentials::{Standing, generation};
 use super::jobs::Progress;
 use super::migration;
@@ -55,8 +56,8 @@ pub struct View<'a> {
     pub credentials: &'a Standing,
     /// The status as it was read.
     pub status: &'a OdooAiStackStatus,
-    /// Annotation `approved-revision` of the custom resource.
-    pub approved: Option<&'a str>,
+    /// What a person approved.
+    pub approval: Approval<'a>,
     /// The children.
     pub children: &'a Children,
     /// What the agents said.
@@ -166,28 +167,6 @@ fn component_gate(view: &View<'_>, component: Component, target: &str, of_pods: 
         format!("{name} has {available} of {wanted} pods ready{waiting_for}")
     };
     Gate::wait(reasons::POD_NOT_READY, message)
-}
-
-/// A person has approved the target, or none needs to.
-#[must_use]
-pub fn approval(view: &View<'_>) -> Gate {
-    let first = view.status.current_revision.is_none();
-    let current = view.status.current_revision.as_deref() == Some(view.target);
-    let handled = view.status.last_handled.as_ref().and_then(|handled| handled.approved_revision.as_deref());
-    let approved = view.approved == Some(view.target) || handled == Some(view.target);
-    if first || current || approved || view.stack.rollout.approval == Mode::Automatic {
-        return Gate::Open;
-    }
-    Gate::wait(
-        reasons::AWAITING_APPROVAL,
-        format!(
-            "revision {target} waits for an approval: kubectl annotate odooaistack -n {namespace} {name} {annotation}={target} --overwrite",
-            target = view.target,
-            namespace = view.stack.namespace,
-            name = view.stack.name,
-            annotation = annotations::APPROVED_REVISION,
-        ),
-    )
 }
 
 /// The target's image is known, and this very database is at its schema or, after a step back to an

@@ -100,13 +100,15 @@ pub struct Work<'a> {
 }
 
 /// Reads the Jobs of `work`. Results of Jobs that are not `about` what is wanted say nothing about
-/// it; a success whose report isn't `complete` is asked for again.
+/// it; a success whose report isn't `complete` is asked for again, and so is what was refused unless the
+/// Job was `told` what it would be told now.
 #[must_use]
 pub fn progress(
     work: Work<'_>,
     children: &Children,
     about: impl Fn(&Job) -> bool,
     complete: impl Fn(&Report) -> bool,
+    told: impl Fn(&Job) -> bool,
     now: Timestamp,
 ) -> Progress {
     let number = |name: &str| name.strip_prefix(work.prefix)?.parse::<u32>().ok();
@@ -137,7 +139,9 @@ pub fn progress(
         (Some((true, _)), _) => running(format!("the result of Job {name} is awaited")),
         (Some((false, at)), Some(report)) if report.result == "Refused" => {
             let message = format!("{}; to ask again at once, delete Job {name}", report.message);
-            if at.duration_until(now) >= LONGEST_PAUSE {
+            if !told(job) {
+                next(None)
+            } else if at.duration_until(now) >= LONGEST_PAUSE {
                 next(Some(message))
             } else {
                 Progress::Refused { reason: report.reason, message }

@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::jiff::Timestamp;
+use odoo_ai_crds::conditions::annotations;
 
 use super::jobs::{self, Progress, Work};
 use super::revision;
@@ -19,7 +20,12 @@ pub fn progress(stack: &Stack, children: &Children, revision: &str, volume: &str
     let prefix = stack.child(&job::prefix(revision));
     let work = Work { prefix: &prefix, component: COMPONENT, does: "prepares the schema" };
     let about = |job: &Job| is_about(job, &stack.owner.uid, volume);
-    jobs::progress(work, children, about, |report| !report.schema.heads.is_empty(), now)
+    let told = |job: &Job| {
+        let annotations = job.metadata.annotations.as_ref();
+        annotations.and_then(|all| all.get(annotations::MIGRATION_BACKUP)).map(String::as_str)
+            == Some(job::backup(stack))
+    };
+    jobs::progress(work, children, about, |report| !report.schema.heads.is_empty(), told, now)
 }
 
 /// Unfinished Jobs of other revisions: they would prepare the schema for what nobody wants any more.

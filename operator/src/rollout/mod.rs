@@ -1,6 +1,7 @@
 //! Revisions and the order in which they roll: what a revision is made of, the step table with its
 //! gates, what is stored of a revision, its history.
 
+pub mod approval;
 pub mod credentials;
 pub mod gates;
 pub mod history;

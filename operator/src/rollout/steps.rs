@@ -3,6 +3,7 @@
 
 use odoo_ai_crds::stack::Step;
 
+use super::approval;
 use super::gates::{self, Gate, View};
 use crate::component::Component;
 
@@ -22,7 +23,7 @@ pub const TABLE: [Row; 11] = [
     row(Step::Database, Some(Component::Database), |view| gates::server(view, Component::Database)),
     row(Step::Redis, Some(Component::Redis), |view| gates::server(view, Component::Redis)),
     row(Step::Credentials, None, gates::credentials),
-    row(Step::Approval, None, gates::approval),
+    row(Step::Approval, None, approval::gate),
     row(Step::Migration, None, gates::migration),
     row(Step::AiService, Some(Component::AiService), |view| gates::application(view, Component::AiService)),
     row(Step::RulesGate, None, gates::rules),

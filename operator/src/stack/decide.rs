@@ -18,6 +18,7 @@ use super::validate::{self, Problem};
 use crate::cluster::cache::Children;
 use crate::cluster::intent::Key;
 use crate::component::{APPLICATION, Component, ComponentExt};
+use crate::rollout::approval::{self, Approval};
 use crate::rollout::credentials::{self as spent, Candidate, Standing, settle};
 use crate::rollout::gates::{self, Gate, View, Volume};
 use crate::rollout::inputs::{Inputs, keyed_name};
@@ -175,16 +176,15 @@ fn roll(seen: &Observed, stack: Stack, standing: Standing, target: String, input
     let volume = volume(&stack, &seen.children);
     let mut status = history::intend(seen.status(), &stack, &target, seen.now);
     history::notice_volume(&mut status, &volume);
-    let annotations = seen.object.metadata.annotations.as_ref();
-    let approved = annotations.and_then(|all| all.get(annotations::APPROVED_REVISION)).map(String::as_str);
+    let approval = Approval::of(seen.object.metadata.annotations.as_ref());
     let progress = {
-        let view = view(seen, &stack, &standing, &status, &target, &volume, approved);
+        let view = view(seen, &stack, &standing, &status, &target, &volume, approval);
         (!gates::migrated(&view)).then(|| view.progress())
     };
     if let Some(Progress::Succeeded(report)) = &progress {
         history::record(&mut status, &target, Report::clone(report), &volume, seen.now);
     }
-    let view = view(seen, &stack, &standing, &status, &target, &volume, approved);
+    let view = view(seen, &stack, &standing, &status, &target, &volume, approval);
     let position = steps::position(&view);
     let migrate = match progress {
         Some(Progress::Start { attempt, .. }) if position.step == Some(Step::Migration) => {
@@ -199,7 +199,9 @@ fn roll(seen: &Observed, stack: Stack, standing: Standing, target: String, input
         .filter(|row| position.reached(row.step))
         .filter_map(|row| Some((row.component.filter(|it| APPLICATION.contains(it))?, target.clone())))
         .collect();
-    advance(&mut status, &position, approved.filter(|approved| *approved == target));
+    advance(&mut status, &position);
+    let passed = position.step.is_none_or(|step| step > Step::Approval);
+    approval::count(&mut status, approval, &target, passed, stack.approvers_verified);
     let mut obsolete = migration::obsolete(&stack, &seen.children, &target);
     obsolete.extend(spent::obsolete(&stack, &seen.children, &standing));
     let login = standing.candidate.clone().filter(|_| position.step == Some(Step::Credentials));
@@ -225,13 +227,13 @@ fn view<'a>(
     status: &'a OdooAiStackStatus,
     target: &'a str,
     volume: &'a Volume,
-    approved: Option<&'a str>,
+    approval: Approval<'a>,
 ) -> View<'a> {
     View {
         stack,
         credentials,
         status,
-        approved,
+        approval,
         children: &seen.children,
         agents: &seen.agents,
         target,
@@ -349,7 +351,7 @@ fn exists(stack: &Stack, children: &Children, which: Generated) -> bool {
 }
 
 /// Moves the status along with the position; an approval that let it pass is counted.
-fn advance(status: &mut OdooAiStackStatus, position: &Position, approved: Option<&str>) {
+fn advance(status: &mut OdooAiStackStatus, position: &Position) {
     // The rules gate is for the first install: whatever let it pass, it never comes again.
     if position.step.is_none_or(|step| step > Step::RulesGate) {
         status.rules.get_or_insert_default().seeded_disabled = true;
@@ -359,9 +361,6 @@ fn advance(status: &mut OdooAiStackStatus, position: &Position, approved: Option
         rollout.samples = 0;
     }
     rollout.step = position.step;
-    if let Some(approved) = approved.filter(|_| position.step.is_none_or(|step| step > Step::Approval)) {
-        status.last_handled.get_or_insert_default().approved_revision = Some(approved.to_owned());
-    }
 }
 
 impl Roll {

@@ -45,6 +45,8 @@ pub struct Stack {
     pub unmanaged_rules: UnmanagedRules,
     /// Longest time of a migrate Job, seconds.
     pub migration_timeout: i32,
+    /// An admission policy proves who approved.
+    pub approvers_verified: bool,
     /// A database that holds something is only migrated after a backup.
     pub backup_required: bool,
     /// The operator's own image: init containers and the sidecar run it.
@@ -60,6 +62,8 @@ pub struct Operator {
     pub image: String,
     /// Who else is on the network; `None`: no policies are made.
     pub network: Option<Network>,
+    /// An admission policy proves that `approved-by` is who sent it.
+    pub approvers_verified: bool,
 }
 
 /// Who outside of a stack's namespace must reach its agents.

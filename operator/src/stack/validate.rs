@@ -98,6 +98,7 @@ pub fn stack(object: &OdooAiStack, operator: &Operator) -> Result<Stack, Problem
             .migrations
             .backup
             .map_or(spec.environment == Environment::Production, |backup| backup == MigrationBackup::Required),
+        approvers_verified: operator.approvers_verified,
         operator_image: operator.image.clone(),
         network: operator.network.clone(),
         name,

@@ -33,7 +33,7 @@ metadata: {name: odoo-ai-redis, labels: {owner: somebody}}
 spec: {selector: {app: other}, ports: [{name: other, port: 1234}]}
 ";
 
-fn names(condition: &Condition, parts: &[&str]) -> Result<()> {
+pub(crate) fn names(condition: &Condition, parts: &[&str]) -> Result<()> {
     for part in parts {
         ensure!(condition.message.contains(part), "the message does not name {part:?}: {}", condition.message);
     }
@@ -50,7 +50,7 @@ async fn is_in_progress(room: &Room, reason: &str) -> Result<()> {
     Ok(())
 }
 
-async fn is_stalled(room: &Room, reason: &str) -> Result<Condition> {
+pub(crate) async fn is_stalled(room: &Room, reason: &str) -> Result<Condition> {
     let stalled = room.wait("Stalled", "True", reason, SOON).await?;
     room.wait("Ready", "False", reason, SOON).await?;
     room.wait("Reconciling", "False", "", SOON).await?;
@@ -155,23 +155,6 @@ async fn quiet_state(room: &Room) -> Result<Vec<String>> {
         state.extend(pods.iter().map(|pod| format!("{} {:?}", pod.name_any(), pod.uid())));
     }
     Ok(state)
-}
-
-/// A newer image on an older schema: upgrades are not built yet, so nothing is touched.
-pub(crate) async fn pending_migration(room: &Room) -> Result<String> {
-    let before: Vec<_> = starts(room).await?.into_iter().filter(|(name, _)| !name.contains("migrate")).collect();
-    let current = room.stack().await?.status.and_then(|status| status.current_revision);
-    room.change(json!({"images": {"aiService": "odoo-ai-platform/ai-service:1.1.0"}})).await?;
-    let stalled = room.wait("Stalled", "True", "", 120).await?;
-    names(&stalled, &["003_phase2_tables", "004_rule_usage"])?;
-    is_stalled(room, &stalled.reason).await?;
-    room.wait("Available", "True", "", SOON).await?;
-    let (status, _) = room.ask("GET", "/openapi.json", None, None).await?;
-    ensure!(status == 200, "the old pods answered {status}");
-    let after: Vec<_> = starts(room).await?.into_iter().filter(|(name, _)| !name.contains("migrate")).collect();
-    ensure!(before == after, "pods were {before:?}, now {after:?}");
-    ensure!(room.stack().await?.status.and_then(|status| status.current_revision) == current, "currentRevision moved");
-    Ok(format!("{}: {}", stalled.reason, stalled.message))
 }
 
 /// Back to the image that runs: Ready at once, and no pod was replaced.

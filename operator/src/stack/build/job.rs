@@ -7,6 +7,7 @@ use k8s_openapi::api::batch::v1::{
 };
 use k8s_openapi::api::core::v1::{Container, PodSpec, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use odoo_ai_crds::conditions::annotations;
 
 use super::application::{APPLICATION_KEYS, Rendering, connection, credentials, database_url, settings_of};
 use super::credentials::as_admin;
@@ -14,6 +15,7 @@ use super::{AGENT, meta, pod};
 use crate::cluster::intent::Intent;
 use crate::component::Component;
 use crate::labels;
+use crate::stack::model::Stack;
 
 /// Component label of the Job and its pods.
 pub const COMPONENT: &str = "migrate";
@@ -40,8 +42,16 @@ pub fn migrate(rendering: &Rendering<'_>, attempt: u32, volume: &str) -> Intent 
     let labels_of_job = metadata.labels.get_or_insert_default();
     labels_of_job.insert(labels::REVISION.to_owned(), rendering.revision.to_owned());
     labels_of_job.insert(labels::VOLUME.to_owned(), volume.to_owned());
+    let told = (annotations::MIGRATION_BACKUP.to_owned(), backup(stack).to_owned());
+    metadata.annotations.get_or_insert_default().extend([told]);
     let seconds = i64::from(stack.migration_timeout);
     run(metadata, labels, Run { container: COMPONENT, seconds, keep_seconds: KEEP_SECONDS, spec: pod_spec(rendering) })
+}
+
+/// Whether the Job may change a database that holds something without a backup; an annotation of the Job.
+#[must_use]
+pub fn backup(stack: &Stack) -> &'static str {
+    if stack.backup_required { "Required" } else { "Never" }
 }
 
 /// What a Job of the agent runs.
