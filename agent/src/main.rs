@@ -19,6 +19,8 @@ mod schema;
 mod secret;
 mod serve;
 mod signals;
+#[allow(dead_code, reason = "agent plan comes with the next commit")]
+mod sql;
 mod sslmode;
 mod telemetry;
 mod tls;
