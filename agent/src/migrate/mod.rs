@@ -8,6 +8,8 @@ mod error;
 mod image;
 mod inspect;
 mod lock;
+#[allow(dead_code, reason = "agent plan comes with the next commit")]
+pub(crate) mod offline;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
