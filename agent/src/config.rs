@@ -79,7 +79,7 @@ impl Env {
     }
 
     /// A comma separated list without its blanks.
-    fn list<C: FromIterator<String>>(&self, name: &str) -> C {
+    pub(crate) fn list<C: FromIterator<String>>(&self, name: &str) -> C {
         self.get(name)
             .unwrap_or_default()
             .split(',')

@@ -3,6 +3,7 @@
 mod config;
 mod encode;
 mod install;
+mod job;
 mod login;
 mod migrate;
 mod odoo;

@@ -16,6 +16,13 @@ use crate::secret::Secret;
 use crate::sslmode::{DatabaseTls, SslMode};
 use crate::tls::{self, Check, TlsError};
 
+/// How our own sessions show themselves to the server.
+pub(crate) const APPLICATION_NAME: &str = "odooai-agent";
+
+/// `PGOPTIONS` of whoever changes the schema: a statement that waits for a lock behind the
+/// running application would make everybody else wait behind itself.
+pub(crate) const LOCK_TIMEOUT: &str = "-c lock_timeout=5s";
+
 /// A failed login or statement. Texts come without PostgreSQL's DETAIL, which quotes rows.
 #[derive(Debug, Clone, Error)]
 pub(crate) enum DatabaseError {
@@ -48,6 +55,17 @@ impl DatabaseError {
     /// Whether the same call may work later without anybody changing anything.
     pub(crate) fn is_transient(&self) -> bool {
         matches!(self, Self::Unreachable(_) | Self::TimedOut(_))
+    }
+
+    /// One word for programs, as reports have it.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) | Self::TimedOut(_) => "DatabaseUnreachable",
+            Self::Rejected(_) => "CredentialsRejected",
+            Self::Missing(_) => "DatabaseMissing",
+            Self::Tls(error) => error.reason(),
+            Self::Statement { .. } => "DatabaseError",
+        }
     }
 
     /// A statement's SQLSTATE.
@@ -105,6 +123,8 @@ pub(crate) struct Login {
     pub(crate) database: String,
     /// How the connection is protected.
     pub(crate) tls: DatabaseTls,
+    /// Settings of the session, as libpq's `PGOPTIONS`; empty: the server's own.
+    pub(crate) options: &'static str,
 }
 
 impl Login {
@@ -117,6 +137,7 @@ impl Login {
             password,
             database: config.name.clone(),
             tls: config.tls.clone(),
+            options: "",
         }
     }
 
@@ -158,11 +179,14 @@ pub(crate) async fn connect(login: &Login, limit: Duration) -> Result<Session, D
         .port(login.port)
         .user(&login.user)
         .dbname(&login.database)
-        .application_name("odooai-agent")
+        .application_name(APPLICATION_NAME)
         .connect_timeout(limit)
         .keepalives_idle(Duration::from_secs(15))
         .keepalives_interval(Duration::from_secs(5))
         .keepalives_retries(3);
+    if !login.options.is_empty() {
+        config.options(login.options);
+    }
     if let Some(password) = &login.password {
         config.password(password.expose());
     }

@@ -1,5 +1,6 @@
 //! What a Job hands to the operator: one JSON object as termination message.
 
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -79,6 +80,12 @@ pub(crate) struct Report {
     /// Whether no person can have made a rule: table absent or empty when the agent came.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) rules_empty: Option<bool>,
+    /// Labels that rows can hold now and couldn't before, by enum type.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) repaired_labels: BTreeMap<String, Vec<String>>,
+    /// Where models and schema differ, for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) drift: Option<Vec<String>>,
     /// Set when lists were left out to fit; the Job's log has them.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) truncated: bool,
@@ -102,22 +109,29 @@ impl Report {
             incarnation: None,
             database_bytes: None,
             rules_empty: None,
+            repaired_labels: BTreeMap::new(),
+            drift: None,
             truncated: false,
         }
     }
 
-    /// JSON of at most [`LARGEST`] bytes: first the message is cut, then the known
-    /// revisions go, all of them: half a list would be a wrong one.
+    /// JSON of at most [`LARGEST`] bytes: first the message is cut, then lists go, the
+    /// least needed first and each as a whole: half a list would be a wrong one.
     fn fitted(mut self) -> String {
         let json = self.json();
         if json.len() <= LARGEST {
             return json;
         }
         self.truncated = true;
-        if self.with_message(READABLE).len() > LARGEST
-            && let Some(schema) = &mut self.schema
-        {
-            schema.known.clear();
+        let lists: [fn(&mut Self); 3] = [
+            |report| report.drift = None,
+            |report| report.repaired_labels.clear(),
+            |report| report.schema.iter_mut().for_each(|schema| schema.known.clear()),
+        ];
+        for leave_out in lists {
+            if self.with_message(READABLE).len() > LARGEST {
+                leave_out(&mut self);
+            }
         }
         let length = self.message.chars().count();
         // How much JSON a character takes differs, so the longest cut that fits is searched for.
@@ -155,6 +169,9 @@ impl Report {
     /// termination log. A failure to write is logged, since the exit code counts too.
     pub(crate) fn publish(mut self, env: &Env, redactor: &Redactor) {
         self.message = redactor.redact(&self.message);
+        for line in self.drift.iter_mut().flatten() {
+            *line = redactor.redact(line);
+        }
         telemetry::print_line(&self.json());
         let path = PathBuf::from(env.get("ODOOAI_TERMINATION_LOG").unwrap_or(TERMINATION_LOG));
         let text = self.fitted();
@@ -212,6 +229,18 @@ mod tests {
             assert_eq!(value["schema"]["known"].as_array().map(Vec::len), Some(20));
             assert!(value["message"].as_str().is_some_and(|m| m.len() > 100));
         }
+    }
+
+    #[test]
+    fn drift_is_left_out_before_revisions() {
+        let mut report = report(&"x".repeat(4000), 180);
+        report.drift = Some(vec!["d".repeat(120); 10]);
+        report.repaired_labels = [("t".to_owned(), vec!["L".to_owned()])].into();
+        let value = parse(&report.fitted());
+        assert!(value.get("drift").is_none());
+        assert_eq!(value["repairedLabels"], serde_json::json!({"t": ["L"]}));
+        assert_eq!(value["schema"]["known"].as_array().map(Vec::len), Some(180));
+        assert_eq!(value["truncated"], true);
     }
 
     #[test]

@@ -66,9 +66,12 @@ pub(crate) enum TlsError {
 }
 
 impl TlsError {
-    /// Whether it is the configuration and not the server that is wrong.
-    pub(crate) fn is_configuration(&self) -> bool {
-        matches!(self, Self::NoCa(_) | Self::BadCa { .. })
+    /// One word for programs, as reports have it: the configuration is wrong, or the server.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::NoCa(_) | Self::BadCa { .. } => "ConfigInvalid",
+            _ => "TlsFailed",
+        }
     }
 
     /// Finds what TLS said among an error's causes.
@@ -297,7 +300,7 @@ mod tests {
         for content in ["hello", BROKEN, EMPTY] {
             let (_folder, path) = file(content);
             let error = certificates(&path).expect_err(content);
-            assert!(error.is_configuration() && error.to_string().contains("ca.crt"), "{error}");
+            assert!(error.reason() == "ConfigInvalid" && error.to_string().contains("ca.crt"), "{error}");
         }
     }
 

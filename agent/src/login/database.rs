@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use crate::encode;
+use crate::job::{ATTEMPT, patiently};
 use crate::login::error::LoginError;
-use crate::login::{ATTEMPT, patiently};
 use crate::postgres::{self, DatabaseError, Login, Session};
 use crate::role;
 use crate::secret::Secret;

@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use crate::config::ConfigError;
+use crate::job::Failure;
 use crate::postgres::DatabaseError;
 use crate::redis::RedisError;
 use crate::redis_url::UrlError;
@@ -51,12 +52,6 @@ pub(crate) enum LoginError {
     /// Both servers have something to say; the reason is the first one's.
     #[error("{0}; {1}")]
     Both(Box<Self>, Box<Self>),
-    /// SIGTERM.
-    #[error("terminated before the end; the next attempt goes on from what the servers hold")]
-    Terminated,
-    /// The process could not be set up.
-    #[error("runtime: {0}")]
-    Runtime(std::io::Error),
 }
 
 impl LoginError {
@@ -67,9 +62,10 @@ impl LoginError {
         }
         Self::Both(Box::new(self), Box::new(other))
     }
+}
 
-    /// Whether the same attempt may work in a moment.
-    pub(crate) fn is_transient(&self) -> bool {
+impl Failure for LoginError {
+    fn is_transient(&self) -> bool {
         match self {
             Self::Database { source, .. } => source.is_transient(),
             Self::Redis { source, .. } => source.is_transient(),
@@ -77,34 +73,24 @@ impl LoginError {
         }
     }
 
-    /// One word for programs.
-    pub(crate) fn reason(&self) -> &'static str {
+    fn reason(&self) -> &'static str {
         match self {
             Self::Config(_) | Self::NoPassword(_) | Self::OtherAccount => "ConfigInvalid",
             Self::Secret(_) => "PasswordUnreadable",
             Self::Url(error) => url_reason(error),
-            Self::Database { source, .. } => match source {
-                DatabaseError::Unreachable(_) | DatabaseError::TimedOut(_) => "DatabaseUnreachable",
-                DatabaseError::Rejected(_) => "CredentialsRejected",
-                DatabaseError::Missing(_) => "DatabaseMissing",
-                DatabaseError::Tls(error) => tls_reason(error),
-                DatabaseError::Statement { .. } => "DatabaseError",
-            },
+            Self::Database { source, .. } => source.reason(),
             Self::Redis { source, .. } => match source {
                 RedisError::Unreachable(_) | RedisError::TimedOut(_) => "RedisUnreachable",
                 RedisError::Rejected(_) => "CredentialsRejected",
-                RedisError::Tls(error) => tls_reason(error),
+                RedisError::Tls(error) => error.reason(),
                 RedisError::Url(error) => url_reason(error),
                 RedisError::Command(_) => "RedisError",
             },
             Self::Both(first, _) => first.reason(),
-            Self::Terminated => "Terminated",
-            Self::Runtime(_) => "Internal",
         }
     }
 
-    /// Whether the Job may try again.
-    pub(crate) fn outcome(&self) -> Outcome {
+    fn outcome(&self) -> Outcome {
         match self.reason() {
             "ConfigInvalid" | "CredentialsRejected" | "DatabaseMissing" | "TlsFailed" => Outcome::Refused,
             _ => Outcome::Failed,
@@ -112,15 +98,11 @@ impl LoginError {
     }
 }
 
-fn tls_reason(error: &TlsError) -> &'static str {
-    if error.is_configuration() { "ConfigInvalid" } else { "TlsFailed" }
-}
-
 fn url_reason(error: &UrlError) -> &'static str {
     match error {
         UrlError::Secret(_) => "PasswordUnreadable",
         UrlError::Missing(_) | UrlError::Invalid { .. } => "ConfigInvalid",
-        UrlError::Tls(error) => tls_reason(error),
+        UrlError::Tls(error) => error.reason(),
     }
 }
 

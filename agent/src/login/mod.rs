@@ -9,50 +9,27 @@ mod error;
 mod redis;
 
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::config::{self, Admin, Env};
+use crate::job::{self, PATIENCE, Success};
 use crate::login::database::Database;
 use crate::login::error::LoginError;
 use crate::login::redis::Redis;
 use crate::postgres::{self, Login};
 use crate::redact::Redactor;
 use crate::redis_url::RedisUrl;
-use crate::report::{Outcome, Report};
 use crate::secret::Secret;
-use crate::signals::{TERMINATED, Termination};
-
-/// Time for one login.
-const ATTEMPT: Duration = Duration::from_secs(5);
-
-/// Servers that are away are waited for this long; the Job's next attempt goes on.
-const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Runs the command.
 pub(crate) fn main(env: &Env, redactor: &Redactor) -> ExitCode {
     let mut incarnation = None;
-    let work = async {
-        let mut termination = Termination::listen().map_err(LoginError::Runtime)?;
-        tokio::select! {
-            biased;
-            () = termination.received() => Err(LoginError::Terminated),
-            result = prove(env, redactor, &mut incarnation) => result,
-        }
-    };
-    let result = crate::block_on(work).unwrap_or_else(|error| Err(LoginError::Runtime(error)));
-    let terminated = matches!(result, Err(LoginError::Terminated));
-    let mut report = match result {
-        Ok(message) => Report::new("login", Outcome::Succeeded, "CredentialsAccepted", message),
-        Err(error) => Report::new("login", error.outcome(), error.reason(), error.to_string()),
-    };
-    report.incarnation = incarnation;
-    let code = if terminated { TERMINATED } else { report.result.exit_code() };
-    report.publish(env, redactor);
-    ExitCode::from(code)
+    let mut ended = job::run("login", prove(env, redactor, &mut incarnation));
+    ended.report.incarnation = incarnation;
+    ended.publish(env, redactor)
 }
 
-/// One sentence about what was proven.
-async fn prove(env: &Env, redactor: &Redactor, incarnation: &mut Option<String>) -> Result<String, LoginError> {
+async fn prove(env: &Env, redactor: &Redactor, incarnation: &mut Option<String>) -> Result<Success, LoginError> {
     let (database, redis) = read(env, redactor)?;
     let deadline = Instant::now() + PATIENCE;
     let (seen_database, seen_redis) = match futures::join!(database.check(deadline), redis.check(deadline)) {
@@ -83,7 +60,8 @@ async fn prove(env: &Env, redactor: &Redactor, incarnation: &mut Option<String>)
             "changed and accepted"
         }
     };
-    Ok(format!("{}: {database_says}; {}: {redis_says}", database.account(), redis.account()))
+    let message = format!("{}: {database_says}; {}: {redis_says}", database.account(), redis.account());
+    Ok(("CredentialsAccepted", message))
 }
 
 fn read(env: &Env, redactor: &Redactor) -> Result<(Database, Redis), LoginError> {
@@ -106,17 +84,4 @@ fn read(env: &Env, redactor: &Redactor) -> Result<(Database, Redis), LoginError>
         return Err(LoginError::NoPassword("Redis"));
     }
     Ok((Database { application, admin }, redis))
-}
-
-/// Tries again while the server is away, until the deadline.
-async fn patiently<T>(deadline: Instant, attempt: impl AsyncFn() -> Result<T, LoginError>) -> Result<T, LoginError> {
-    loop {
-        match attempt().await {
-            Err(error) if error.is_transient() && Instant::now() < deadline => {
-                tracing::info!("waiting: {error}");
-                tokio::time::sleep(Duration::from_secs_f64(1.4 + 1.2 * fastrand::f64())).await;
-            }
-            result => return result,
-        }
-    }
 }

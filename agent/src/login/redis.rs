@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use ::redis::aio::MultiplexedConnection;
 
+use crate::job::{ATTEMPT, patiently};
 use crate::login::error::LoginError;
-use crate::login::{ATTEMPT, patiently};
 use crate::redis::{self, RedisError};
 use crate::redis_url::RedisUrl;
 

@@ -9,6 +9,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::migrate::alembic;
 use crate::migrate::child::Python;
 use crate::migrate::decide::Image;
 use crate::migrate::error::{MigrateError, Step};
@@ -19,17 +20,6 @@ use crate::postgres::{Session, bounded};
 const LIMIT: Duration = Duration::from_secs(30);
 
 const INIT_DB: &str = "from app.models.audit import init_db; init_db()";
-
-/// As `alembic stamp head`, without taking the working directory's folder
-/// `alembic` for the package.
-const STAMP_HEAD: &str = r#"
-import os, sys
-here = os.getcwd()
-sys.path[:] = [path for path in sys.path if path not in ("", here)]
-from alembic.config import main
-sys.path.insert(0, here)
-main(argv=["stamp", "head"])
-"#;
 
 /// Makes the schema and proves it.
 ///
@@ -50,7 +40,7 @@ pub(crate) async fn run(
             "init_db ended without an error, but the database has no tables".to_owned(),
         ));
     }
-    python.run("alembic stamp head", &["-c", STAMP_HEAD]).await?.success("alembic stamp head")?;
+    alembic::run(python, "alembic stamp head", &["stamp", "head"]).await?.success("alembic stamp head")?;
     lock.still_held().await?;
     let heads: BTreeSet<_> = image.heads.iter().cloned().collect();
     let stamped = inspect::found(session).await?;

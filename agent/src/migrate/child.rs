@@ -9,10 +9,17 @@ use tokio::process::Command;
 
 use crate::config::Env;
 use crate::migrate::error::MigrateError;
+use crate::postgres;
 use crate::redact::{DetailFilter, Redactor};
 use crate::secret::Secret;
 use crate::sslmode::DatabaseTls;
 use crate::telemetry;
+
+/// How the children's sessions show themselves to the server.
+pub(crate) const APPLICATION_NAME: &str = "odooai-migrate";
+
+/// The first PostgreSQL that looks after its clients while it works.
+const HAS_CONNECTION_CHECK: i32 = 140_000;
 
 /// Lines kept for a message.
 const TAIL: usize = 12;
@@ -59,15 +66,25 @@ impl Finished {
 }
 
 impl<'a> Python<'a> {
-    /// `python`, or `python3` where only that exists.
-    pub(crate) fn new(env: &Env, tls: &DatabaseTls, password: Option<&Secret>, redactor: &'a Redactor) -> Self {
+    /// `python`, or `python3` where only that exists. `server_version` is PostgreSQL's
+    /// `server_version_num`.
+    pub(crate) fn new(
+        env: &Env,
+        tls: &DatabaseTls,
+        password: Option<&Secret>,
+        server_version: i32,
+        redactor: &'a Redactor,
+    ) -> Self {
         let path = env.get("PATH").unwrap_or_default();
         let has = |program: &str| path.split(':').any(|folder| Path::new(folder).join(program).is_file());
         let program = if !has("python") && has("python3") { "python3" } else { "python" };
-        // A statement that waits for a lock behind the running application
-        // would make everybody else wait behind itself.
-        let options = format!("{} -c lock_timeout=5s", env.get("PGOPTIONS").unwrap_or_default());
+        let mut options = format!("{} {}", env.get("PGOPTIONS").unwrap_or_default(), postgres::LOCK_TIMEOUT);
+        if server_version >= HAS_CONNECTION_CHECK {
+            // Without it a statement whose client was killed goes on, with its locks.
+            options.push_str(" -c client_connection_check_interval=2s");
+        }
         let mut environment = vec![
+            ("PGAPPNAME", APPLICATION_NAME.to_owned()),
             ("PGOPTIONS", options.trim().to_owned()),
             ("PYTHONUNBUFFERED", "1".to_owned()),
             ("PYTHONDONTWRITEBYTECODE", "1".to_owned()),

@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use crate::config::ConfigError;
+use crate::job::Failure;
 use crate::postgres::DatabaseError;
 use crate::report::Outcome;
 use crate::secret::SecretError;
@@ -51,53 +52,46 @@ pub(crate) enum MigrateError {
     /// The processes ended well and the database shows no effect.
     #[error("{0}")]
     NoEvidence(String),
-    /// A decision of the table.
+    /// The models can't be read.
+    #[error("the application's models cannot be read: {0}")]
+    Models(String),
+    /// Something that was decided or found out, told in its own words.
     #[error("{message}")]
-    Refused {
+    Decided {
+        /// Whether the Job may try again.
+        outcome: Outcome,
         /// One word for programs.
         reason: &'static str,
         /// One sentence for people.
         message: String,
     },
-    /// SIGTERM.
-    #[error("terminated before the end; the next attempt goes on from what the database holds")]
-    Terminated,
-    /// The process could not be set up.
-    #[error("runtime: {0}")]
-    Runtime(std::io::Error),
 }
 
-impl MigrateError {
-    /// One word for programs.
-    pub(crate) fn reason(&self) -> &'static str {
+impl Failure for MigrateError {
+    fn is_transient(&self) -> bool {
+        matches!(self, Self::Database { source, .. } if source.is_transient())
+    }
+
+    fn reason(&self) -> &'static str {
         match self {
             Self::Config(_) => "ConfigInvalid",
             Self::Secret(_) | Self::NoPassword => "PasswordUnreadable",
-            Self::Database { source, .. } => match source {
-                DatabaseError::Unreachable(_) | DatabaseError::TimedOut(_) => "DatabaseUnreachable",
-                DatabaseError::Rejected(_) => "CredentialsRejected",
-                DatabaseError::Missing(_) => "DatabaseMissing",
-                DatabaseError::Tls(error) if error.is_configuration() => "ConfigInvalid",
-                DatabaseError::Tls(_) => "TlsFailed",
-                DatabaseError::Statement { .. } => "DatabaseError",
-            },
-            Self::Image(_) => "ImageInvalid",
+            Self::Database { source, .. } => source.reason(),
+            Self::Image(_) | Self::Models(_) => "ImageInvalid",
             Self::Spawn { .. } => "ProcessNotStarted",
             Self::Child { .. } => "BootstrapFailed",
             Self::NoEvidence(_) => "BootstrapIncomplete",
-            Self::Refused { reason, .. } => reason,
-            Self::Terminated => "Terminated",
-            Self::Runtime(_) => "Internal",
+            Self::Decided { reason, .. } => reason,
         }
     }
 
-    /// Whether the Job may try again.
-    pub(crate) fn outcome(&self) -> Outcome {
+    fn outcome(&self) -> Outcome {
         match self {
+            Self::Decided { outcome, .. } => *outcome,
             Self::Config(_)
             | Self::Image(_)
+            | Self::Models(_)
             | Self::NoEvidence(_)
-            | Self::Refused { .. }
             | Self::Database {
                 source: DatabaseError::Rejected(_) | DatabaseError::Missing(_) | DatabaseError::Tls(_),
                 ..

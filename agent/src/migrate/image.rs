@@ -2,24 +2,19 @@
 
 use serde::Deserialize;
 
-use crate::migrate::child::{MARK, Python};
+use crate::migrate::alembic::script;
+use crate::migrate::child::Python;
 use crate::migrate::decide::Image;
 use crate::migrate::error::MigrateError;
 
 /// Reads the scripts' folder only: `env.py`, which needs a database, is not run.
-/// The working directory has a folder `alembic` too, which must not be taken for
-/// the package.
-const READ_REVISIONS: &str = r#"
-import json, os, sys
-here = os.getcwd()
-sys.path[:] = [path for path in sys.path if path not in ("", here)]
-from alembic.config import Config
-from alembic.script import ScriptDirectory
-sys.path.insert(0, here)
-scripts = ScriptDirectory.from_config(Config("alembic.ini"))
+const READ_REVISIONS: &str = script!(
+    r#"
+scripts = alembic.script.ScriptDirectory.from_config(alembic.config.Config("alembic.ini"))
 known = [script.revision for script in scripts.walk_revisions()]
-print("ODOOAI-RESULT " + json.dumps({"heads": list(scripts.get_heads()), "known": known[::-1]}), flush=True)
-"#;
+result({"heads": list(scripts.get_heads()), "known": known[::-1]})
+"#
+);
 
 #[derive(Debug, Deserialize)]
 struct Revisions {
@@ -33,7 +28,6 @@ struct Revisions {
 /// [`MigrateError::Image`] when the image's Alembic says no; a child that was
 /// killed (memory) is [`MigrateError::Child`], since another try may work.
 pub(crate) async fn revisions(python: &Python<'_>) -> Result<Image, MigrateError> {
-    debug_assert!(READ_REVISIONS.contains(MARK), "the script prints the mark");
     let finished = python.run("read revisions", &["-c", READ_REVISIONS]).await.map_err(|error| match error {
         MigrateError::Spawn { program, source } if source.kind() == std::io::ErrorKind::NotFound => {
             MigrateError::Image(format!("the image has no {program}"))

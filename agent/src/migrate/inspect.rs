@@ -1,5 +1,6 @@
 //! What the database itself says, before and after.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::migrate::decide::Found;
@@ -37,6 +38,24 @@ pub(crate) async fn found(session: &Session) -> Result<Found, MigrateError> {
     })
     .await
     .step("read the database's state")
+}
+
+/// Rows of `alembic_version`.
+///
+/// # Errors
+/// What the server said.
+pub(crate) async fn current(session: &Session) -> Result<BTreeSet<String>, MigrateError> {
+    bounded(LIMIT, postgres::alembic_versions(session)).await.step("read the revision")
+}
+
+/// The server's version as a number: 150004 is 15.4.
+///
+/// # Errors
+/// What the server said.
+pub(crate) async fn server_version(session: &Session) -> Result<i32, MigrateError> {
+    const VERSION: &str = "SELECT current_setting('server_version_num')::int4";
+    let row = bounded(LIMIT, session.query_one(VERSION, &[])).await.step("read the server's version")?;
+    Ok(row.get(0))
 }
 
 /// Whether the rules table is absent or empty.

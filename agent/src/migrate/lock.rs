@@ -54,6 +54,11 @@ impl Lock {
         }
     }
 
+    /// Free to ask the server something; it may be connected to another database.
+    pub(crate) fn session(&self) -> &Session {
+        &self.session
+    }
+
     /// Proves that the session, and with it the lock, is still there.
     ///
     /// # Errors
