@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::config::Env;
+use crate::plan::report::PlanReport;
 use crate::redact::Redactor;
 use crate::telemetry;
 
@@ -86,6 +87,12 @@ pub(crate) struct Report {
     /// Where models and schema differ, for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) drift: Option<Vec<String>>,
+    /// What `migrate` would do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) plan: Option<PlanReport>,
+    /// Every label that the code needs, by enum type.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) enum_labels: Option<BTreeMap<String, Vec<String>>>,
     /// Set when lists were left out to fit; the Job's log has them.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) truncated: bool,
@@ -111,6 +118,8 @@ impl Report {
             rules_empty: None,
             repaired_labels: BTreeMap::new(),
             drift: None,
+            plan: None,
+            enum_labels: None,
             truncated: false,
         }
     }
@@ -123,10 +132,14 @@ impl Report {
             return json;
         }
         self.truncated = true;
-        let lists: [fn(&mut Self); 3] = [
+        let lists: [fn(&mut Self); 7] = [
             |report| report.drift = None,
             |report| report.repaired_labels.clear(),
+            |report| report.plan.iter_mut().for_each(PlanReport::shorten),
+            |report| report.plan.iter_mut().for_each(PlanReport::leave_reasons_out),
             |report| report.schema.iter_mut().for_each(|schema| schema.known.clear()),
+            |report| report.enum_labels = None,
+            |report| report.plan.iter_mut().for_each(|plan| plan.missing_labels.clear()),
         ];
         for leave_out in lists {
             if self.with_message(READABLE).len() > LARGEST {
@@ -147,6 +160,9 @@ impl Report {
         if fits == 0 {
             // Nothing that people name is this long, but the promise is a size.
             self.schema = None;
+            if self.with_message(0).len() > LARGEST {
+                self.plan.iter_mut().for_each(|plan| plan.pending.clear());
+            }
         }
         self.with_message(fits)
     }
@@ -172,6 +188,7 @@ impl Report {
         for line in self.drift.iter_mut().flatten() {
             *line = redactor.redact(line);
         }
+        self.plan.iter_mut().for_each(|plan| plan.redact(redactor));
         telemetry::print_line(&self.json());
         let path = PathBuf::from(env.get("ODOOAI_TERMINATION_LOG").unwrap_or(TERMINATION_LOG));
         let text = self.fitted();

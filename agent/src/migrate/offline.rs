@@ -4,23 +4,19 @@ use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
+use crate::migrate::alembic::script;
 use crate::migrate::child::{Finished, Python};
 use crate::migrate::error::MigrateError;
 
 /// Prints the order first, then each revision's SQL in pieces that fit a line, then how it
 /// ended. Only one step of Alembic's way up is taken for each, so that a merge's or a
 /// dependency's statements count once. A revision that hangs is ended after half a minute.
-const RENDER: &str = r#"
-import io, json, os, signal, sys, traceback
-here = os.getcwd()
-sys.path[:] = [path for path in sys.path if path not in ("", here)]
+const RENDER: &str = script!(
+    r#"
+import io, signal, traceback
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
-sys.path.insert(0, here)
-
-def result(value):
-    print("ODOOAI-RESULT " + json.dumps(value), flush=True)
 
 class Hangs(BaseException):
     pass
@@ -52,13 +48,14 @@ for script in way:
         signal.alarm(30)
         text = sql(script)
         for start in range(0, len(text), 1000):
-            result({"revision": script.revision, "sql": text[start:start + 1000]})
+            result({"sql": text[start:start + 1000]})
     except BaseException as caught:
         error = "".join(traceback.format_exception_only(caught)).strip().splitlines()[0]
     finally:
         signal.alarm(0)
     result({"revision": script.revision, "error": error})
-"#;
+"#
+);
 
 /// One revision's way up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +70,7 @@ pub(crate) struct Rendered {
 #[serde(untagged)]
 enum Line {
     Order { revisions: Vec<String> },
-    Sql { revision: String, sql: String },
+    Sql { sql: String },
     End { revision: String, error: Option<String> },
 }
 
@@ -109,7 +106,7 @@ fn rendered(lines: &[String], status: &str) -> Option<Vec<Rendered>> {
                 let unfinished = || Err(format!("Python ended before it printed the SQL: {status}"));
                 all = Some(revisions.into_iter().map(|revision| Rendered { revision, sql: unfinished() }).collect());
             }
-            Line::Sql { sql, .. } => text.push_str(&sql),
+            Line::Sql { sql } => text.push_str(&sql),
             Line::End { revision, error } => {
                 let text = std::mem::take(&mut text);
                 let mut all = all.iter_mut().flatten();
@@ -130,13 +127,13 @@ mod tests {
     fn what_did_not_end_failed_and_pieces_are_put_together() {
         let lines = [
             r#"{"revisions": ["a", "b", "c", "d"]}"#,
-            r#"{"revision": "a", "sql": "CREATE "}"#,
-            r#"{"revision": "a", "sql": "TABLE"}"#,
+            r#"{"sql": "CREATE "}"#,
+            r#"{"sql": "TABLE"}"#,
             r#"{"revision": "a", "error": null}"#,
-            r#"{"revision": "b", "sql": "DROP"}"#,
+            r#"{"sql": "DROP"}"#,
             r#"{"revision": "b", "error": "KeyError: 'x'"}"#,
             r#"{"revision": "c", "error": null}"#,
-            r#"{"revision": "d", "sql": "DROP"}"#,
+            r#"{"sql": "DROP"}"#,
         ];
         let rendered = rendered(&lines.map(str::to_owned), "signal: 9").expect("an order");
         let sql: Vec<_> = rendered.iter().map(|one| one.sql.as_deref().map_err(String::as_str)).collect();
