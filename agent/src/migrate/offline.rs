@@ -101,7 +101,9 @@ fn rendered(lines: &[String], status: &str) -> Option<Vec<Rendered>> {
     let mut all: Option<Vec<Rendered>> = None;
     let mut text = String::new();
     for line in lines {
-        match serde_json::from_str(line).ok()? {
+        // The image's own code may print such a line too.
+        let Ok(line) = serde_json::from_str(line) else { continue };
+        match line {
             Line::Order { revisions } => {
                 let unfinished = || Err(format!("Python ended before it printed the SQL: {status}"));
                 all = Some(revisions.into_iter().map(|revision| Rendered { revision, sql: unfinished() }).collect());
@@ -125,9 +127,10 @@ mod tests {
 
     #[test]
     fn what_did_not_end_failed_and_pieces_are_put_together() {
-        let lines = [
+        let lines: [&str; 9] = [
             r#"{"revisions": ["a", "b", "c", "d"]}"#,
             r#"{"sql": "CREATE "}"#,
+            "nonsense",
             r#"{"sql": "TABLE"}"#,
             r#"{"revision": "a", "error": null}"#,
             r#"{"sql": "DROP"}"#,

@@ -8,6 +8,7 @@ use super::Effect;
 use super::expression::{mentions_null, unsteady};
 use super::judge::{Judged, Made};
 use super::names::{ident, object};
+use super::split::told;
 
 /// Types that are a sequence's default in disguise.
 const SERIALS: [&str; 6] = ["serial", "serial2", "serial4", "serial8", "bigserial", "smallserial"];
@@ -68,14 +69,14 @@ fn judge(table: &str, operation: &AlterTableOperation) -> Judged {
             (Effect::RenameTable { from: owned, to: object(to) }, Err(why))
         }
         AlterTableOperation::AddConstraint { constraint, .. } => {
-            let why = format!("ADD CONSTRAINT on {table}: older releases' writes may break it: {constraint}");
+            let why = format!("ADD CONSTRAINT on {table}: older releases' writes may break it: {}", told(constraint));
             (Effect::Other, Err(why))
         }
         AlterTableOperation::AlterColumn { column_name, op } => {
             let column = format!("{table}.{}", ident(column_name));
             (Effect::Other, altered_column(op).map_or(Ok(()), |why| Err(format!("ALTER COLUMN {column} {why}"))))
         }
-        other => (Effect::Other, Err(format!("ALTER TABLE {table} {other}: not known to be additive"))),
+        other => (Effect::Other, Err(format!("ALTER TABLE {table} {}: not known to be additive", told(other)))),
     }
 }
 
@@ -93,7 +94,7 @@ fn new_column(column: &ColumnDef) -> Option<String> {
             ColumnOption::Default(value) => default = Some(value),
             ColumnOption::NotNull => not_null = true,
             ColumnOption::Null | ColumnOption::Collation(_) => {}
-            other => return Some(format!("older releases' writes may break its {other}")),
+            other => return Some(format!("older releases' writes may break its {}", told(other))),
         }
     }
     if let Some(what) = default.and_then(unsteady) {
@@ -111,8 +112,8 @@ fn altered_column(operation: &AlterColumnOperation) -> Option<String> {
         AlterColumnOperation::SetNotNull => Some("SET NOT NULL: older releases may write NULL".to_owned()),
         AlterColumnOperation::DropDefault => Some("DROP DEFAULT: older releases may count on it".to_owned()),
         AlterColumnOperation::SetDataType { data_type, .. } => {
-            Some(format!("TYPE {data_type}: rows may be rewritten or values no longer fit"))
+            Some(format!("TYPE {}: rows may be rewritten or values no longer fit", told(data_type)))
         }
-        other => Some(format!("{other}: not known to be additive")),
+        other => Some(format!("{}: not known to be additive", told(other))),
     }
 }

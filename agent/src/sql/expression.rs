@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use sqlparser::ast::{BinaryOperator, Expr, Statement, TableFactor, UnaryOperator, Value, Visit, Visitor};
 
 use super::names;
+use super::split::told;
 
 /// Give the same for every row of a statement, so that a new column costs no rewriting.
 const STEADY: [&str; 28] = [
@@ -117,7 +118,7 @@ pub(super) fn side_effect(statement: &impl Visit) -> Option<String> {
 pub(super) fn may_fail(expression: &Expr) -> Option<String> {
     match expression.visit(&mut Seek(|seen: &Seen| match seen {
         Seen::Call(name) => (!TOTAL.contains(&name.as_str())).then(|| format!("{name}()")),
-        Seen::Expr(expression) => (!is_total(expression)).then(|| expression.to_string()),
+        Seen::Expr(expression) => (!is_total(expression)).then(|| told(expression)),
         Seen::Statement => Some("a statement".to_owned()),
     })) {
         ControlFlow::Break(what) => Some(what),

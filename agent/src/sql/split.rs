@@ -1,5 +1,7 @@
 //! A script's text, cut into statements.
 
+use std::fmt::Display;
+
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
@@ -11,7 +13,7 @@ const SHOWN: usize = 120;
 pub(super) struct Piece {
     /// Its tokens without the semicolon.
     pub(super) tokens: Vec<TokenWithSpan>,
-    /// On one line, without comments, cut to [`SHOWN`] characters.
+    /// On one line, without comments and what literals hold, cut to [`SHOWN`] characters.
     pub(super) text: String,
     /// Whether a quote or comment in it has no end, so that nobody knows where it ends.
     pub(super) endless: bool,
@@ -32,11 +34,24 @@ pub(super) fn pieces(sql: &str) -> Vec<Piece> {
     whole.filter(|piece| !piece.text.is_empty()).chain(endless).collect()
 }
 
+/// SQL for people, as [`Piece::text`].
+pub(super) fn told(sql: &impl Display) -> String {
+    let sql = sql.to_string();
+    let mut tokens = Vec::new();
+    let _unreadable_rest =
+        Tokenizer::new(&PostgreSqlDialect {}, &sql).tokenize_with_location_into_buf(&mut tokens).is_err();
+    shown(&tokens)
+}
+
+/// Literals may be people's data or a secret, and half a secret is no longer known as one.
 fn shown(tokens: &[TokenWithSpan]) -> String {
     let text: String = tokens
         .iter()
         .map(|token| match &token.token {
             Token::Whitespace(_) => " ".to_owned(),
+            Token::DollarQuotedString(_) => "$$…$$".to_owned(),
+            Token::Word(_) | Token::Number(..) => token.token.to_string(),
+            other if other.to_string().ends_with('\'') => "'…'".to_owned(),
             other => other.to_string(),
         })
         .collect();
@@ -58,12 +73,12 @@ mod tests {
     #[rstest]
     #[case::none(" \n -- nothing; here\n ;; /* nor; here */ ;", &[])]
     #[case::two("A;\n\nB", &["A", "B"])]
-    #[case::string("A 'x;''y;';B", &["A 'x;'y;'", "B"])]
-    #[case::escaped_string(r"A E'x\';y';B", &["A E'x';y'", "B"])]
-    #[case::backslash_ends_a_plain_string(r"A 'x\';B", &[r"A 'x\'", "B"])]
+    #[case::string("A 'x;''y;';B", &["A '…'", "B"])]
+    #[case::escaped_string(r"A E'x\';y';B", &["A '…'", "B"])]
+    #[case::backslash_ends_a_plain_string(r"A 'x\';B", &["A '…'", "B"])]
     #[case::name("A \"x;y\";B", &["A \"x;y\"", "B"])]
-    #[case::dollars("DO $$ BEGIN x; END $$;B", &["DO $$ BEGIN x; END $$", "B"])]
-    #[case::tagged_dollars("DO $a$ x; $$ y; $a$;B", &["DO $a$ x; $$ y; $a$", "B"])]
+    #[case::dollars("DO $$ BEGIN x; END $$;B", &["DO $$…$$", "B"])]
+    #[case::tagged_dollars("DO $a$ x; $$ y; $a$;B", &["DO $$…$$", "B"])]
     #[case::line_comment("A -- x;\n c;B", &["A c", "B"])]
     #[case::nested_comment("A /* x; /* y; */ z; */ c;B", &["A c", "B"])]
     #[case::endless_string("A; B 'x; C", &["A", "B …"])]
@@ -75,7 +90,7 @@ mod tests {
 
     #[test]
     fn a_long_statement_is_cut_between_characters() {
-        let text = &pieces(&format!("SELECT '{}'", "ü".repeat(500)))[0].text;
+        let text = &pieces(&format!("SELECT {}", "ü".repeat(500)))[0].text;
         assert_eq!(text.chars().count(), SHOWN);
         assert!(text.ends_with("ü…"));
     }
