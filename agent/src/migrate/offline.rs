@@ -10,13 +10,21 @@ use crate::migrate::error::MigrateError;
 
 /// Prints the order first, then each revision's SQL in pieces that fit a line, then how it
 /// ended. Only one step of Alembic's way up is taken for each, so that a merge's or a
-/// dependency's statements count once. A revision that hangs is ended after half a minute.
+/// dependency's statements count once. A revision that hangs is ended after half a minute, and
+/// one that asks a database on its own can't write there.
 const RENDER: &str = script!(
     r#"
-import io, signal, traceback
+import io, signal, sqlalchemy, traceback
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
+
+@sqlalchemy.event.listens_for(sqlalchemy.engine.Engine, "connect")
+def connected(connection, _):
+    cursor = connection.cursor()
+    cursor.execute("SET default_transaction_read_only = on")
+    cursor.close()
+    connection.commit()
 
 class Hangs(BaseException):
     pass
@@ -75,8 +83,8 @@ enum Line {
 }
 
 /// The revisions that `alembic upgrade heads` would run from `current` (none: from the
-/// beginning), in its order. `env.py` and the revisions are run, so Python should have a
-/// database session that cannot write.
+/// beginning), in its order. `env.py` and the revisions are run; SQLAlchemy's sessions in them
+/// are read-only.
 ///
 /// # Errors
 /// [`MigrateError::Image`] when Alembic can't say which; a revision that can't be printed is

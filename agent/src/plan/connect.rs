@@ -1,13 +1,15 @@
 //! A way to the application's database that can write nothing and takes no lock.
 
+use std::time::Duration;
+
+use postgres_protocol::escape::escape_identifier;
+
 use crate::config::{Admin, Database, Env};
 use crate::migrate::error::{MigrateError, Step as _};
 use crate::migrate::{login, pooler};
 use crate::postgres::{self, DatabaseError, Login, Session, bounded};
 use crate::redact::Redactor;
 use crate::secret::Secret;
-use postgres_protocol::escape::escape_identifier;
-use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -44,7 +46,7 @@ impl Logins {
     /// When a password can't be read, or is missing where a role would have to be made.
     pub(super) fn read(env: &Env, database: &Database, redactor: &Redactor) -> Result<Self, MigrateError> {
         let password = Secret::read_known(&database.password_file, redactor)?;
-        let application = Login { options: READ_ONLY, ..Login::application(database, password) };
+        let application = Login::application(database, password);
         let admin = Admin::from_env(env)?
             .map(|admin| {
                 let password = Secret::read_known(&admin.password_file, redactor)?;
@@ -69,20 +71,26 @@ impl Logins {
     /// # Errors
     /// When `migrate` would not get in either.
     pub(super) async fn connect(&self) -> Result<Place, MigrateError> {
-        match &self.admin {
-            Some(admin) => self.managed(admin).await,
-            None => self.external().await,
+        let place = match &self.admin {
+            Some(admin) => self.managed(admin).await?,
+            None => self.external().await?,
+        };
+        if let Place::Database { session, .. } = &place {
+            // As an option of the login a pooler might swallow it.
+            bounded(LIMIT, session.batch_execute("SET default_transaction_read_only = on"))
+                .await
+                .step("make the session read-only")?;
         }
+        Ok(place)
     }
 
     async fn external(&self) -> Result<Place, MigrateError> {
-        let plain = Login { options: "", ..self.application.clone() };
-        pooler::check(&login(&plain, "log in as the application").await?, &plain).await?;
-        let locker = plain.to(&self.lock_database);
-        if locker.database != plain.database {
+        let session = login(&self.application, "log in as the application").await?;
+        pooler::check(&session, &self.application).await?;
+        let locker = self.application.to(&self.lock_database);
+        if locker.database != self.application.database {
             pooler::check(&login(&locker, "log in for the lock").await?, &locker).await?;
         }
-        let session = login(&self.application, "log in as the application").await?;
         let incarnation = postgres::incarnation(&session).await.step("read the incarnation")?;
         Ok(Place::Database { session, incarnation })
     }
