@@ -4,17 +4,18 @@ mod alembic;
 mod backup;
 mod blockers;
 mod bootstrap;
-mod child;
-mod decide;
+pub(crate) mod child;
+pub(crate) mod decide;
 mod drift;
 mod ensure;
-mod error;
-mod image;
-mod inspect;
-mod labels;
+pub(crate) mod error;
+pub(crate) mod image;
+pub(crate) mod inspect;
+pub(crate) mod labels;
 mod leftovers;
 mod lock;
-mod pooler;
+pub(crate) mod offline;
+pub(crate) mod pooler;
 mod upgrade;
 
 use std::collections::BTreeSet;
@@ -274,6 +275,9 @@ fn list(labels: &Labels) -> String {
 }
 
 /// Logs in, waiting a while for a server that is away.
-async fn login(login: &Login, step: &'static str) -> Result<Session, MigrateError> {
+///
+/// # Errors
+/// What the server said.
+pub(crate) async fn login(login: &Login, step: &'static str) -> Result<Session, MigrateError> {
     patiently(Instant::now() + PATIENCE, async || postgres::connect(login, ATTEMPT).await.step(step)).await
 }

@@ -1,0 +1,113 @@
+//! The sample application with the real one's traps, as its image has it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::agent::{APP_PASSWORD, Agent};
+use crate::servers::{Postgres, skip};
+
+/// The released database's tables, types and rows, without Alembic.
+pub(crate) const RELEASED: &str = include_str!("../../../tests/app/fixtures/released.sql");
+
+/// An image of the sample application: a working directory, and the Python that it needs.
+#[derive(Debug)]
+pub(crate) struct Sample {
+    folder: TempDir,
+    venv: PathBuf,
+}
+
+impl Sample {
+    /// This release; `None` where the machine has no Python for it.
+    pub(crate) fn install(test: &str, version: &str) -> Option<Self> {
+        let Some(venv) = std::env::var_os("AGENT_TEST_VENV").map(PathBuf::from) else {
+            skip(test, "AGENT_TEST_VENV names no virtual environment with alembic");
+            return None;
+        };
+        let sample = Self { folder: TempDir::new().expect("a temporary folder"), venv };
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/app/ai-service/.");
+        let copied =
+            Command::new("cp").arg("-r").arg(source).arg(sample.folder.path()).status().expect("cp can be run");
+        assert!(copied.success());
+        sample.python(&["-m", "app.sample.install", version]);
+        Some(sample)
+    }
+
+    /// Adds a revision after 003, or changes a file.
+    pub(crate) fn put(&self, path: &str, content: &str) {
+        std::fs::write(self.folder.path().join(path), content).expect("written");
+    }
+
+    /// Adds a revision with these statements of Python.
+    pub(crate) fn revise(&self, revision: &str, down: &str, upgrade: &str) {
+        let head = "import os\nimport sqlalchemy as sa\nfrom alembic import op\n";
+        let body = upgrade.replace('\n', "\n    ");
+        self.put(
+            &format!("alembic/versions/{revision}.py"),
+            &format!("{head}revision = '{revision}'\ndown_revision = {down}\ndef upgrade():\n    {body}\n"),
+        );
+    }
+
+    fn python(&self, arguments: &[&str]) {
+        let done = self.command("python", arguments).output().expect("Python can be run");
+        assert!(done.status.success(), "{done:?}");
+    }
+
+    fn command(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(self.venv.join("bin").join(program));
+        command.args(arguments).current_dir(self.folder.path()).env_clear().env("PATH", self.path());
+        command
+    }
+
+    fn path(&self) -> String {
+        format!("{}/bin:/usr/bin:/bin", self.venv.display())
+    }
+
+    /// The application's own Alembic on a database that the agent made.
+    pub(crate) fn alembic(&self, server: &Postgres, name: &str, arguments: &[&str]) {
+        let done = self
+            .command("alembic", arguments)
+            .env("AI_DATABASE_URL", url(server, name))
+            .env("PGPASSWORD", APP_PASSWORD)
+            .output()
+            .expect("Alembic can be run");
+        assert!(done.status.success(), "{done:?}");
+    }
+
+    /// A command of the agent in this image, with a superuser's rights on the server.
+    pub(crate) fn agent(&self, command: &str, server: &Postgres, name: &str) -> Agent {
+        self.external(command, server, name).admin(server)
+    }
+
+    /// The same without them.
+    pub(crate) fn external(&self, command: &str, server: &Postgres, name: &str) -> Agent {
+        let mut agent = Agent::new(&[command])
+            .database(server.port, name)
+            .env("PATH", self.path())
+            .env("AI_SECRET_KEY", "very-secret-key")
+            .env("AI_DATABASE_URL", url(server, name));
+        agent.command.current_dir(self.folder.path());
+        agent
+    }
+}
+
+fn url(server: &Postgres, name: &str) -> String {
+    format!("postgresql+psycopg2://{name}@127.0.0.1:{}/{name}", server.port)
+}
+
+/// Role and database, empty.
+pub(crate) fn make_database(server: &Postgres) -> String {
+    let name = server.fresh_name();
+    let quoted = APP_PASSWORD.replace('\'', "''");
+    server.execute("postgres", &format!("CREATE ROLE \"{name}\" LOGIN PASSWORD '{quoted}'"));
+    server.execute("postgres", &format!("CREATE DATABASE \"{name}\" OWNER \"{name}\""));
+    name
+}
+
+/// The same with the tables of a released version.
+pub(crate) fn make_released(server: &Postgres) -> String {
+    let name = make_database(server);
+    server.try_execute_as(&name, APP_PASSWORD, &name, RELEASED).expect("the application's own tables");
+    name
+}
