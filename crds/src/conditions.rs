@@ -147,6 +147,10 @@ pub mod reasons {
     /// No webhook is left behind.
     pub const PROCESSED: &str = "Processed";
 
+    /// What a migration would do is being found out.
+    pub const PLANNING: &str = "Planning";
+    /// What a migration would do could not be found out.
+    pub const PLAN_FAILED: &str = "PlanFailed";
     /// A migration is running.
     pub const MIGRATING: &str = "Migrating";
     /// The database is at the image's revision.

@@ -116,7 +116,7 @@ fn what_keeps_a_login_from_being_tried_is_named() {
     world.settle();
     let (reason, message) = world.words("Ready");
     assert_eq!(reason, "ImagePullFailed");
-    assert!(message.contains("step 3 of 11 (Credentials)") && message.contains("pod p"), "{message}");
+    assert!(message.contains("step 3 of 12 (Credentials)") && message.contains("pod p"), "{message}");
 }
 
 #[test]
@@ -155,6 +155,14 @@ fn a_password_that_comes_back_is_proven_anew() {
     assert_eq!(generations(&world), [5, 5, 5]);
 }
 
+/// The plan Job of a new image comes to its end.
+fn plan(world: &mut World) {
+    world.settle();
+    let job = world.objects.keys().find(|key| key.name.contains("-plan-")).cloned().expect("a plan Job");
+    world.becomes_ready(&job);
+    world.settle();
+}
+
 #[test]
 fn credentials_do_not_wait_for_an_approval() {
     let mut world = settled();
@@ -162,7 +170,7 @@ fn credentials_do_not_wait_for_an_approval() {
         stack.spec.rollout.approval = Some(Mode::Manual);
         stack.spec.images.ai_service = "odoo-ai-platform/ai-service:9".to_owned();
     });
-    world.settle();
+    plan(&mut world);
     assert_eq!(world.words("Ready").0, "AwaitingApproval");
     let before = world.revision("Deployment", "ai-service").map(str::to_owned);
     world.edit_secret("odoo-ai-database-credentials", "password", "new");
@@ -177,7 +185,7 @@ fn credentials_do_not_wait_for_an_approval() {
 fn a_login_is_not_tried_while_a_migration_runs() {
     let mut world = settled();
     world.edit(|stack| stack.spec.images.ai_service = "odoo-ai-platform/ai-service:9".to_owned());
-    world.settle();
+    plan(&mut world);
     let unfinished =
         |(key, object): (&Key, &Value)| (key.kind == "Job" && object["status"].is_null()).then(|| key.clone());
     let migration = world.objects.iter().find_map(unfinished).expect("a Job that runs");

@@ -1,6 +1,6 @@
 //! What the operator saw and did.
 
-use super::{Environment, LogLevel, MigrationBackup, Mode, RevisionHistory, UnmanagedRules};
+use super::{EnumLabels, Environment, LogLevel, MigrationBackup, Mode, RevisionHistory, UnmanagedRules};
 use crate::common::{display_as_name, is_unset};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
@@ -287,6 +287,9 @@ pub struct RolloutStatus {
     /// When that step will have failed; absent where waiting doesn't count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Time>,
+    /// What `agent plan` found that the migration would do; absent where no Job had to find out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<MigrationPlan>,
     /// Who approved it: a user name, or `unverified`; absent while nobody has, or where nobody needs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
@@ -297,6 +300,43 @@ pub struct RolloutStatus {
     /// Bad samples in a row.
     #[serde(default, skip_serializing_if = "is_unset")]
     pub failed_samples: i32,
+}
+
+/// What the migration of a revision would do to the database.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MigrationPlan {
+    /// Whether there is anything to do.
+    pub needed: bool,
+    /// The Alembic revision that tables without a recorded one are taken to be at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub stamp: Option<String>,
+    /// Alembic revisions that are missing, in the order in which they run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 500))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["revision".into()]))]
+    pub pending: Vec<PendingMigration>,
+    /// Enum labels that the code needs and the database can't store yet, by type.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub missing_labels: Vec<EnumLabels>,
+}
+
+/// One Alembic revision that a migration would run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PendingMigration {
+    /// The Alembic revision.
+    #[schemars(length(max = 64))]
+    pub revision: String,
+    /// Whether an older image keeps working after it.
+    pub additive: bool,
+    /// Why it is not additive.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 512))]
+    pub reason: String,
 }
 
 /// The application's automation rules.

@@ -8,6 +8,8 @@ use odoo_ai_crds::stack::{Mode, OdooAiStackStatus, RolloutStatus};
 
 use super::gates::{Gate, View};
 
+/// Characters of what a revision changes, in a condition's message.
+const LONGEST: usize = 2000;
 /// Who approved, where no admission policy proves it.
 pub const UNVERIFIED: &str = "unverified";
 
@@ -54,9 +56,39 @@ pub fn gate(view: &View<'_>) -> Gate {
         reasons::AWAITING_APPROVAL,
         format!(
             "revision {target} waits for an approval: kubectl annotate odooaistack -n {namespace} {name} \
-             {annotation}={target}{who} --overwrite{again}"
+             {annotation}={target}{who} --overwrite{again}. It changes {}",
+            changes(view)
         ),
     )
+}
+
+/// What the revision changes, for whoever approves it.
+fn changes(view: &View<'_>) -> String {
+    let current = view.status.history.iter().find(|it| Some(&it.revision) == view.status.current_revision.as_ref());
+    let before = |name| current.and_then(|entry| entry.images.iter().find(|it| it.name == name)).map(|it| &it.image);
+    let mut all: Vec<String> = view
+        .entry()
+        .into_iter()
+        .flat_map(|entry| &entry.images)
+        .filter(|image| before(image.name).is_some_and(|before| *before != image.image))
+        .map(|image| format!("image {} -> {}", before(image.name).map_or("", String::as_str), image.image))
+        .collect();
+    if all.is_empty() {
+        all.push("settings, no image".to_owned());
+    }
+    match view.plan().filter(|plan| plan.needed) {
+        None => all.push("nothing in the schema".to_owned()),
+        Some(plan) => {
+            let pending = plan.pending.iter().map(|it| {
+                let how = if it.additive { "additive".to_owned() } else { format!("not additive: {}", it.reason) };
+                format!("migration {} ({how})", it.revision)
+            });
+            all.extend(pending);
+            all.extend(plan.stamp.iter().map(|at| format!("tables without a revision are taken to be at {at}")));
+            all.extend(plan.missing_labels.iter().map(|it| format!("labels of {}: {}", it.kind, it.labels.join(", "))));
+        }
+    }
+    all.join("; ").chars().take(LONGEST).collect()
 }
 
 /// Counts the approval that let the target pass, and forgets one that is no longer there.

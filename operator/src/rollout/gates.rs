@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use odoo_ai_crds::conditions::reasons;
-use odoo_ai_crds::stack::{OdooAiStackStatus, RevisionHistory, UnmanagedRules};
+use odoo_ai_crds::stack::{MigrationPlan, OdooAiStackStatus, RevisionHistory, UnmanagedRules};
 
 use super::approval::Approval;
 use super::credentials::{Standing, generation};
@@ -17,6 +17,7 @@ use super::workload::{self, Counts, Workload};
 use crate::cluster::cache::Children;
 use crate::component::{Component, ComponentExt};
 use crate::stack::agents::Agents;
+use crate::stack::build::job::SchemaJob;
 use crate::stack::model::Stack;
 
 /// What a gate says.
@@ -77,11 +78,18 @@ impl View<'_> {
         self.status.history.iter().find(|entry| entry.revision == self.target)
     }
 
-    /// Where the migration of the target stands.
+    /// Where a Job of the target that looks at the schema stands.
     #[must_use]
-    pub fn progress(&self) -> Progress {
+    pub fn progress(&self, kind: SchemaJob) -> Progress {
         let volume = self.volume.uid.as_deref().unwrap_or_default();
-        migration::progress(self.stack, self.children, self.target, volume, self.now)
+        migration::progress(kind, self.stack, self.children, self.target, volume, self.now)
+    }
+
+    /// What the target's migration would do, once it was found out.
+    #[must_use]
+    pub fn plan(&self) -> Option<&MigrationPlan> {
+        let rollout = self.status.rollout.as_ref();
+        rollout.filter(|rollout| rollout.revision.as_deref() == Some(self.target))?.plan.as_ref()
     }
 }
 
@@ -178,8 +186,22 @@ pub fn migrated(view: &View<'_>) -> bool {
     let same = database.volume_uid.is_some() && database.volume_uid == view.volume.uid;
     let at: BTreeSet<&str> = database.schema_revision.iter().flat_map(|all| all.split(',')).collect();
     let heads: BTreeSet<&str> = entry.schema_heads.iter().map(String::as_str).collect();
-    let beyond = at.iter().any(|it| !entry.known_revisions.iter().any(|known| known == it));
-    same && !at.is_empty() && (at == heads || beyond)
+    // An image with too many revisions reports none.
+    let known = |it: &&str| entry.known_revisions.is_empty() || entry.known_revisions.iter().any(|known| known == it);
+    let beyond = at.iter().any(|it| !known(it));
+    let needed = view.plan().is_some_and(|plan| plan.needed);
+    same && !needed && !at.is_empty() && (at == heads || beyond)
+}
+
+/// What the migration would do is known. On a first install nobody is asked, and where no new revision
+/// comes the migrate Job finds out by itself.
+#[must_use]
+pub fn plan(view: &View<'_>) -> Gate {
+    let current = view.status.current_revision.as_deref();
+    if current.is_none_or(|current| current == view.target) || view.plan().is_some() || migrated(view) {
+        return Gate::Open;
+    }
+    schema_job(view.progress(SchemaJob::Plan), reasons::PLANNING, reasons::PLAN_FAILED)
 }
 
 /// The schema is what the target's image needs, as its Job found or made it.
@@ -188,12 +210,16 @@ pub fn migration(view: &View<'_>) -> Gate {
     if migrated(view) {
         return Gate::Open;
     }
-    match view.progress() {
-        Progress::Succeeded(_) => Gate::wait(reasons::MIGRATING, "the result of the migration is recorded"),
-        Progress::Start { failure: None, .. } => Gate::wait(reasons::MIGRATING, "the migration is started"),
-        Progress::Running { trouble, message, .. } => Gate::wait(trouble.unwrap_or(reasons::MIGRATING), message),
+    schema_job(view.progress(SchemaJob::Migrate), reasons::MIGRATING, reasons::MIGRATION_FAILED)
+}
+
+fn schema_job(progress: Progress, routine: &str, failed: &str) -> Gate {
+    match progress {
+        Progress::Succeeded(_) => Gate::wait(routine, "the Job's result is recorded"),
+        Progress::Start { failure: None, .. } => Gate::wait(routine, "the Job is started"),
+        Progress::Running { trouble, message, .. } => Gate::wait(trouble.unwrap_or(routine), message),
         Progress::Start { failure: Some(message), .. } | Progress::Pause { failure: message } => {
-            Gate::wait(reasons::MIGRATION_FAILED, message)
+            Gate::wait(failed, message)
         }
         Progress::Refused { reason, message } => Gate::Blocked { reason, message },
     }

@@ -1,10 +1,13 @@
 //! The status before anything is done: the intent to bring in a revision, what its Job reported, and
 //! the history of revisions.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use odoo_ai_crds::stack::{
-    DatabaseStatus, HistoryImage, LastMigration, OdooAiStackStatus, RevisionHistory, RevisionResult, RolloutStatus,
+    DatabaseStatus, EnumLabels, HistoryImage, LastMigration, MigrationPlan, OdooAiStackStatus, PendingMigration,
+    RevisionHistory, RevisionResult, RolloutStatus,
 };
 
 use super::gates::Volume;
@@ -65,6 +68,8 @@ fn entry(stack: &Stack, target: &str, history: &[RevisionHistory]) -> RevisionHi
             .collect(),
         schema_heads: same_image.map(|old| old.schema_heads.clone()).unwrap_or_default(),
         known_revisions: same_image.map(|old| old.known_revisions.clone()).unwrap_or_default(),
+        additive: same_image.map(|old| old.additive.clone()).unwrap_or_default(),
+        enum_labels: same_image.map(|old| old.enum_labels.clone()).unwrap_or_default(),
         ..RevisionHistory::default()
     }
 }
@@ -98,19 +103,60 @@ pub fn notice_volume(status: &mut OdooAiStackStatus, volume: &Volume) {
     }
 }
 
+/// What the plan Job of `target` reported about the database on `volume`.
+pub fn planned(status: &mut OdooAiStackStatus, target: &str, report: Report, volume: &Volume) {
+    let plan = report.plan.unwrap_or_default();
+    let Some(entry) = status.history.iter_mut().find(|entry| entry.revision == target) else { return };
+    entry.schema_heads = report.schema.heads;
+    entry.known_revisions = report.schema.known;
+    entry.enum_labels = labels(report.enum_labels);
+    entry.additive = plan.pending.iter().filter(|it| it.additive).map(|it| it.revision.clone()).collect();
+    let pending = plan.pending.into_iter().map(|it| PendingMigration {
+        revision: it.revision,
+        additive: it.additive,
+        reason: it.why.chars().take(500).collect(),
+    });
+    if let Some(rollout) = status.rollout.as_mut().filter(|rollout| rollout.revision.as_deref() == Some(target)) {
+        rollout.plan = Some(MigrationPlan {
+            needed: plan.needed,
+            stamp: plan.stamp,
+            pending: pending.collect(),
+            missing_labels: labels(plan.missing_labels),
+        });
+    }
+    let old = status.database.take().unwrap_or_default();
+    status.database = Some(DatabaseStatus {
+        schema_revision: Some(report.schema.current.join(",")),
+        incarnation: report.incarnation.or(old.incarnation),
+        volume_uid: volume.uid.clone(),
+        size_bytes: report.database_bytes.or(old.size_bytes),
+        ..old
+    });
+}
+
+fn labels(by_type: BTreeMap<String, Vec<String>>) -> Vec<EnumLabels> {
+    by_type.into_iter().map(|(name, labels)| EnumLabels { kind: name, labels }).collect()
+}
+
 /// What the migrate Job of `target` reported about the database on `volume`.
 pub fn record(status: &mut OdooAiStackStatus, target: &str, report: Report, volume: &Volume, now: Timestamp) {
     let Some(entry) = status.history.iter_mut().find(|entry| entry.revision == target) else { return };
     entry.schema_heads = report.schema.heads;
     entry.known_revisions = report.schema.known;
+    if !report.enum_labels.is_empty() {
+        entry.enum_labels = labels(report.enum_labels);
+    }
     entry.rules_empty = Some(report.rules_empty);
+    if let Some(plan) = status.rollout.as_mut().and_then(|rollout| rollout.plan.as_mut()) {
+        plan.needed = false;
+    }
     let old = status.database.take().unwrap_or_default();
     let last = LastMigration {
         revision: target.to_owned(),
         reason: report.reason,
         message: report.message,
         completed_at: Some(Time(now)),
-        drift: report.drift,
+        drift: report.drift.iter().take(16).map(|line| line.chars().take(500).collect()).collect(),
     };
     status.database = Some(DatabaseStatus {
         last_migration: Some(last),

@@ -1,5 +1,7 @@
 //! Jobs of the agent as they were observed: what they reported, whether they run, when to try again.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -37,6 +39,36 @@ pub struct Report {
     pub rules_empty: bool,
     /// Where the database differs from the application's models.
     pub drift: Vec<String>,
+    /// What `agent plan` found.
+    pub plan: Option<PlanReport>,
+    /// Enum labels that the image's code needs, by type.
+    pub enum_labels: BTreeMap<String, Vec<String>>,
+}
+
+/// Plan part of [`Report`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PlanReport {
+    /// Whether a migration would change anything.
+    pub needed: bool,
+    /// Where tables without a recorded revision are taken to be.
+    pub stamp: Option<String>,
+    /// The revisions that would run.
+    pub pending: Vec<PendingReport>,
+    /// Enum labels that the database can't store yet, by type.
+    pub missing_labels: BTreeMap<String, Vec<String>>,
+}
+
+/// One revision that would run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PendingReport {
+    /// Its name.
+    pub revision: String,
+    /// An older release goes on working.
+    pub additive: bool,
+    /// Why not.
+    pub why: String,
 }
 
 /// Schema part of [`Report`].

@@ -18,11 +18,12 @@ pub struct Row {
     pub gate: fn(&View<'_>) -> Gate,
 }
 
-/// The rollout. Plan, Backup, Routes and Checks get their rows with their features.
-pub const TABLE: [Row; 11] = [
+/// The rollout. Backup, Routes and Checks get their rows with their features.
+pub const TABLE: [Row; 12] = [
     row(Step::Database, Some(Component::Database), |view| gates::server(view, Component::Database)),
     row(Step::Redis, Some(Component::Redis), |view| gates::server(view, Component::Redis)),
     row(Step::Credentials, None, gates::credentials),
+    row(Step::Plan, None, gates::plan),
     row(Step::Approval, None, approval::gate),
     row(Step::Migration, None, gates::migration),
     row(Step::AiService, Some(Component::AiService), |view| gates::application(view, Component::AiService)),
@@ -64,7 +65,7 @@ pub fn position(view: &View<'_>) -> Position {
         .map_or(Position { step: None, gate: Gate::Open }, |(step, gate)| Position { step: Some(step), gate })
 }
 
-/// Number of a step for people: `3 of 11`.
+/// Number of a step for people: `3 of 12`.
 #[must_use]
 pub fn ordinal(step: Step) -> String {
     let index = TABLE.iter().position(|row| row.step == step).map_or(0, |index| index + 1);

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::build::application::Schema;
 use super::build::data::{self, DATABASE, DATABASE_ADMIN, Generated, generated};
+use super::build::job::SchemaJob;
 use super::credentials;
 use super::limits;
 use super::model::{Operator, Stack};
@@ -22,7 +23,7 @@ use crate::rollout::approval::{self, Approval};
 use crate::rollout::credentials::{self as spent, Candidate, Standing, settle};
 use crate::rollout::gates::{self, Gate, View, Volume};
 use crate::rollout::inputs::{Inputs, keyed_name};
-use crate::rollout::jobs::{Progress, Report};
+use crate::rollout::jobs::Progress;
 use crate::rollout::migration;
 use crate::rollout::steps::{self, Position, TABLE};
 use crate::rollout::{history, revision};
@@ -88,8 +89,8 @@ pub struct Roll {
     pub schema: Option<Schema>,
     /// Where the rollout stands.
     pub position: Position,
-    /// The migrate Job to create: the number of the attempt and the UID of the volume.
-    pub migrate: Option<(u32, String)>,
+    /// The Job to create that looks at the schema: the number of the attempt and the UID of the volume.
+    pub schema_job: Option<(SchemaJob, u32, String)>,
     /// New credentials to prove now.
     pub login: Option<Candidate>,
     /// Unfinished Jobs that nobody waits for any more, of other revisions or credentials that were
@@ -177,21 +178,33 @@ fn roll(seen: &Observed, stack: Stack, standing: Standing, target: String, input
     let mut status = history::intend(seen.status(), &stack, &target, seen.now);
     history::notice_volume(&mut status, &volume);
     let approval = Approval::of(seen.object.metadata.annotations.as_ref());
-    let progress = {
-        let view = view(seen, &stack, &standing, &status, &target, &volume, approval);
-        (!gates::migrated(&view)).then(|| view.progress())
-    };
-    if let Some(Progress::Succeeded(report)) = &progress {
-        history::record(&mut status, &target, Report::clone(report), &volume, seen.now);
+    for kind in SchemaJob::ALL {
+        let done = {
+            let view = view(seen, &stack, &standing, &status, &target, &volume, approval);
+            let asked = match kind {
+                SchemaJob::Plan => gates::plan(&view) != Gate::Open,
+                SchemaJob::Migrate => !gates::migrated(&view),
+            };
+            asked.then(|| view.progress(kind))
+        };
+        if let Some(Progress::Succeeded(report)) = done {
+            match kind {
+                SchemaJob::Plan => history::planned(&mut status, &target, *report, &volume),
+                SchemaJob::Migrate => history::record(&mut status, &target, *report, &volume, seen.now),
+            }
+        }
     }
     let view = view(seen, &stack, &standing, &status, &target, &volume, approval);
     let position = steps::position(&view);
-    let migrate = match progress {
-        Some(Progress::Start { attempt, .. }) if position.step == Some(Step::Migration) => {
-            volume.uid.clone().map(|uid| (attempt, uid))
-        }
+    let due = match position.step {
+        Some(Step::Plan) => Some(SchemaJob::Plan),
+        Some(Step::Migration) => Some(SchemaJob::Migrate),
         _ => None,
     };
+    let schema_job = due.and_then(|kind| match view.progress(kind) {
+        Progress::Start { attempt, .. } => Some((kind, attempt, volume.uid.clone()?)),
+        _ => None,
+    });
     let known = view.entry().filter(|_| gates::migrated(&view));
     let schema = known.map(|entry| Schema { heads: entry.schema_heads.clone(), known: entry.known_revisions.clone() });
     let reached = TABLE
@@ -210,7 +223,7 @@ fn roll(seen: &Observed, stack: Stack, standing: Standing, target: String, input
         base,
         inputs,
         schema,
-        migrate,
+        schema_job,
         login,
         obsolete,
         disable_rules: position.step == Some(Step::RulesGate),

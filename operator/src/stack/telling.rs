@@ -16,10 +16,11 @@ const TOLD: [&str; 6] = [
     types::WEBHOOKS_PROCESSED,
 ];
 /// Part of every rollout.
-const ROUTINE: [&str; 6] = [
+const ROUTINE: [&str; 7] = [
     reasons::INSTALLING,
     reasons::PROGRESSING,
     reasons::POD_NOT_READY,
+    reasons::PLANNING,
     reasons::MIGRATING,
     reasons::WATCHING,
     reasons::UNKNOWN,

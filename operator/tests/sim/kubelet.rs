@@ -12,6 +12,12 @@ pub(crate) const NAMESPACE: &str = "odoo-ai";
 pub(crate) const MIGRATED: &str = r#"{"version":1,"result":"Succeeded","reason":"Bootstrapped","message":"done",
     "schema":{"heads":["003"],"known":["001","002","003"],"current":["003"]},"incarnation":"1/2","rulesEmpty":true}"#;
 
+/// What a plan Job reports: the database is one revision behind.
+pub(crate) const PLANNED: &str = r#"{"version":1,"result":"Succeeded","reason":"Pending","message":"one revision",
+    "schema":{"heads":["003"],"known":["001","002","003"],"current":["002"]},"incarnation":"1/2","rulesEmpty":false,
+    "plan":{"needed":true,"pending":[{"revision":"003","additive":false,"why":"DROP COLUMN a.b"}],
+    "missingLabels":{"automationtype":["MONTH_END"]}},"enumLabels":{"automationtype":["CRM","MONTH_END"]}}"#;
+
 /// The stack of the local sample and its Secrets, with plain text in `data`.
 pub(crate) fn sample() -> (Value, Vec<Value>) {
     let text = include_str!("../../../manifests/samples/local.yaml");

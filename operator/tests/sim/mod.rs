@@ -31,8 +31,8 @@ use odoo_ai_operator::stack::references::{self, Data, Reference};
 use odoo_ai_operator::stack::{status, telling};
 use serde_json::{Value, json};
 
-pub(crate) use self::kubelet::MIGRATED;
 use self::kubelet::NAMESPACE;
+pub(crate) use self::kubelet::{MIGRATED, PLANNED};
 
 /// Name of the stack in all tests.
 pub(crate) const STACK: &str = "odoo-ai";
@@ -59,6 +59,8 @@ pub(crate) struct World {
     pub(crate) enabled_rules: usize,
     /// How often the rules gate ran.
     pub(crate) gate_runs: usize,
+    /// What a plan Job reports.
+    pub(crate) plan: String,
     /// What a migrate Job reports.
     pub(crate) report: String,
     /// What a login Job reports.
@@ -100,6 +102,7 @@ impl World {
             writes: Vec::new(),
             enabled_rules: 0,
             gate_runs: 0,
+            plan: PLANNED.to_owned(),
             report: MIGRATED.to_owned(),
             login: ACCEPTED.to_owned(),
             operator: operator(),
@@ -231,7 +234,11 @@ impl World {
             // A kubelet starts no pod whose Secrets aren't there.
             "Job" if key.name.contains("-login-") && !proven => {}
             "Job" => {
-                let report = if key.name.contains("-login-") { self.login.clone() } else { self.report.clone() };
+                let report = match key.name.as_str() {
+                    name if name.contains("-login-") => self.login.clone(),
+                    name if name.contains("-plan-") => self.plan.clone(),
+                    _ => self.report.clone(),
+                };
                 let how = if report.contains("Refused") { "Failed" } else { "Complete" };
                 object["status"] = kubelet::ended(how, &self.now.to_string());
                 let pod = job_pod(key, object, &report);

@@ -10,7 +10,7 @@ use crate::world::{STACKS, World};
 
 /// The Secret with the live credentials.
 const LIVE: &str = "odoo-ai-credentials";
-const COMPONENT: &str = "/metadata/labels/odoo-ai.atmatasolutions.com~1component";
+const COMPONENT: &str = "/metadata/labels/app.kubernetes.io~1component";
 const REVISION: &str = "/metadata/labels/odoo-ai.atmatasolutions.com~1revision";
 
 /// What was seen so far, and what was broken.
@@ -27,7 +27,8 @@ impl Promises {
     pub(crate) fn succeeded(&mut self, job: &Value, candidate: Option<&Value>) {
         match candidate {
             Some(secret) => drop(self.proven.insert(secret["data"].to_string())),
-            None => self.migrated.extend(image(job)),
+            None if job.pointer(COMPONENT) == Some(&Value::from("migrate")) => self.migrated.extend(image(job)),
+            None => {}
         }
     }
 }

@@ -113,14 +113,15 @@ pub(crate) const ALL: [Scenario; 10] = [
                     world.endings.push_back(Ending::Runs);
                     world.edit(|spec| spec["images"]["aiService"] = json!("odoo-ai-platform/ai-service:1.0.9"));
                 },
-                until: |world| at(world, "Migration") && world.store.all("jobs").count() == 2,
+                until: |world| at(world, "Migration") && world.store.all("jobs").count() == 3,
             },
             Act {
                 edit: |world| {
                     world.edit(|spec| spec["images"]["aiService"] = json!(SECOND));
                 },
                 until: |world| {
-                    let image = |image: &str| world.store.all("jobs").any(|(_, job)| job.to_string().contains(image));
+                    let migrations = || world.store.all("jobs").filter(|(name, _)| name.contains("-migrate-"));
+                    let image = |image: &str| migrations().any(|(_, job)| job.to_string().contains(image));
                     at(world, "Migration") && image(SECOND) && !image("1.0.9")
                 },
             },

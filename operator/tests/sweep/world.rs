@@ -124,6 +124,10 @@ impl World {
         let jobs = jobs.filter(|(name, _)| !name.contains("-login-") || self.store.get("secrets", name).is_some());
         let jobs: Vec<_> = jobs.map(|(name, job)| (name.to_owned(), job.clone())).collect();
         for (name, job) in jobs {
+            if name.contains("-plan-") {
+                self.finish(&name, &job, Ending::Succeeds);
+                continue;
+            }
             match self.endings.front().copied().unwrap_or(Ending::Succeeds) {
                 Ending::Runs => continue,
                 ending => self.finish(&name, &job, ending),
@@ -136,6 +140,8 @@ impl World {
         let (how, report) = if ending == Ending::Fails {
             let report = r#"{"version":1,"result":"Failed","reason":"MigrationFailed","message":"no luck"}"#;
             ("Failed", report.to_owned())
+        } else if name.contains("-plan-") {
+            ("Complete", kubelet::PLANNED.to_owned())
         } else {
             // There are rules as soon as the application has run.
             let empty = format!("\"rulesEmpty\":{}", self.rules.enabled.is_empty());

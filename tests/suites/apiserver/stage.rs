@@ -242,6 +242,7 @@ impl Stage {
         let now = "2026-01-01T00:00:00Z";
         let report = json!({
             "version": 1, "result": "Succeeded", "reason": "Bootstrapped", "message": "done", "incarnation": "1/2",
+            "plan": {"needed": false},
             "schema": {"heads": ["003"], "known": ["001", "002", "003"], "current": ["003"]},
             // There are rules as soon as the application has run.
             "rulesEmpty": self.asked.load(Ordering::Relaxed) == 0,

@@ -35,7 +35,9 @@ pub fn assemble(roll: &Roll, seen: &Observed) -> Vec<Intent> {
             Some(uid) => credentials::candidate(stack, name, uid, &candidate.values),
         });
     }
-    intents.extend(roll.migrate.as_ref().map(|(attempt, volume)| job::migrate(&rendering, *attempt, volume)));
+    intents.extend(
+        roll.schema_job.as_ref().map(|(kind, attempt, volume)| job::schema(*kind, &rendering, *attempt, volume)),
+    );
     let target = match (seen.stored.get(&stored_name), &roll.schema) {
         (Some(stored), _) => Some(Arc::clone(stored)),
         (None, Some(_)) => {

@@ -1,4 +1,4 @@
-//! Jobs of the agent, and the one that prepares the schema, in the ai-service image of its revision.
+//! Jobs of the agent, and those that look at the schema, in the ai-service image of their revision.
 
 use std::collections::BTreeMap;
 
@@ -17,8 +17,35 @@ use crate::component::Component;
 use crate::labels;
 use crate::stack::model::Stack;
 
-/// Component label of the Job and its pods.
-pub const COMPONENT: &str = "migrate";
+/// A Job that looks at the schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SchemaJob {
+    /// Reads what a migration would do.
+    Plan,
+    /// Does it.
+    Migrate,
+}
+
+impl SchemaJob {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Plan, Self::Migrate];
+
+    /// Component label of the Job and its pods, name of its container, and the agent's command.
+    #[must_use]
+    pub fn component(self) -> &'static str {
+        match self {
+            Self::Plan => "plan",
+            Self::Migrate => "migrate",
+        }
+    }
+
+    /// Name suffix of the Jobs of a revision; the number of the attempt follows.
+    #[must_use]
+    pub fn prefix(self, revision: &str) -> String {
+        format!("{}-{revision}-", self.component())
+    }
+}
+
 /// Exit code of the agent for a decision that another try would not change.
 const REFUSED: i32 = 10;
 /// Tries of one Job against a failing infrastructure.
@@ -26,26 +53,21 @@ const TRIES: i32 = 3;
 /// A finished Job is kept for seven days, for its log; its result is in the status by then.
 const KEEP_SECONDS: i32 = 7 * 24 * 3600;
 
-/// Name suffix of the Jobs of a revision; the number of the attempt follows.
+/// A Job of a revision, for the database that `volume` stands for.
 #[must_use]
-pub fn prefix(revision: &str) -> String {
-    format!("migrate-{revision}-")
-}
-
-/// The migrate Job of a revision, for the database that `volume` stands for.
-#[must_use]
-pub fn migrate(rendering: &Rendering<'_>, attempt: u32, volume: &str) -> Intent {
-    let stack = rendering.stack;
-    let suffix = format!("{}{attempt}", prefix(rendering.revision));
-    let labels = meta::pod_labels(stack, COMPONENT, Some(rendering.revision));
-    let mut metadata = meta::owned(stack, COMPONENT, &suffix);
+pub fn schema(kind: SchemaJob, rendering: &Rendering<'_>, attempt: u32, volume: &str) -> Intent {
+    let (stack, component) = (rendering.stack, kind.component());
+    let suffix = format!("{}{attempt}", kind.prefix(rendering.revision));
+    let labels = meta::pod_labels(stack, component, Some(rendering.revision));
+    let mut metadata = meta::owned(stack, component, &suffix);
     let labels_of_job = metadata.labels.get_or_insert_default();
     labels_of_job.insert(labels::REVISION.to_owned(), rendering.revision.to_owned());
     labels_of_job.insert(labels::VOLUME.to_owned(), volume.to_owned());
     let told = (annotations::MIGRATION_BACKUP.to_owned(), backup(stack).to_owned());
     metadata.annotations.get_or_insert_default().extend([told]);
     let seconds = i64::from(stack.migration_timeout);
-    run(metadata, labels, Run { container: COMPONENT, seconds, keep_seconds: KEEP_SECONDS, spec: pod_spec(rendering) })
+    let spec = pod_spec(rendering, component);
+    run(metadata, labels, Run { container: component, seconds, keep_seconds: KEEP_SECONDS, spec })
 }
 
 /// Whether the Job may change a database that holds something without a backup; an annotation of the Job.
@@ -97,7 +119,7 @@ pub fn run(metadata: ObjectMeta, pod_labels: BTreeMap<String, String>, run: Run)
     })
 }
 
-fn pod_spec(rendering: &Rendering<'_>) -> PodSpec {
+fn pod_spec(rendering: &Rendering<'_>, command: &str) -> PodSpec {
     let stack = rendering.stack;
     let settings = &stack.components.ai_service;
     let (install, agent_volume, agent_mount) = pod::agent(&stack.operator_image);
@@ -113,10 +135,10 @@ fn pod_spec(rendering: &Rendering<'_>) -> PodSpec {
     env.extend(settings_of(stack));
     env.extend(rendering.inputs.environment(Component::AiService, &rendering.copy()));
     let container = Container {
-        name: COMPONENT.to_owned(),
+        name: command.to_owned(),
         image: Some(stack.images.ai_service.clone()),
         image_pull_policy: Some(stack.images.pull_policy.clone()),
-        command: Some(vec![AGENT.to_owned(), "migrate".to_owned()]),
+        command: Some(vec![AGENT.to_owned(), command.to_owned()]),
         env: Some(env),
         resources: Some(settings.resources.clone()),
         security_context: pod::locked_down(),

@@ -114,6 +114,7 @@ impl Played for Job {
     fn pod(&self, containers: &[Container], _: &[Container], _: Ipv4Addr) -> Value {
         let report = json!({
             "version": 1, "result": "Succeeded", "reason": "Bootstrapped", "message": "done", "incarnation": "1/2",
+            "plan": {"needed": false},
             "schema": {"heads": ["003"], "known": ["001", "002", "003"], "current": ["003"]}, "rulesEmpty": true,
         });
         let ended = json!({"exitCode": 0, "message": report.to_string(), "startedAt": WHEN, "finishedAt": WHEN});
