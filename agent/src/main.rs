@@ -8,6 +8,7 @@ mod login;
 mod migrate;
 mod odoo;
 mod pidbox;
+mod plan;
 mod postgres;
 mod probe;
 mod redact;
@@ -20,6 +21,7 @@ mod schema;
 mod secret;
 mod serve;
 mod signals;
+mod sql;
 mod sslmode;
 mod telemetry;
 mod tls;
@@ -72,6 +74,8 @@ enum Command {
     Probe(Probe),
     /// Ensure role, database and schema; the command of a Job.
     Migrate,
+    /// Tell what `migrate` would do, changing nothing; the command of a Job.
+    Plan,
     /// Prove new credentials by logging in, after changing them on Managed servers; the command of a Job.
     Login,
 }
@@ -103,6 +107,7 @@ fn main() -> ExitCode {
             probe::main(&env, &redactor, Duration::from_secs(timeout_seconds), destination)
         }
         Command::Migrate => migrate::main(&env, &redactor),
+        Command::Plan => plan::main(&env, &redactor),
         Command::Login => login::main(&env, &redactor),
     }
 }

@@ -66,7 +66,12 @@ impl Redactor {
             return;
         }
         let json = serde_json::Value::from(value).to_string();
-        let forms = [value.to_owned(), encode::percent(value), json.trim_matches('"').to_owned()];
+        // As Python quotes it between double quotes, and between single ones.
+        let python = value.replace('\\', "\\\\");
+        let single = python.replace('\'', "\\'");
+        let sql = value.replace('\'', "''");
+        let json = json[1..json.len() - 1].to_owned();
+        let forms = [value.to_owned(), encode::percent(value), json, python, single, sql];
         let mut secrets = self.secrets.write().unwrap_or_else(PoisonError::into_inner);
         for form in forms {
             if !secrets.contains(&form) {
@@ -196,6 +201,7 @@ mod tests {
                 ("AI_DATABASE_URL", "postgresql+psycopg2://app:url%40pass@db/odooai"),
                 ("ODOOAI_DATABASE_PASSWORD_FILE", "/var/run/password"),
                 ("FEATURE_KEY_ENABLED", "true"),
+                ("QUOTED_TOKEN", r#"a'b"c\d"#),
                 ("SHORT_TOKEN", "abc"),
                 ("ODOO_DB", "production"),
             ]
@@ -208,6 +214,9 @@ mod tests {
     #[case("key s3cr3t-key!", "key ***!")]
     #[case("raw pa%ss\"word", "raw ***")]
     #[case(r#"json "pa%ss\"word""#, r#"json "***""#)]
+    #[case(r#"in Python 'a\'b"c\\d'"#, "in Python '***'")]
+    #[case(r#"in Python "a'b"c\\d""#, r#"in Python "***""#)]
+    #[case(r#"in SQL 'a''b"c\d'"#, "in SQL '***'")]
     #[case("url pa%25ss%22word", "url ***")]
     #[case("written url%40pass", "written ***")]
     #[case("decoded url@pass", "decoded ***")]

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::config::Env;
+use crate::plan::report::PlanReport;
 use crate::redact::Redactor;
 use crate::telemetry;
 
@@ -86,6 +87,12 @@ pub(crate) struct Report {
     /// Where models and schema differ, for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) drift: Option<Vec<String>>,
+    /// What `migrate` would do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) plan: Option<PlanReport>,
+    /// Every label that the code needs, by enum type.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) enum_labels: Option<BTreeMap<String, Vec<String>>>,
     /// Set when lists were left out to fit; the Job's log has them.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) truncated: bool,
@@ -111,6 +118,8 @@ impl Report {
             rules_empty: None,
             repaired_labels: BTreeMap::new(),
             drift: None,
+            plan: None,
+            enum_labels: None,
             truncated: false,
         }
     }
@@ -123,10 +132,14 @@ impl Report {
             return json;
         }
         self.truncated = true;
-        let lists: [fn(&mut Self); 3] = [
+        let lists: [fn(&mut Self); 7] = [
             |report| report.drift = None,
             |report| report.repaired_labels.clear(),
+            |report| report.plan.iter_mut().for_each(PlanReport::shorten),
+            |report| report.plan.iter_mut().for_each(PlanReport::leave_reasons_out),
             |report| report.schema.iter_mut().for_each(|schema| schema.known.clear()),
+            |report| report.enum_labels = None,
+            |report| report.plan.iter_mut().for_each(|plan| plan.missing_labels.clear()),
         ];
         for leave_out in lists {
             if self.with_message(READABLE).len() > LARGEST {
@@ -147,6 +160,10 @@ impl Report {
         if fits == 0 {
             // Nothing that people name is this long, but the promise is a size.
             self.schema = None;
+            if self.with_message(0).len() > LARGEST {
+                self.plan.iter_mut().for_each(|plan| plan.pending.clear());
+            }
+            fits = if self.with_message(READABLE).len() <= LARGEST { READABLE } else { 0 };
         }
         self.with_message(fits)
     }
@@ -172,6 +189,7 @@ impl Report {
         for line in self.drift.iter_mut().flatten() {
             *line = redactor.redact(line);
         }
+        self.plan.iter_mut().for_each(|plan| plan.redact(redactor));
         telemetry::print_line(&self.json());
         let path = PathBuf::from(env.get("ODOOAI_TERMINATION_LOG").unwrap_or(TERMINATION_LOG));
         let text = self.fitted();
@@ -191,6 +209,7 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::report::PendingRevision;
 
     fn report(message: &str, revisions: usize) -> Report {
         let mut report = Report::new("migrate", Outcome::Refused, "SchemaBehind", message);
@@ -252,5 +271,75 @@ mod tests {
         assert_eq!(value["schema"]["heads"], serde_json::json!(["head"]));
         assert_eq!(value["message"], "short");
         assert_eq!(value["truncated"], true);
+    }
+
+    /// A plan with so many revisions, each of which has a long reason.
+    fn planned(message: &str, pending: usize, labels: usize) -> Report {
+        let mut report = report(message, 40);
+        let revision = |n: usize| PendingRevision {
+            revision: format!("{n:03}_revision_of_the_application"),
+            additive: n.is_multiple_of(2),
+            why: (n % 2 == 1).then(|| "ü".repeat(150)),
+        };
+        report.plan = Some(PlanReport {
+            needed: true,
+            stamp: Some("000_first".to_owned()),
+            pending: (0..pending).map(revision).collect(),
+            missing_labels: [("kind".to_owned(), vec!["A".to_owned()])].into(),
+        });
+        report.enum_labels = Some([("kind".to_owned(), (0..labels).map(|n| format!("LABEL_{n}")).collect())].into());
+        report
+    }
+
+    #[test]
+    fn a_plan_has_the_contracts_names() {
+        let value = parse(&planned("m", 2, 1).fitted());
+        assert_eq!(
+            value["plan"],
+            serde_json::json!({
+                "needed": true,
+                "stamp": "000_first",
+                "pending": [
+                    {"revision": "000_revision_of_the_application", "additive": true},
+                    {"revision": "001_revision_of_the_application", "additive": false, "why": "ü".repeat(150)},
+                ],
+                "missingLabels": {"kind": ["A"]},
+            })
+        );
+        assert_eq!(value["enumLabels"], serde_json::json!({"kind": ["LABEL_0"]}));
+        assert!(value.get("truncated").is_none());
+    }
+
+    /// What is left of a plan, in the order in which it goes.
+    #[rstest::rstest]
+    #[case::message(&"x".repeat(6000), 2, 10, [150, 40, 10, 1, 2])]
+    #[case::cut_reasons(&"x".repeat(6000), 14, 10, [60, 40, 10, 1, 14])]
+    #[case::no_reasons("m", 34, 10, [0, 40, 10, 1, 34])]
+    #[case::no_known("m", 42, 60, [0, 0, 60, 1, 42])]
+    #[case::no_labels("m", 54, 60, [0, 0, 0, 1, 54])]
+    #[case::verdicts_alone("m", 61, 60, [0, 0, 0, 0, 61])]
+    #[case::not_even_those("m", 90, 60, [0, 0, 0, 0, 0])]
+    fn a_plan_loses_what_is_needed_least(
+        #[case] message: &str,
+        #[case] pending: usize,
+        #[case] labels: usize,
+        #[case] left: [usize; 5],
+    ) {
+        let text = planned(message, pending, labels).fitted();
+        assert!(text.len() <= LARGEST, "{}", text.len());
+        let value = parse(&text);
+        assert_eq!(value["truncated"], true);
+        assert_eq!(value["plan"]["needed"], true);
+        let count = |value: &serde_json::Value| value.as_array().map_or(0, Vec::len);
+        let why = value["plan"]["pending"][1]["why"].as_str().map_or(0, |why| why.chars().count());
+        let found = [
+            why,
+            count(&value["schema"]["known"]),
+            count(&value["enumLabels"]["kind"]),
+            count(&value["plan"]["missingLabels"]["kind"]),
+            count(&value["plan"]["pending"]),
+        ];
+        assert_eq!(found, left, "{}", text.len());
+        assert!(value["message"].as_str().is_some_and(|message| !message.is_empty()));
     }
 }

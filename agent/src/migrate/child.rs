@@ -45,6 +45,8 @@ pub(crate) struct Finished {
     pub(crate) tail: String,
     /// What followed [`MARK`] on its last such line.
     pub(crate) result: Option<String>,
+    /// The same of every such line.
+    pub(crate) results: Vec<String>,
 }
 
 impl Finished {
@@ -122,7 +124,8 @@ impl<'a> Python<'a> {
         while tail.len() > TAIL {
             tail.pop_front();
         }
-        Ok(Finished { status, tail: tail.make_contiguous().join("\n"), result: out.result })
+        let tail = tail.make_contiguous().join("\n");
+        Ok(Finished { status, tail, result: out.results.last().cloned(), results: out.results })
     }
 
     async fn follow(&self, label: &str, mut stream: impl AsyncBufRead + Unpin) -> std::io::Result<Followed> {
@@ -138,7 +141,7 @@ impl<'a> Python<'a> {
             let line = String::from_utf8_lossy(&buffer);
             let line = line.trim_end();
             if let Some(result) = line.strip_prefix(MARK) {
-                followed.result = Some(result.to_owned());
+                followed.results.push(result.to_owned());
                 continue;
             }
             // The filter must see empty lines: they end what it drops.
@@ -158,5 +161,5 @@ impl<'a> Python<'a> {
 #[derive(Debug, Default)]
 struct Followed {
     tail: VecDeque<String>,
-    result: Option<String>,
+    results: Vec<String>,
 }

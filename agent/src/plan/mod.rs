@@ -1,0 +1,156 @@
+//! `agent plan`: connect → inspect → decide → print the SQL of what is pending → report.
+//! Nothing is written and no lock is taken; what `migrate` would do comes from its own table.
+
+mod connect;
+pub(crate) mod report;
+mod verdict;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::ExitCode;
+
+use crate::config::{Database, Env};
+use crate::job::{self, Success};
+use crate::migrate::child::Python;
+use crate::migrate::decide::{self, Decision, Found, Image};
+use crate::migrate::error::MigrateError;
+use crate::migrate::{image, inspect, labels, position};
+use crate::plan::connect::{Logins, Place, READ_ONLY};
+use crate::plan::report::PlanReport;
+use crate::postgres::Session;
+use crate::redact::Redactor;
+use crate::report::{Outcome, Report, SchemaReport};
+
+/// What was learned on the way; reported also when a later step fails.
+#[derive(Debug, Default)]
+struct Facts {
+    schema: Option<SchemaReport>,
+    incarnation: Option<String>,
+    database_bytes: Option<i64>,
+    rules_empty: Option<bool>,
+    plan: Option<PlanReport>,
+    enum_labels: Option<BTreeMap<String, Vec<String>>>,
+}
+
+impl Facts {
+    fn tell(self, report: &mut Report) {
+        report.schema = self.schema;
+        report.incarnation = self.incarnation;
+        report.database_bytes = self.database_bytes;
+        report.rules_empty = self.rules_empty;
+        report.plan = self.plan;
+        report.enum_labels = self.enum_labels;
+    }
+}
+
+/// Runs the command.
+pub(crate) fn main(env: &Env, redactor: &Redactor) -> ExitCode {
+    let mut facts = Facts::default();
+    let mut ended = job::run("plan", plan(env, redactor, &mut facts));
+    facts.tell(&mut ended.report);
+    ended.publish(env, redactor)
+}
+
+async fn plan(env: &Env, redactor: &Redactor, facts: &mut Facts) -> Result<Success, MigrateError> {
+    let database = Database::from_env(env)?;
+    let logins = Logins::read(env, &database, redactor)?;
+    let mut server_version = 0;
+    let session = match logins.connect().await? {
+        Place::Absent => None,
+        Place::Database { session, incarnation } => {
+            facts.incarnation = Some(incarnation);
+            facts.database_bytes = Some(inspect::bytes(&session).await?);
+            server_version = inspect::server_version(&session).await?;
+            Some(session)
+        }
+    };
+    facts.rules_empty = Some(match &session {
+        None => true,
+        Some(session) => inspect::rules_empty(session).await?,
+    });
+    let python = Python::new(&read_only(env), &database.tls, logins.password(), server_version, redactor);
+    let result = Plan { session: session.as_ref(), python: &python }.make(facts).await;
+    result.map_err(|error| match error {
+        // Of a process that only reads, so its name for `migrate` would mislead.
+        MigrateError::Child { step, status, tail } => MigrateError::Decided {
+            outcome: Outcome::Failed,
+            reason: "ProcessFailed",
+            message: format!("{step} failed ({status}): {tail}"),
+        },
+        other => other,
+    })
+}
+
+/// What a revision or the application's code does to the database on its own can't write.
+fn read_only(env: &Env) -> Env {
+    let options = format!("{} {READ_ONLY}", env.get("PGOPTIONS").unwrap_or_default());
+    env.iter().chain([("PGOPTIONS", options.trim())]).collect()
+}
+
+/// Everything that can be asked.
+struct Plan<'a> {
+    session: Option<&'a Session>,
+    python: &'a Python<'a>,
+}
+
+impl Plan<'_> {
+    async fn make(&self, facts: &mut Facts) -> Result<Success, MigrateError> {
+        let image = image::revisions(self.python).await?;
+        let found = match self.session {
+            None => Found::default(),
+            Some(session) => inspect::found(session).await?,
+        };
+        facts.schema = Some(SchemaReport {
+            heads: image.heads.clone(),
+            known: image.known.clone(),
+            current: found.current.iter().cloned().collect(),
+        });
+        // Whether a newer schema may stay is the operator's question, which it asks later.
+        let decision = decide::decide(&image, &found, true);
+        let mut plan = PlanReport::default();
+        let (reason, message) = match &decision {
+            Decision::Refuse { reason, message } => {
+                let message = message.clone();
+                return Err(MigrateError::Decided { outcome: Outcome::Refused, reason, message });
+            }
+            Decision::AtHead => ("UpToDate", format!("the schema is at {}", image.heads.join(", "))),
+            Decision::NewerAllowed => ("NewerThanImage", verdict::newer(&image, &found)),
+            Decision::Bootstrap { resumed } => ("Bootstrap", verdict::bootstrap(&image, *resumed)),
+            Decision::Upgrade { from } => {
+                self.upgrade(&image, from, &mut plan).await?;
+                ("Pending", verdict::pending(&image, from, &plan))
+            }
+        };
+        plan.needed = matches!(decision, Decision::Bootstrap { .. } | Decision::Upgrade { .. });
+
+        let (mut reason, mut message) = (reason, message);
+        match labels::needed(self.python).await {
+            Err(error) => {
+                tracing::warn!("enum labels were not looked at: {error}");
+                message = format!("{message}; warning: enum labels were not looked at: {error}");
+            }
+            Ok(needed) => {
+                if let (Some(session), Decision::AtHead | Decision::Upgrade { .. }) = (self.session, &decision) {
+                    plan.missing_labels = labels::by_type(&labels::missing(session, &needed).await?);
+                }
+                facts.enum_labels = Some(needed);
+            }
+        }
+        if !plan.missing_labels.is_empty() {
+            plan.needed = true;
+            if reason == "UpToDate" {
+                reason = "Pending";
+            }
+            message = format!("{message}; {}", verdict::labels(&plan.missing_labels));
+        }
+        facts.plan = Some(plan);
+        Ok((reason, message))
+    }
+
+    async fn upgrade(&self, image: &Image, from: &BTreeSet<String>, plan: &mut PlanReport) -> Result<(), MigrateError> {
+        let Some(session) = self.session else { return Ok(()) };
+        let position = position::find(session, self.python, image, from).await?;
+        plan.stamp = position.stamp;
+        plan.pending = position.pending.into_iter().map(verdict::revision).collect();
+        Ok(())
+    }
+}
