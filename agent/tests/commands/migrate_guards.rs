@@ -21,22 +21,6 @@ fn an_existing_schema_is_changed_under_its_own_backup_only() {
     ran(&mut at_another).expect("Refused", "BackupMissing");
     assert_eq!(stage.sql(&database, TABLES), ["3"]);
     ran(&mut agent().env("ODOOAI_BACKUP_INCARNATION", &incarnation)).expect("Succeeded", "Upgraded");
-
-    let mut next = stage
-        .agent("1.1.0", &database)
-        .env("ODOOAI_BACKUP_REQUIRED", "true")
-        .env("ODOOAI_BACKUP_INCARNATION", &incarnation)
-        .env("ODOOAI_BACKUP_SCHEMA", "003_phase2_tables");
-    ran(&mut next).expect("Succeeded", "Upgraded");
-}
-
-#[test]
-fn an_empty_database_needs_no_backup() {
-    let Some(stage) = Stage::new("backup of an empty database") else { return };
-    let database = stage.database(State::Empty);
-    let mut agent = stage.agent("1.0.0", &database).env("ODOOAI_BACKUP_REQUIRED", "true");
-    ran(&mut agent).expect("Succeeded", "Bootstrapped");
-    assert_eq!(stage.sql(&database, TABLES), ["26"]);
 }
 
 #[test]

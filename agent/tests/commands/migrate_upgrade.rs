@@ -30,9 +30,6 @@ fn a_released_database_is_upgraded_and_every_type_works() {
     assert!(drift.contains("agent_runs.status: VARCHAR(20) -> agentrunstatus"), "{drift}");
     stage.every_type_works("1.0.0", &database);
     assert_eq!(stage.sql(&database, "SELECT count(*) FROM audit_logs"), ["20"]);
-
-    let again = stage.run("1.0.0", &database).expect("Succeeded", "AtHead");
-    assert!(again.report.get("repairedLabels").is_none());
 }
 
 #[test]
@@ -70,8 +67,7 @@ fn two_upgrades_at_once_end_well() {
 #[test]
 fn a_failing_migration_leaves_nothing_and_shows_no_rows() {
     let Some(stage) = Stage::new("failing migration") else { return };
-    let database = stage.database(State::Released);
-    stage.run("1.0.0", &database).expect("Succeeded", "Upgraded");
+    let database = stage.database(State::Head);
     let ran = stage.run("1.2.0-failing-migration", &database).expect("Refused", "MigrationFailed");
     let message = ran.message();
     assert!(message.contains("relation \"no_such_table\" does not exist"), "{message}");
@@ -80,6 +76,8 @@ fn a_failing_migration_leaves_nothing_and_shows_no_rows() {
     let left = "SELECT relname FROM pg_class WHERE relname IN ('half_done', 'rule_usage')";
     assert!(stage.sql(&database, left).is_empty());
 
+    let row = "INSERT INTO audit_logs (timestamp, automation_type, action_name, odoo_model) VALUES (now(), 'CRM', 'a', 'crm.lead')";
+    stage.sql(&database, &format!("{row}; {row}"));
     let unique = "op.create_index('u', 'audit_logs', ['odoo_model'], unique=True)";
     stage.image("1.0.0").revise("004_unique", "'003_phase2_tables'", unique);
     let ran = stage.run("1.0.0", &database).expect("Refused", "MigrationFailed");
