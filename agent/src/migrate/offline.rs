@@ -83,7 +83,7 @@ enum Line {
 }
 
 /// The revisions that `alembic upgrade heads` would run from `current` (none: from the
-/// beginning), in its order. `env.py` and the revisions are run; SQLAlchemy's sessions in them
+/// beginning), in its order. `env.py` and the revisions are run; `SQLAlchemy`'s sessions in them
 /// are read-only.
 ///
 /// # Errors
