@@ -214,14 +214,14 @@ fn branches_and_merges_come_in_alembics_order_each_with_its_own_statements() {
     sample.revise("1.1.0", "004_drop", "'003_phase2_tables'", "op.drop_column('audit_logs', 'tokens_used')");
     planned(&sample, agent(&sample, "1.1.0", &name), &name).expect("Refused", "MultipleHeads");
 
-    sample.revise("1.1.0", "005_merge", "('004_rule_usage', '004_drop')", "pass");
+    sample.revise("1.1.0", "005_after", "'004_rule_usage'\ndepends_on = '004_drop'", "pass");
+    sample.revise("1.1.0", "006_merge", "('005_after', '004_drop')", "pass");
     let report = plan(&sample, "1.1.0", &name, "Pending");
     let revisions = pending(&report);
-    assert_eq!(revisions.len(), 3);
-    assert!(revisions.contains(&("004_rule_usage", true)) && revisions.contains(&("004_drop", false)));
-    assert_eq!(revisions[2], ("005_merge", true));
+    assert!(revisions[..2].contains(&("004_rule_usage", true)) && revisions[..2].contains(&("004_drop", false)));
+    assert_eq!(revisions[2..], [("005_after", true), ("006_merge", true)]);
     let migrated = sample.run("1.1.0", &name).expect("Succeeded", "Upgraded").report;
-    assert_eq!(migrated["schema"]["current"], json!(["005_merge"]));
+    assert_eq!(migrated["schema"]["current"], json!(["006_merge"]));
 }
 
 #[test]
