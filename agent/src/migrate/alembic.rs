@@ -25,10 +25,18 @@ def result(value):
 }
 pub(crate) use script;
 
-/// The command line. Which error of PostgreSQL it was can't be read from a traceback
+/// The command line. A pooler may keep `PGOPTIONS` from the server, so the lock time-out is
+/// set once more. Which error of PostgreSQL it was can't be read from a traceback
 /// with certainty, so the exception is asked.
 const MAIN: &str = script!(
     r#"
+import sqlalchemy
+@sqlalchemy.event.listens_for(sqlalchemy.engine.Engine, "connect")
+def connected(connection, _):
+    cursor = connection.cursor()
+    cursor.execute("SET lock_timeout = '5s'")
+    cursor.close()
+    connection.commit()
 try:
     alembic.config.main(argv=sys.argv[1:])
 except BaseException as error:

@@ -9,14 +9,15 @@ use crate::migrate::child::{Finished, Python};
 use crate::migrate::error::MigrateError;
 
 /// Prints the order first, then each revision's SQL in pieces that fit a line, then how it
-/// ended. Only one step of Alembic's way up is taken for each, so that a merge's or a
-/// dependency's statements count once. A revision that hangs is ended after half a minute, and
-/// one that asks a database on its own can't write there.
+/// ended. Only its own step is taken for each, so that a merge's or a dependency's statements
+/// count once. A revision that hangs is ended after half a minute, and one that asks a database
+/// on its own can't write there.
 const RENDER: &str = script!(
     r#"
 import io, signal, sqlalchemy, traceback
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
+from alembic.runtime.migration import MigrationStep
 from alembic.script import ScriptDirectory
 
 @sqlalchemy.event.listens_for(sqlalchemy.engine.Engine, "connect")
@@ -36,7 +37,7 @@ def sql(script):
     down, buffer = script.down_revision or (), io.StringIO()
     before = (down,) if isinstance(down, str) else tuple(down)
     def step(_, context):
-        return scripts._upgrade_revs(script.revision, before)[-1:]
+        return [MigrationStep.upgrade_from_script(scripts.revision_map, script)]
     settings = Config("alembic.ini", output_buffer=buffer)
     target = {"starting_rev": before or "base", "destination_rev": script.revision}
     with EnvironmentContext(settings, scripts, fn=step, as_sql=True, **target):
@@ -83,7 +84,7 @@ enum Line {
 }
 
 /// The revisions that `alembic upgrade heads` would run from `current` (none: from the
-/// beginning), in its order. `env.py` and the revisions are run; SQLAlchemy's sessions in them
+/// beginning), in its order. `env.py` and the revisions are run; `SQLAlchemy`'s sessions in them
 /// are read-only.
 ///
 /// # Errors

@@ -31,20 +31,28 @@ pub(super) fn bootstrap(image: &Image, resumed: bool) -> String {
     format!("the database has {what}, the application makes it as of {}", image.heads.join(", "))
 }
 
-/// Revisions are pending.
+/// Revisions are pending, or to be recorded as done.
 pub(super) fn pending(image: &Image, from: &BTreeSet<String>, plan: &PlanReport) -> String {
-    let from = plan.stamp.clone().map_or_else(|| list(from), |stamp| format!("{stamp}, as its tables show,"));
-    let (count, head) = (plan.pending.len(), image.heads.join(", "));
-    let revisions = if count == 1 { "revision is" } else { "revisions are" };
-    let verdict = match plan.pending.iter().find(|revision| !revision.additive) {
-        None if count == 0 => String::new(),
-        None => ", all additive".to_owned(),
-        Some(first) => {
-            let others = plan.pending.iter().filter(|revision| !revision.additive).count();
-            format!(", {others} not additive (first {}: {})", first.revision, first.why.as_deref().unwrap_or_default())
+    let recorded = list(from);
+    let at = match &plan.stamp {
+        None => format!("the database is at {recorded}"),
+        Some(stamp) => format!("the database has the tables of {stamp} and {recorded}, so {stamp} would be recorded"),
+    };
+    let head = image.heads.join(", ");
+    let count = match plan.pending.len() {
+        0 => return format!("{at}, the image's head"),
+        1 => "1 revision is".to_owned(),
+        count => format!("{count} revisions are"),
+    };
+    let mut others = plan.pending.iter().filter(|revision| !revision.additive);
+    let verdict = match (others.next(), others.count() + 1) {
+        (None, _) => "additive".to_owned(),
+        (Some(first), count) => {
+            let why = first.why.as_deref().unwrap_or_default();
+            format!("{count} not additive (first {}: {why})", first.revision)
         }
     };
-    format!("the database is at {from} and the image's head is {head}: {count} {revisions} pending{verdict}")
+    format!("{at}; the image's head is {head}: {count} pending, {verdict}")
 }
 
 /// Labels are missing.
@@ -58,4 +66,43 @@ fn list(revisions: &BTreeSet<String>) -> String {
         return "no recorded revision".to_owned();
     }
     revisions.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    const AT_2: &str = "the database is at r2";
+    const LIKE_2: &str = "the database has the tables of r2 and no recorded revision, so r2 would be recorded";
+
+    #[rstest]
+    #[case::one(Some("r2"), None, &[None], &format!("{AT_2}; the image's head is r4: 1 revision is pending, additive"))]
+    #[case::one_of_two(Some("r2"), None, &[None, Some("DROP")],
+        &format!("{AT_2}; the image's head is r4: 2 revisions are pending, 1 not additive (first r4: DROP)"))]
+    #[case::both(Some("r2"), None, &[Some("DROP"), Some("ADD")],
+        &format!("{AT_2}; the image's head is r4: 2 revisions are pending, 2 not additive (first r3: DROP)"))]
+    #[case::stamp_first(None, Some("r2"), &[None, None],
+        &format!("{LIKE_2}; the image's head is r4: 2 revisions are pending, additive"))]
+    #[case::stamp_alone(None, Some("r2"), &[], &format!("{LIKE_2}, the image's head"))]
+    fn messages(
+        #[case] recorded: Option<&str>,
+        #[case] stamp: Option<&str>,
+        #[case] whys: &[Option<&str>],
+        #[case] message: &str,
+    ) {
+        let revision = |(at, why): (usize, &Option<&str>)| PendingRevision {
+            revision: format!("r{}", at + 3),
+            additive: why.is_none(),
+            why: why.map(str::to_owned),
+        };
+        let plan = PlanReport {
+            stamp: stamp.map(str::to_owned),
+            pending: whys.iter().enumerate().map(revision).collect(),
+            ..PlanReport::default()
+        };
+        let image = Image { heads: vec!["r4".to_owned()], ..Image::default() };
+        let from = recorded.into_iter().map(str::to_owned).collect();
+        assert_eq!(pending(&image, &from, &plan), message);
+    }
 }

@@ -1,5 +1,6 @@
 //! Private servers that live as long as the value.
 
+mod pgbouncer;
 mod postgres;
 mod redis;
 
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+pub(crate) use self::pgbouncer::PgBouncer;
 pub(crate) use self::postgres::Postgres;
 pub(crate) use self::redis::{Redis, url_encoded};
 use crate::certificates::Issued;

@@ -55,7 +55,7 @@ impl Postgres {
         let password = folder.path().join("password");
         std::fs::write(&password, PASSWORD).expect("written");
         let data = folder.path().join("data");
-        let initdb = as_postgres(&binaries.join("initdb"))?
+        let initdb = as_server_user(&binaries.join("initdb"))?
             .arg("--pgdata")
             .arg(&data)
             .args(["--no-sync", "--username=postgres", "--auth=scram-sha-256"])
@@ -75,7 +75,7 @@ impl Postgres {
         }
         let port = free_port();
         let log = std::fs::File::create(folder.path().join("log")).expect("a log");
-        let process = as_postgres(&binaries.join("postgres"))?
+        let process = as_server_user(&binaries.join("postgres"))?
             .arg("-D")
             .arg(&data)
             .args(["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"])
@@ -191,7 +191,7 @@ fn server_user() -> Option<(u32, u32)> {
     Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
 }
 
-fn as_postgres(program: &Path) -> Option<Command> {
+pub(super) fn as_server_user(program: &Path) -> Option<Command> {
     use std::os::unix::process::CommandExt as _;
     let mut command = Command::new(program);
     command.current_dir("/");
