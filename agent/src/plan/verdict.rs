@@ -91,14 +91,14 @@ mod tests {
         #[case] whys: &[Option<&str>],
         #[case] message: &str,
     ) {
-        let revision = |(at, why): (usize, &Option<&str>)| PendingRevision {
+        let revision = |(at, why): (usize, Option<&str>)| PendingRevision {
             revision: format!("r{}", at + 3),
             additive: why.is_none(),
             why: why.map(str::to_owned),
         };
         let plan = PlanReport {
             stamp: stamp.map(str::to_owned),
-            pending: whys.iter().enumerate().map(revision).collect(),
+            pending: whys.iter().copied().enumerate().map(revision).collect(),
             ..PlanReport::default()
         };
         let image = Image { heads: vec!["r4".to_owned()], ..Image::default() };
