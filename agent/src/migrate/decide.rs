@@ -9,6 +9,8 @@ pub(crate) struct Image {
     pub(crate) heads: Vec<String>,
     /// All revisions, oldest first.
     pub(crate) known: Vec<String>,
+    /// Whether they stand in one line, without branches.
+    pub(crate) linear: bool,
 }
 
 /// What the database holds.
@@ -130,6 +132,7 @@ mod tests {
         let image = Image {
             heads: heads.iter().map(|&head| head.to_owned()).collect(),
             known: ["a", "b", "c"].map(str::to_owned).to_vec(),
+            linear: true,
         };
         let found = Found { tables, current: set(current), unfinished: unfinished.map(|head| set(&[head])) };
         let decision = format!("{:?}", decide(&image, &found, false));

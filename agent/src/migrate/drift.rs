@@ -13,7 +13,10 @@ const LINES: usize = 10;
 /// As `alembic check`, with one short line per difference.
 const CHECK: &str = script!(
     r#"
+import logging
 from alembic import command, util
+# It tells about every sequence.
+logging.disable(logging.INFO)
 def name(part):
     return str(getattr(part, "name", None) or part)
 def line(difference):

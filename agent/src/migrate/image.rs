@@ -11,8 +11,10 @@ use crate::migrate::error::MigrateError;
 const READ_REVISIONS: &str = script!(
     r#"
 scripts = alembic.script.ScriptDirectory.from_config(alembic.config.Config("alembic.ini"))
-known = [script.revision for script in scripts.walk_revisions()]
-result({"heads": list(scripts.get_heads()), "known": known[::-1]})
+way = list(scripts.walk_revisions())[::-1]
+before = [None, *(script.revision for script in way)]
+linear = all(script._all_down_revisions == ((last,) if last else ()) for script, last in zip(way, before))
+result({"heads": list(scripts.get_heads()), "known": before[1:], "linear": linear})
 "#
 );
 
@@ -20,6 +22,7 @@ result({"heads": list(scripts.get_heads()), "known": known[::-1]})
 struct Revisions {
     heads: Vec<String>,
     known: Vec<String>,
+    linear: bool,
 }
 
 /// Heads and known revisions, oldest first.
@@ -45,5 +48,5 @@ pub(crate) async fn revisions(python: &Python<'_>) -> Result<Image, MigrateError
         finished.result.as_deref().ok_or_else(|| MigrateError::Image("no result was printed".to_owned())).and_then(
             |json| serde_json::from_str::<Revisions>(json).map_err(|error| MigrateError::Image(error.to_string())),
         )?;
-    Ok(Image { heads: revisions.heads, known: revisions.known })
+    Ok(Image { heads: revisions.heads, known: revisions.known, linear: revisions.linear })
 }

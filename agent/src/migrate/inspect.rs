@@ -3,8 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use tokio_postgres::Row;
+
 use crate::migrate::decide::Found;
 use crate::migrate::error::{MigrateError, Step};
+use crate::migrate::history::Object;
 use crate::postgres::{self, Session, bounded};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -38,6 +41,39 @@ pub(crate) async fn found(session: &Session) -> Result<Found, MigrateError> {
     })
     .await
     .step("read the database's state")
+}
+
+/// All tables, columns, indexes and types of people, by the names that SQL without a schema
+/// has for them, others with their schema.
+///
+/// # Errors
+/// What the server said.
+pub(crate) async fn objects(session: &Session) -> Result<BTreeSet<Object>, MigrateError> {
+    const OBJECTS: &str = "
+        WITH relations AS (
+            SELECT c.oid, c.relkind,
+                   (CASE WHEN pg_table_is_visible(c.oid) OR n.nspname = 'public' THEN c.relname
+                         ELSE n.nspname || '.' || c.relname END)::text AS name
+            FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+            WHERE n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema')
+        SELECT 'table', name, '' FROM relations WHERE relkind IN ('r', 'p', 'f')
+        UNION ALL
+        SELECT 'index', name, '' FROM relations WHERE relkind IN ('i', 'I')
+        UNION ALL
+        SELECT 'column', r.name, a.attname::text FROM relations r JOIN pg_attribute a ON a.attrelid = r.oid
+        WHERE r.relkind IN ('r', 'p', 'f') AND a.attnum > 0 AND NOT a.attisdropped
+        UNION ALL
+        SELECT 'type', (CASE WHEN pg_type_is_visible(t.oid) OR n.nspname = 'public' THEN t.typname
+                             ELSE n.nspname || '.' || t.typname END)::text, ''
+        FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace WHERE t.typtype IN ('e', 'd', 'r')";
+    let rows = bounded(LIMIT, session.query(OBJECTS, &[])).await.step("read what is there")?;
+    let object = |row: &Row| match row.get(0) {
+        "table" => Object::Table(row.get(1)),
+        "index" => Object::Index(row.get(1)),
+        "column" => Object::Column(row.get(1), row.get(2)),
+        _ => Object::Type(row.get(1)),
+    };
+    Ok(rows.iter().map(object).collect())
 }
 
 /// Rows of `alembic_version`.

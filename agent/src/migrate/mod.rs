@@ -9,13 +9,16 @@ pub(crate) mod decide;
 mod drift;
 mod ensure;
 pub(crate) mod error;
+mod history;
 pub(crate) mod image;
 pub(crate) mod inspect;
 pub(crate) mod labels;
 mod leftovers;
 mod lock;
 pub(crate) mod offline;
+mod place;
 pub(crate) mod pooler;
+pub(crate) mod position;
 mod upgrade;
 
 use std::collections::BTreeSet;
@@ -213,9 +216,27 @@ impl Attempt<'_> {
 
     async fn upgrade(&self, image: &Image, from: &BTreeSet<String>) -> Result<Success, MigrateError> {
         let head = image.heads.join(", ");
-        tracing::info!(from = revisions(from), %head, "upgrading the schema");
+        let stamp = match position::find(self.session, self.python, image, from).await {
+            Ok(position) => position.stamp,
+            // Where the database says where it is, Alembic can go on from there.
+            Err(error @ (MigrateError::Image(_) | MigrateError::Child { .. })) if !from.is_empty() => {
+                tracing::warn!("what is pending can't be looked at: {error}");
+                None
+            }
+            Err(error) => return Err(error),
+        };
+        let mut from = revisions(from);
+        if let Some(stamp) = stamp {
+            tracing::info!(revision = stamp, "recording the revision whose tables are there");
+            upgrade::stamp(self.session, self.lock, self.python, &stamp).await?;
+            if image.heads == [stamp.as_str()] {
+                return Ok(("Stamped", format!("the schema was at {head} with {from}, which is recorded now")));
+            }
+            from = format!("{stamp}, as its tables show,");
+        }
+        tracing::info!(from, %head, "upgrading the schema");
         upgrade::run(self.session, self.lock, self.python, image, self.database).await?;
-        Ok(("Upgraded", format!("the schema went from {} to {head}", revisions(from))))
+        Ok(("Upgraded", format!("the schema went from {from} to {head}")))
     }
 
     /// `uncovered`: no backup was asked for yet in this attempt.

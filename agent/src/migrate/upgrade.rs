@@ -45,29 +45,56 @@ pub(crate) async fn run(
         format!("the database is at {} now", revisions(&after))
     };
     if finished.status.success() {
-        return Err(MigrateError::Decided {
-            outcome: Outcome::Refused,
-            reason: "MigrationIncomplete",
-            message: format!(
-                "alembic upgrade ended without an error, but the database is at {} instead of {}",
-                revisions(&after),
-                revisions(&heads)
-            ),
-        });
+        return Err(incomplete("alembic upgrade", &after, &heads));
     }
-    Err(failure(&finished, &blockers, &changed))
+    Err(failure("alembic upgrade", &finished, &blockers, &changed))
 }
 
-fn failure(finished: &Finished, blockers: &[Blocker], changed: &str) -> MigrateError {
+/// Records a revision without running it.
+///
+/// # Errors
+/// `MigrationFailed` or `MigrationIncomplete`.
+pub(crate) async fn stamp(
+    session: &Session,
+    lock: &Lock,
+    python: &Python<'_>,
+    revision: &str,
+) -> Result<(), MigrateError> {
+    let finished = alembic::run(python, "alembic stamp", &["stamp", revision]).await?;
+    lock.still_held().await?;
+    let after = inspect::current(session).await?;
+    if after == [revision.to_owned()].into() {
+        return Ok(());
+    }
+    let changed = format!("the database is at {}", revisions(&after));
+    if finished.status.success() {
+        return Err(incomplete("alembic stamp", &after, &[revision.to_owned()].into()));
+    }
+    Err(failure("alembic stamp", &finished, &[], &changed))
+}
+
+fn incomplete(step: &str, after: &BTreeSet<String>, wanted: &BTreeSet<String>) -> MigrateError {
+    MigrateError::Decided {
+        outcome: Outcome::Refused,
+        reason: "MigrationIncomplete",
+        message: format!(
+            "{step} ended without an error, but the database is at {} instead of {}",
+            revisions(after),
+            revisions(wanted)
+        ),
+    }
+}
+
+fn failure(step: &str, finished: &Finished, blockers: &[Blocker], changed: &str) -> MigrateError {
     let why = Failure::of(finished);
     if why.sqlstate.as_deref() == Some(alembic::LOCK_TIMEOUT) {
-        return blocked("alembic upgrade", blockers, changed);
+        return blocked(step, blockers, changed);
     }
     let passing = why.is_passing() || finished.status.code().is_none();
     MigrateError::Decided {
         outcome: if passing { Outcome::Failed } else { Outcome::Refused },
         reason: "MigrationFailed",
-        message: format!("alembic upgrade failed ({}), {changed}: {}", finished.status_text(), finished.tail),
+        message: format!("{step} failed ({}), {changed}: {}", finished.status_text(), finished.tail),
     }
 }
 

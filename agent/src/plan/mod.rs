@@ -13,7 +13,7 @@ use crate::job::{self, Success};
 use crate::migrate::child::Python;
 use crate::migrate::decide::{self, Decision, Found, Image};
 use crate::migrate::error::MigrateError;
-use crate::migrate::{image, inspect, labels, offline};
+use crate::migrate::{image, inspect, labels, position};
 use crate::plan::connect::{Logins, Place, READ_ONLY};
 use crate::plan::report::PlanReport;
 use crate::postgres::Session;
@@ -147,9 +147,18 @@ impl Plan<'_> {
     }
 
     async fn upgrade(&self, image: &Image, from: &BTreeSet<String>, plan: &mut PlanReport) -> Result<(), MigrateError> {
-        let _ = image;
-        let rendered = offline::upgrade(self.python, from).await?;
-        plan.pending = rendered.into_iter().map(verdict::revision).collect();
+        let session = self.session.expect("only a database can be behind");
+        match position::find(session, self.python, image, from).await {
+            Ok(position) => {
+                plan.stamp = position.stamp;
+                plan.pending = position.pending.into_iter().map(verdict::revision).collect();
+            }
+            // `migrate` then leaves it to Alembic to go on from what is recorded.
+            Err(error @ (MigrateError::Image(_) | MigrateError::Child { .. })) if !from.is_empty() => {
+                plan.pending = verdict::unreadable(image, from, &error.to_string());
+            }
+            Err(error) => return Err(error),
+        }
         Ok(())
     }
 }
