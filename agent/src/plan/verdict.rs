@@ -16,6 +16,15 @@ pub(super) fn revision(rendered: Rendered) -> PendingRevision {
     PendingRevision { revision: rendered.revision, additive: verdict.is_ok(), why: verdict.err() }
 }
 
+/// All that may be pending, where Alembic doesn't say what is.
+pub(super) fn unreadable(image: &Image, from: &BTreeSet<String>, why: &str) -> Vec<PendingRevision> {
+    // Of a traceback the end says what it was.
+    let why = why.lines().last().unwrap_or_default();
+    let after = image.known.iter().rposition(|revision| from.contains(revision)).map_or(0, |at| at + 1);
+    let rendered = |revision: &String| Rendered { revision: revision.clone(), sql: Err(why.to_owned()) };
+    image.known[after..].iter().map(rendered).map(revision).collect()
+}
+
 /// The database is at a revision that the image doesn't know.
 pub(super) fn newer(image: &Image, found: &Found) -> String {
     format!(

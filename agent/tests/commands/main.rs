@@ -16,4 +16,5 @@ mod run;
 mod sample;
 mod serve;
 mod servers;
+mod stage;
 mod tls;
