@@ -18,9 +18,15 @@ const NEW: &str = "004_rule_usage";
 const IMAGE: &str = "odoo-ai-platform/ai-service:1.1.0";
 const READY: u64 = 180;
 
+/// The starts of all pods but those of Jobs.
+async fn served(room: &Room) -> Result<Vec<(String, (String, i32))>> {
+    let of_job = |name: &str| ["-plan-", "-migrate-"].iter().any(|it| name.contains(it));
+    Ok(starts(room).await?.into_iter().filter(|(name, _)| !of_job(name)).collect())
+}
+
 /// Where a backup must come first and there is none, nothing is touched.
 pub(crate) async fn waits_for_a_backup(room: &Room) -> Result<String> {
-    let before: Vec<_> = starts(room).await?.into_iter().filter(|(name, _)| !name.contains("migrate")).collect();
+    let before = served(room).await?;
     let current = room.stack().await?.status.and_then(|status| status.current_revision);
     room.change(json!({"images": {"aiService": IMAGE}, "migrations": {"backup": "Required"}})).await?;
     let stalled = room.wait("Stalled", "True", "BackupMissing", 120).await?;
@@ -29,7 +35,7 @@ pub(crate) async fn waits_for_a_backup(room: &Room) -> Result<String> {
     room.wait("Available", "True", "", 60).await?;
     let (status, _) = room.ask("GET", "/openapi.json", None, None).await?;
     ensure!(status == 200, "the old pods answered {status}");
-    let after: Vec<_> = starts(room).await?.into_iter().filter(|(name, _)| !name.contains("migrate")).collect();
+    let after = served(room).await?;
     ensure!(before == after, "pods were {before:?}, now {after:?}");
     ensure!(room.stack().await?.status.and_then(|status| status.current_revision) == current, "currentRevision moved");
     ensure!(room.sql("SELECT version_num FROM alembic_version").await? == OLD, "the schema was touched");
