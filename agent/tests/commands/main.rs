@@ -16,5 +16,4 @@ mod run;
 mod sample;
 mod serve;
 mod servers;
-mod stage;
 mod tls;

@@ -1,16 +1,16 @@
 //! What `agent migrate` asks for before it touches anything.
 
 use crate::agent::APP_PASSWORD;
+use crate::sample::{ROLE, Sample, State, ran};
 use crate::servers::{PgBouncer, skip};
-use crate::stage::{ROLE, Stage, State, ran};
 
 const TABLES: &str = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'";
 
 #[test]
 fn an_existing_schema_is_changed_under_its_own_backup_only() {
-    let Some(stage) = Stage::new("backup") else { return };
-    let database = stage.database(State::Released);
-    let agent = || stage.agent("1.0.0", &database).env("ODOOAI_BACKUP_REQUIRED", "true");
+    let Some(sample) = Sample::new("backup") else { return };
+    let database = sample.database(State::Released);
+    let agent = || sample.agent("1.0.0", &database).env("ODOOAI_BACKUP_REQUIRED", "true");
     let refused = ran(&mut agent()).expect("Refused", "BackupMissing");
     assert!(refused.message().contains("there is none"), "{}", refused.message());
     let incarnation = refused.report["incarnation"].as_str().expect("text").to_owned();
@@ -19,49 +19,33 @@ fn an_existing_schema_is_changed_under_its_own_backup_only() {
     let at_another = agent().env("ODOOAI_BACKUP_INCARNATION", &incarnation);
     let mut at_another = at_another.env("ODOOAI_BACKUP_SCHEMA", "001_extend_enum");
     ran(&mut at_another).expect("Refused", "BackupMissing");
-    assert_eq!(stage.sql(&database, TABLES), ["3"]);
+    assert_eq!(sample.sql(&database, TABLES), ["3"]);
     ran(&mut agent().env("ODOOAI_BACKUP_INCARNATION", &incarnation)).expect("Succeeded", "Upgraded");
-
-    let mut next = stage
-        .agent("1.1.0", &database)
-        .env("ODOOAI_BACKUP_REQUIRED", "true")
-        .env("ODOOAI_BACKUP_INCARNATION", &incarnation)
-        .env("ODOOAI_BACKUP_SCHEMA", "003_phase2_tables");
-    ran(&mut next).expect("Succeeded", "Upgraded");
-}
-
-#[test]
-fn an_empty_database_needs_no_backup() {
-    let Some(stage) = Stage::new("backup of an empty database") else { return };
-    let database = stage.database(State::Empty);
-    let mut agent = stage.agent("1.0.0", &database).env("ODOOAI_BACKUP_REQUIRED", "true");
-    ran(&mut agent).expect("Succeeded", "Bootstrapped");
-    assert_eq!(stage.sql(&database, TABLES), ["26"]);
 }
 
 #[test]
 fn a_pooler_must_give_sessions() {
-    let Some(stage) = Stage::new("pooler") else { return };
-    let database = stage.database(State::Released);
+    let Some(sample) = Sample::new("pooler") else { return };
+    let database = sample.database(State::Released);
     for settings in [
         "pool_mode = transaction\nignore_startup_parameters = options",
         "pool_mode = transaction\nignore_startup_parameters = options\nserver_round_robin = 1\nmin_pool_size = 3",
         "pool_mode = transaction\nignore_startup_parameters = options\ndefault_pool_size = 1",
         "pool_mode = statement\nignore_startup_parameters = options",
     ] {
-        let Some(pooler) = PgBouncer::start(&stage.server, ROLE, APP_PASSWORD, settings) else {
+        let Some(pooler) = PgBouncer::start(&sample.server, ROLE, APP_PASSWORD, settings) else {
             return skip("pooler", "no PgBouncer here");
         };
-        let refused = ran(&mut stage.agent_at(pooler.port, "1.0.0", &database)).expect("Refused", "PoolerUnfit");
+        let refused = ran(&mut sample.agent_at(pooler.port, "1.0.0", &database)).expect("Refused", "PoolerUnfit");
         let advice = "connect to PostgreSQL directly or use session mode";
         assert!(refused.message().contains(advice), "{settings}: {}", refused.message());
     }
-    let start = |settings| PgBouncer::start(&stage.server, ROLE, APP_PASSWORD, settings);
+    let start = |settings| PgBouncer::start(&sample.server, ROLE, APP_PASSWORD, settings);
     let strict = start("pool_mode = session").expect("PgBouncer as before");
-    let refused = ran(&mut stage.agent_at(strict.port, "1.0.0", &database)).expect("Refused", "PoolerUnfit");
+    let refused = ran(&mut sample.agent_at(strict.port, "1.0.0", &database)).expect("Refused", "PoolerUnfit");
     assert!(refused.message().contains("ignore_startup_parameters = options"), "{}", refused.message());
-    assert_eq!(stage.sql(&database, TABLES), ["3"]);
+    assert_eq!(sample.sql(&database, TABLES), ["3"]);
 
     let fit = start("pool_mode = session\nignore_startup_parameters = options").expect("PgBouncer as before");
-    ran(&mut stage.agent_at(fit.port, "1.0.0", &database)).expect("Succeeded", "Upgraded");
+    ran(&mut sample.agent_at(fit.port, "1.0.0", &database)).expect("Succeeded", "Upgraded");
 }

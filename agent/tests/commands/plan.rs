@@ -1,8 +1,8 @@
 use serde_json::{Value, json};
 
 use crate::agent::Agent;
+use crate::sample::{ROLE, Ran, Sample, State, ran};
 use crate::servers::{PASSWORD, Postgres, block_on};
-use crate::stage::{ROLE, Ran, Stage, State, ran};
 
 /// Everything that a statement could have changed: with `xmin`, a row that was written again shows too.
 fn dump(server: &Postgres, name: &str) -> Vec<String> {
@@ -23,23 +23,23 @@ fn dump(server: &Postgres, name: &str) -> Vec<String> {
 }
 
 /// A plan as for a Managed database.
-fn agent(stage: &Stage, version: &str, name: &str) -> Agent {
-    stage.command_at("plan", stage.server.port, version, name).admin(&stage.server)
+fn agent(sample: &Sample, version: &str, name: &str) -> Agent {
+    sample.command_at("plan", sample.server.port, version, name).admin(&sample.server)
 }
 
 /// Runs a plan to its end; it changes nothing.
-fn planned(stage: &Stage, mut agent: Agent, name: &str) -> Ran {
-    let before = dump(&stage.server, name);
+fn planned(sample: &Sample, mut agent: Agent, name: &str) -> Ran {
+    let before = dump(&sample.server, name);
     let ran = ran(&mut agent);
     assert!(!ran.log.contains(PASSWORD) && ran.report["command"] == "plan", "{}", ran.log);
-    assert_eq!(dump(&stage.server, name), before);
+    assert_eq!(dump(&sample.server, name), before);
     ran
 }
 
 /// A plan that succeeds.
 #[track_caller]
-fn plan(stage: &Stage, version: &str, name: &str, reason: &str) -> Value {
-    planned(stage, agent(stage, version, name), name).expect("Succeeded", reason).report
+fn plan(sample: &Sample, version: &str, name: &str, reason: &str) -> Value {
+    planned(sample, agent(sample, version, name), name).expect("Succeeded", reason).report
 }
 
 /// The pending revisions, each with its verdict.
@@ -55,16 +55,16 @@ fn whys(report: &Value) -> Vec<&str> {
 
 #[test]
 fn what_is_not_there_is_not_made() {
-    let Some(stage) = Stage::new("plan without a database") else { return };
-    let name = stage.server.fresh_name();
-    let execute = |sql: &str| stage.server.execute("postgres", sql);
+    let Some(sample) = Sample::new("plan without a database") else { return };
+    let name = sample.server.fresh_name();
+    let execute = |sql: &str| sample.server.execute("postgres", sql);
     let there = format!(
         "SELECT rolname::text FROM pg_roles WHERE rolname = '{name}'
          UNION ALL SELECT datname::text FROM pg_database WHERE datname = '{name}'"
     );
     for (statement, left) in [("SELECT 1".to_owned(), 0), (format!("CREATE DATABASE \"{name}\""), 1)] {
         execute(&statement);
-        let mut agent = agent(&stage, "1.0.0", &name).env("ODOOAI_DATABASE_USER", &name);
+        let mut agent = agent(&sample, "1.0.0", &name).env("ODOOAI_DATABASE_USER", &name);
         let report = ran(&mut agent).expect("Succeeded", "Bootstrap").report;
         assert_eq!(report["plan"], json!({"needed": true, "pending": [], "missingLabels": {}}));
         assert_eq!(report["schema"]["heads"], json!(["003_phase2_tables"]));
@@ -75,46 +75,46 @@ fn what_is_not_there_is_not_made() {
         assert!(report.get("incarnation").is_none());
         assert_eq!(execute(&there).len(), left);
     }
-    let external = stage.command_at("plan", stage.server.port, "1.0.0", &name);
+    let external = sample.command_at("plan", sample.server.port, "1.0.0", &name);
     ran(&mut external.env("ODOOAI_DATABASE_USER", &name)).expect("Refused", "CredentialsRejected");
 }
 
 #[test]
 fn from_an_empty_database_to_the_head_and_beyond() {
-    let Some(stage) = Stage::new("plan of a first install") else { return };
-    let name = stage.database(State::Empty);
-    let external = stage.command_at("plan", stage.server.port, "1.0.0", &name);
-    planned(&stage, external, &name).expect("Succeeded", "Bootstrap");
-    let report = plan(&stage, "1.0.0", &name, "Bootstrap");
+    let Some(sample) = Sample::new("plan of a first install") else { return };
+    let name = sample.database(State::Empty);
+    let external = sample.command_at("plan", sample.server.port, "1.0.0", &name);
+    planned(&sample, external, &name).expect("Succeeded", "Bootstrap");
+    let report = plan(&sample, "1.0.0", &name, "Bootstrap");
     assert!(report["databaseBytes"].as_i64().is_some_and(|bytes| bytes > 1_000_000));
-    stage.create_all("1.0.0", &name);
-    stage.alembic("1.0.0", &name, &["stamp", "head"]);
-    plan(&stage, "1.0.0", &name, "UpToDate");
+    sample.create_all("1.0.0", &name);
+    sample.alembic("1.0.0", &name, "stamp", "head");
+    plan(&sample, "1.0.0", &name, "UpToDate");
 
-    let name = stage.database(State::Head);
-    let report = plan(&stage, "1.0.0", &name, "UpToDate");
+    let name = sample.database(State::Head);
+    let report = plan(&sample, "1.0.0", &name, "UpToDate");
     assert_eq!(report["plan"], json!({"needed": false, "pending": [], "missingLabels": {}}));
     assert_eq!(report["schema"]["current"], json!(["003_phase2_tables"]));
-    assert_eq!(report["incarnation"], stage.run("1.0.0", &name).expect("Succeeded", "AtHead").report["incarnation"]);
+    assert_eq!(report["incarnation"], sample.run("1.0.0", &name).expect("Succeeded", "AtHead").report["incarnation"]);
 
-    let report = plan(&stage, "2.0.0", &name, "Pending");
+    let report = plan(&sample, "2.0.0", &name, "Pending");
     assert_eq!(pending(&report), [("004_rule_usage", true), ("005_breaking", false)]);
     assert_eq!(whys(&report)[1], "RENAME COLUMN webhook_events.payload: older releases use the old name");
     assert_eq!(report["plan"]["missingLabels"], json!({"automationtype": ["QUALITY"]}));
-    let migrated = stage.run("2.0.0", &name).expect("Succeeded", "Upgraded").report;
+    let migrated = sample.run("2.0.0", &name).expect("Succeeded", "Upgraded").report;
     assert_eq!(migrated["schema"]["current"], json!(["005_breaking"]));
-    assert_eq!(plan(&stage, "2.0.0", &name, "UpToDate")["plan"]["needed"], false);
+    assert_eq!(plan(&sample, "2.0.0", &name, "UpToDate")["plan"]["needed"], false);
 
-    let report = plan(&stage, "1.0.0", &name, "NewerThanImage");
+    let report = plan(&sample, "1.0.0", &name, "NewerThanImage");
     assert_eq!(report["plan"], json!({"needed": false, "pending": [], "missingLabels": {}}));
 }
 
 #[test]
 fn at_001_the_rest_is_pending_and_labels_are_missing() {
-    let Some(stage) = Stage::new("plan at 001") else { return };
-    let name = stage.database(State::Released);
-    stage.alembic("1.1.0", &name, &["upgrade", "001_extend_enum"]);
-    let report = plan(&stage, "1.1.0", &name, "Pending");
+    let Some(sample) = Sample::new("plan at 001") else { return };
+    let name = sample.database(State::Released);
+    sample.alembic("1.1.0", &name, "upgrade", "001_extend_enum");
+    let report = plan(&sample, "1.1.0", &name, "Pending");
     let revisions = [("002_phase1_tables", true), ("003_phase2_tables", true), ("004_rule_usage", true)];
     assert_eq!(pending(&report), revisions);
     assert!(report["plan"].get("stamp").is_none());
@@ -122,25 +122,26 @@ fn at_001_the_rest_is_pending_and_labels_are_missing() {
     assert!(missing.contains(&json!("MONTH_END")) && missing.contains(&json!("SUPPLY_CHAIN")) && missing.len() == 8);
     assert_eq!(report["rulesEmpty"], false);
 
-    let migrated = stage.run("1.1.0", &name).expect("Succeeded", "Upgraded").report;
+    let migrated = sample.run("1.1.0", &name).expect("Succeeded", "Upgraded").report;
     assert_eq!(migrated["schema"]["current"], json!([revisions[2].0]));
-    assert_eq!(plan(&stage, "1.1.0", &name, "UpToDate")["plan"]["needed"], false);
+    assert_eq!(plan(&sample, "1.1.0", &name, "UpToDate")["plan"]["needed"], false);
 }
 
 #[test]
 fn labels_alone_are_a_reason_to_migrate() {
-    let Some(stage) = Stage::new("plan of labels") else { return };
-    let name = stage.database(State::Released);
-    stage.alembic("1.0.0", &name, &["upgrade", "head"]);
-    let report = plan(&stage, "1.0.0", &name, "Pending");
+    let Some(sample) = Sample::new("plan of labels") else { return };
+    let name = sample.database(State::Released);
+    sample.alembic("1.0.0", &name, "upgrade", "head");
+    let report = plan(&sample, "1.0.0", &name, "Pending");
     assert_eq!(report["plan"]["needed"], true);
     assert_eq!(pending(&report), []);
     assert_eq!(report["plan"]["missingLabels"]["automationtype"].as_array().map(Vec::len), Some(8));
-    stage.run("1.0.0", &name).expect("Succeeded", "EnumRepaired");
-    plan(&stage, "1.0.0", &name, "UpToDate");
+    sample.run("1.0.0", &name).expect("Succeeded", "EnumRepaired");
+    plan(&sample, "1.0.0", &name, "UpToDate");
 
-    stage.image("1.0.0").put("app/models/__init__.py", "raise RuntimeError('no models for ' + __name__)");
-    let ran = planned(&stage, agent(&stage, "1.0.0", &name), &name).expect("Succeeded", "UpToDate");
+    let models = sample.release("1.0.0").join("app/models/__init__.py");
+    std::fs::write(models, "raise RuntimeError('no models for ' + __name__)").expect("written");
+    let ran = planned(&sample, agent(&sample, "1.0.0", &name), &name).expect("Succeeded", "UpToDate");
     assert!(ran.report.get("enumLabels").is_none());
     let message = ran.message();
     assert!(message.contains("enum labels were not looked at") && message.contains("no models for"), "{message}");
@@ -148,11 +149,11 @@ fn labels_alone_are_a_reason_to_migrate() {
 
 #[test]
 fn what_cannot_be_printed_is_not_additive_and_writes_nothing() {
-    let Some(stage) = Stage::new("plan of unreadable SQL") else { return };
-    let name = stage.database(State::Head);
+    let Some(sample) = Sample::new("plan of unreadable SQL") else { return };
+    let name = sample.database(State::Head);
     let every: String = (' '..='~').chain("äß€🦀".chars()).collect();
     let quoted = every.replace('\'', "''");
-    stage.server.execute("postgres", &format!("CREATE ROLE \"{name}\" LOGIN PASSWORD '{quoted}' IN ROLE {ROLE}"));
+    sample.server.execute("postgres", &format!("CREATE ROLE \"{name}\" LOGIN PASSWORD '{quoted}' IN ROLE {ROLE}"));
     let previous =
         ["003_phase2_tables", "004_asks", "005_block", "006_writes", "007_secret", "008_quotes", "009_exits"];
     let bodies = [
@@ -173,12 +174,12 @@ fn what_cannot_be_printed_is_not_additive_and_writes_nothing() {
         ("010_good", "op.create_index('i', 'automation_rules', ['name'])"),
     ];
     for (down, (revision, body)) in previous.iter().zip(bodies) {
-        stage.image("1.0.0").revise(revision, &format!("'{down}'"), body);
+        sample.revise("1.0.0", revision, &format!("'{down}'"), body);
     }
-    let url = format!("postgresql://{name}@127.0.0.1:{}/{name}", stage.server.port);
-    let agent = agent(&stage, "1.0.0", &name).env("ODOOAI_DATABASE_USER", &name).env("AI_DATABASE_URL", url);
+    let url = format!("postgresql://{name}@127.0.0.1:{}/{name}", sample.server.port);
+    let agent = agent(&sample, "1.0.0", &name).env("ODOOAI_DATABASE_USER", &name).env("AI_DATABASE_URL", url);
     std::fs::write(agent.folder.path().join("password"), &every).expect("written");
-    let ran = planned(&stage, agent, &name).expect("Succeeded", "Pending");
+    let ran = planned(&sample, agent, &name).expect("Succeeded", "Pending");
     let all = format!("{}{}", ran.log, ran.report);
     for start in (0..every.chars().count() - 12).step_by(3) {
         let part: String = every.chars().skip(start).take(12).collect();
@@ -195,16 +196,12 @@ fn what_cannot_be_printed_is_not_additive_and_writes_nothing() {
 
 #[test]
 fn a_process_that_ends_early_is_no_failure() {
-    let Some(stage) = Stage::new("plan of a killed process") else { return };
-    let name = stage.database(State::Head);
-    stage.image("1.0.0").revise(
-        "004_good",
-        "'003_phase2_tables'",
-        "op.create_index('i', 'automation_rules', ['name'])",
-    );
-    stage.image("1.0.0").revise("005_killed", "'004_good'", "os.kill(os.getpid(), 9)");
-    stage.image("1.0.0").revise("006_after", "'005_killed'", "pass");
-    let report = plan(&stage, "1.0.0", &name, "Pending");
+    let Some(sample) = Sample::new("plan of a killed process") else { return };
+    let name = sample.database(State::Head);
+    sample.revise("1.0.0", "004_good", "'003_phase2_tables'", "op.create_index('i', 'automation_rules', ['name'])");
+    sample.revise("1.0.0", "005_killed", "'004_good'", "os.kill(os.getpid(), 9)");
+    sample.revise("1.0.0", "006_after", "'005_killed'", "pass");
+    let report = plan(&sample, "1.0.0", &name, "Pending");
     assert_eq!(pending(&report), [("004_good", true), ("005_killed", false), ("006_after", false)]);
     let why = whys(&report)[2];
     assert!(why.starts_with("unreadable: Python ended before it printed the SQL: signal: 9"), "{why}");
@@ -212,100 +209,100 @@ fn a_process_that_ends_early_is_no_failure() {
 
 #[test]
 fn branches_and_merges_come_in_alembics_order_each_with_its_own_statements() {
-    let Some(stage) = Stage::new("plan of branches") else { return };
-    let name = stage.database(State::Head);
-    stage.image("1.1.0").revise("004_drop", "'003_phase2_tables'", "op.drop_column('audit_logs', 'tokens_used')");
-    planned(&stage, agent(&stage, "1.1.0", &name), &name).expect("Refused", "MultipleHeads");
+    let Some(sample) = Sample::new("plan of branches") else { return };
+    let name = sample.database(State::Head);
+    sample.revise("1.1.0", "004_drop", "'003_phase2_tables'", "op.drop_column('audit_logs', 'tokens_used')");
+    planned(&sample, agent(&sample, "1.1.0", &name), &name).expect("Refused", "MultipleHeads");
 
-    stage.image("1.1.0").revise("005_after", "'004_rule_usage'\ndepends_on = '004_drop'", "pass");
-    stage.image("1.1.0").revise("006_merge", "('005_after', '004_drop')", "pass");
-    let report = plan(&stage, "1.1.0", &name, "Pending");
+    sample.revise("1.1.0", "005_after", "'004_rule_usage'\ndepends_on = '004_drop'", "pass");
+    sample.revise("1.1.0", "006_merge", "('005_after', '004_drop')", "pass");
+    let report = plan(&sample, "1.1.0", &name, "Pending");
     let revisions = pending(&report);
     assert!(revisions[..2].contains(&("004_rule_usage", true)) && revisions[..2].contains(&("004_drop", false)));
     assert_eq!(revisions[2..], [("005_after", true), ("006_merge", true)]);
-    let migrated = stage.run("1.1.0", &name).expect("Succeeded", "Upgraded").report;
+    let migrated = sample.run("1.1.0", &name).expect("Succeeded", "Upgraded").report;
     assert_eq!(migrated["schema"]["current"], json!(["006_merge"]));
 }
 
 #[test]
 fn a_role_whose_password_migrate_would_set_is_read_all_the_same() {
-    let Some(stage) = Stage::new("plan with an old password") else { return };
-    let name = stage.database(State::Released);
-    stage.alembic("1.0.0", &name, &["upgrade", "002_phase1_tables"]);
-    stage.server.execute("postgres", &format!("CREATE ROLE \"{name}\" NOLOGIN IN ROLE {ROLE}"));
-    let managed = agent(&stage, "1.0.0", &name).env("ODOOAI_DATABASE_USER", &name);
-    let ran = planned(&stage, managed, &name).expect("Succeeded", "Pending");
+    let Some(sample) = Sample::new("plan with an old password") else { return };
+    let name = sample.database(State::Released);
+    sample.alembic("1.0.0", &name, "upgrade", "002_phase1_tables");
+    sample.server.execute("postgres", &format!("CREATE ROLE \"{name}\" NOLOGIN IN ROLE {ROLE}"));
+    let managed = agent(&sample, "1.0.0", &name).env("ODOOAI_DATABASE_USER", &name);
+    let ran = planned(&sample, managed, &name).expect("Succeeded", "Pending");
     assert_eq!(pending(&ran.report), [("003_phase2_tables", true)]);
-    let external = stage.command_at("plan", stage.server.port, "1.0.0", &name).env("ODOOAI_DATABASE_USER", &name);
-    planned(&stage, external, &name).expect("Refused", "CredentialsRejected");
+    let external = sample.command_at("plan", sample.server.port, "1.0.0", &name).env("ODOOAI_DATABASE_USER", &name);
+    planned(&sample, external, &name).expect("Refused", "CredentialsRejected");
 }
 
 #[test]
 fn no_lock_is_waited_for_and_what_migrate_would_refuse_is_refused() {
-    let Some(stage) = Stage::new("plan beside a lock") else { return };
-    let name = stage.database(State::Empty);
+    let Some(sample) = Sample::new("plan beside a lock") else { return };
+    let name = sample.database(State::Empty);
     block_on(async {
         use sha2::Digest as _;
         let digest = sha2::Sha256::digest(format!("odooai:{name}"));
         let key = i64::from_be_bytes(*digest.first_chunk().expect("32 bytes"));
-        let other = stage.server.client("postgres", PASSWORD, "postgres").await.expect("logged in");
+        let other = sample.server.client("postgres", PASSWORD, "postgres").await.expect("logged in");
         other.execute("SELECT pg_advisory_lock($1)", &[&key]).await.expect("nobody holds it");
-        ran(&mut agent(&stage, "1.0.0", &name)).expect("Succeeded", "Bootstrap");
+        ran(&mut agent(&sample, "1.0.0", &name)).expect("Succeeded", "Bootstrap");
     });
-    ran(&mut agent(&stage, "1.0.0", &name).env("PATH", "/nonexistent")).expect("Refused", "ImageInvalid");
+    ran(&mut agent(&sample, "1.0.0", &name).env("PATH", "/nonexistent")).expect("Refused", "ImageInvalid");
     ran(&mut Agent::new(&["plan"])).expect("Refused", "ConfigInvalid");
-    let mut absent = stage.command_at("plan", stage.server.port, "1.0.0", "no-such-database");
+    let mut absent = sample.command_at("plan", sample.server.port, "1.0.0", "no-such-database");
     ran(&mut absent).expect("Refused", "DatabaseMissing");
 }
 
 #[test]
 fn tables_without_a_record_are_placed_as_migrate_does() {
-    let Some(stage) = Stage::new("plan of a stamp") else { return };
-    let created = stage.database(State::Head);
-    stage.sql(&created, "DROP TABLE alembic_version");
-    let report = plan(&stage, "1.0.0", &created, "Pending");
+    let Some(sample) = Sample::new("plan of a stamp") else { return };
+    let created = sample.database(State::Head);
+    sample.sql(&created, "DROP TABLE alembic_version");
+    let report = plan(&sample, "1.0.0", &created, "Pending");
     let expected = json!({"needed": true, "stamp": "003_phase2_tables", "pending": [], "missingLabels": {}});
     assert_eq!(report["plan"], expected);
     assert_eq!(report["schema"]["current"], json!([]));
-    let report = plan(&stage, "2.0.0", &created, "Pending");
+    let report = plan(&sample, "2.0.0", &created, "Pending");
     assert_eq!(report["plan"]["stamp"], "003_phase2_tables");
     assert_eq!(pending(&report), [("004_rule_usage", true), ("005_breaking", false)]);
-    stage.run("1.0.0", &created).expect("Succeeded", "Stamped");
-    plan(&stage, "1.0.0", &created, "UpToDate");
+    sample.run("1.0.0", &created).expect("Succeeded", "Stamped");
+    plan(&sample, "1.0.0", &created, "UpToDate");
 
-    let released = stage.database(State::Released);
-    let report = plan(&stage, "1.0.0", &released, "Pending");
+    let released = sample.database(State::Released);
+    let report = plan(&sample, "1.0.0", &released, "Pending");
     assert!(report["plan"].get("stamp").is_none());
     let revisions = [("001_extend_enum", true), ("002_phase1_tables", true), ("003_phase2_tables", true)];
     assert_eq!(pending(&report), revisions);
 
-    stage.create_all("1.0.0", &released);
-    let report = plan(&stage, "1.0.0", &released, "Pending");
+    sample.create_all("1.0.0", &released);
+    let report = plan(&sample, "1.0.0", &released, "Pending");
     assert_eq!(report["plan"]["stamp"], "003_phase2_tables");
     assert_eq!(report["plan"]["missingLabels"]["automationtype"].as_array().map(Vec::len), Some(8));
 }
 
 #[test]
 fn a_pod_of_the_new_release_is_seen_and_tables_in_part_are_refused() {
-    let Some(stage) = Stage::new("plan after a new pod") else { return };
-    let name = stage.database(State::Released);
-    stage.alembic("1.0.0", &name, &["upgrade", "002_phase1_tables"]);
-    stage.create_all("1.0.0", &name);
-    let report = plan(&stage, "1.0.0", &name, "Pending");
+    let Some(sample) = Sample::new("plan after a new pod") else { return };
+    let name = sample.database(State::Released);
+    sample.alembic("1.0.0", &name, "upgrade", "002_phase1_tables");
+    sample.create_all("1.0.0", &name);
+    let report = plan(&sample, "1.0.0", &name, "Pending");
     assert_eq!((&report["plan"]["stamp"], pending(&report).len()), (&json!("003_phase2_tables"), 0));
     assert_eq!(report["schema"]["current"], json!(["002_phase1_tables"]));
-    stage.run("1.0.0", &name).expect("Succeeded", "Stamped");
+    sample.run("1.0.0", &name).expect("Succeeded", "Stamped");
 
     // A record that Alembic makes nothing of, so `migrate` will not get far either.
-    let name = stage.database(State::Head);
-    stage.sql(&name, "UPDATE alembic_version SET version_num = '002_phase1_tables'");
-    stage.sql(&name, "INSERT INTO alembic_version VALUES ('001_extend_enum')");
-    let report = plan(&stage, "1.0.0", &name, "Pending");
+    let name = sample.database(State::Head);
+    sample.sql(&name, "UPDATE alembic_version SET version_num = '002_phase1_tables'");
+    sample.sql(&name, "INSERT INTO alembic_version VALUES ('001_extend_enum')");
+    let report = plan(&sample, "1.0.0", &name, "Pending");
     assert_eq!(pending(&report), [("003_phase2_tables", false)]);
     assert!(whys(&report)[0].starts_with("unreadable: alembic.script.revision.RevisionError: Requested revision"));
     assert!(whys(&report)[0].contains("overlaps with other requested revisions"), "{:?}", whys(&report));
 
-    let name = stage.database(State::Head);
-    stage.sql(&name, "DROP TABLE alembic_version; DROP TABLE closing_steps");
-    planned(&stage, agent(&stage, "1.0.0", &name), &name).expect("Refused", "SchemaAmbiguous");
+    let name = sample.database(State::Head);
+    sample.sql(&name, "DROP TABLE alembic_version; DROP TABLE closing_steps");
+    planned(&sample, agent(&sample, "1.0.0", &name), &name).expect("Refused", "SchemaAmbiguous");
 }
