@@ -68,12 +68,8 @@ pub(crate) async fn upgrades(room: &Room) -> Result<String> {
         ensure!(made.0 >= done.0, "{} was made before the migration ended", pod.name_any());
     }
     let events = room.api::<Event>().list(&ListParams::default()).await?;
-    ensure!(
-        events
-            .iter()
-            .any(|event| event.reason.as_deref() == Some("Migration") || event.action.as_deref() == Some("Upgraded")),
-        "no Event of the upgrade"
-    );
+    let told = |event: &Event| event.reason.as_deref() == Some("Upgraded");
+    ensure!(events.iter().any(told), "no Event of the upgrade");
     let pods = room.list::<Pod>().await?.len();
     // Only what has an image or configuration is a new revision: going back to Required makes none.
     room.change(json!({"migrations": {"backup": "Required"}})).await?;
