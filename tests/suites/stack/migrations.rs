@@ -70,10 +70,10 @@ pub(crate) async fn upgrades(room: &Room) -> Result<String> {
     let events = room.api::<Event>().list(&ListParams::default()).await?;
     let told = |event: &Event| event.reason.as_deref() == Some("Upgraded");
     ensure!(events.iter().any(told), "no Event of the upgrade");
-    let pods = room.list::<Pod>().await?.len();
     // Only what has an image or configuration is a new revision: going back to Required makes none.
     room.change(json!({"migrations": {"backup": "Required"}})).await?;
     room.wait_ready(READY).await?;
-    ensure!(room.list::<Pod>().await?.len() == pods, "a guard is no revision");
+    let wanted = room.stack().await?.status.and_then(|status| status.update_revision);
+    ensure!(wanted.as_ref() == Some(&target), "a guard is no revision, and it is {wanted:?}");
     Ok(format!("{}; drift: {}", last.message, last.drift.join("; ")))
 }
