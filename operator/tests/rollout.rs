@@ -305,6 +305,7 @@ fn a_recreated_stack_believes_no_result_of_its_predecessor() {
 
 #[rstest::rstest]
 #[case::behind_the_image("001", 3)]
+#[case::nowhere_yet("", 3)]
 #[case::beyond_it_as_after_a_step_back("009", 1)]
 fn where_the_database_is_decides_not_what_an_image_once_needed(#[case] at: &str, #[case] jobs: usize) {
     let mut world = World::new();

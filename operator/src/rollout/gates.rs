@@ -184,7 +184,8 @@ pub fn migrated(view: &View<'_>) -> bool {
     let Some(entry) = view.entry().filter(|entry| !entry.schema_heads.is_empty()) else { return false };
     let Some(database) = view.status.database.as_ref() else { return false };
     let same = database.volume_uid.is_some() && database.volume_uid == view.volume.uid;
-    let at: BTreeSet<&str> = database.schema_revision.iter().flat_map(|all| all.split(',')).collect();
+    let at = database.schema_revision.iter().flat_map(|all| all.split(','));
+    let at: BTreeSet<&str> = at.filter(|revision| !revision.is_empty()).collect();
     let heads: BTreeSet<&str> = entry.schema_heads.iter().map(String::as_str).collect();
     // An image with too many revisions reports none.
     let known = |it: &&str| entry.known_revisions.is_empty() || entry.known_revisions.iter().any(|known| known == it);
