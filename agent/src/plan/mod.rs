@@ -147,10 +147,18 @@ impl Plan<'_> {
     }
 
     async fn upgrade(&self, image: &Image, from: &BTreeSet<String>, plan: &mut PlanReport) -> Result<(), MigrateError> {
-        let Some(session) = self.session else { return Ok(()) };
-        let position = position::find(session, self.python, image, from).await?;
-        plan.stamp = position.stamp;
-        plan.pending = position.pending.into_iter().map(verdict::revision).collect();
+        let session = self.session.expect("only a database can be behind");
+        match position::find(session, self.python, image, from).await {
+            Ok(position) => {
+                plan.stamp = position.stamp;
+                plan.pending = position.pending.into_iter().map(verdict::revision).collect();
+            }
+            // `migrate` then leaves it to Alembic to go on from what is recorded.
+            Err(error @ (MigrateError::Image(_) | MigrateError::Child { .. })) if !from.is_empty() => {
+                plan.pending = verdict::unreadable(image, from, &error.to_string());
+            }
+            Err(error) => return Err(error),
+        }
         Ok(())
     }
 }

@@ -16,6 +16,15 @@ pub(super) fn revision(rendered: Rendered) -> PendingRevision {
     PendingRevision { revision: rendered.revision, additive: verdict.is_ok(), why: verdict.err() }
 }
 
+/// All that may be pending, where Alembic doesn't say what is.
+pub(super) fn unreadable(image: &Image, from: &BTreeSet<String>, why: &str) -> Vec<PendingRevision> {
+    // Of a traceback the end says what it was.
+    let why = why.lines().last().unwrap_or_default();
+    let after = image.known.iter().rposition(|revision| from.contains(revision)).map_or(0, |at| at + 1);
+    let rendered = |revision: &String| Rendered { revision: revision.clone(), sql: Err(why.to_owned()) };
+    image.known[after..].iter().map(rendered).map(revision).collect()
+}
+
 /// The database is at a revision that the image doesn't know.
 pub(super) fn newer(image: &Image, found: &Found) -> String {
     format!(
@@ -91,14 +100,14 @@ mod tests {
         #[case] whys: &[Option<&str>],
         #[case] message: &str,
     ) {
-        let revision = |(at, why): (usize, &Option<&str>)| PendingRevision {
+        let revision = |(at, why): (usize, Option<&str>)| PendingRevision {
             revision: format!("r{}", at + 3),
             additive: why.is_none(),
             why: why.map(str::to_owned),
         };
         let plan = PlanReport {
             stamp: stamp.map(str::to_owned),
-            pending: whys.iter().enumerate().map(revision).collect(),
+            pending: whys.iter().copied().enumerate().map(revision).collect(),
             ..PlanReport::default()
         };
         let image = Image { heads: vec!["r4".to_owned()], ..Image::default() };

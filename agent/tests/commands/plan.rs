@@ -254,3 +254,55 @@ fn no_lock_is_waited_for_and_what_migrate_would_refuse_is_refused() {
     let mut absent = sample.command_at("plan", sample.server.port, "1.0.0", "no-such-database");
     ran(&mut absent).expect("Refused", "DatabaseMissing");
 }
+
+#[test]
+fn tables_without_a_record_are_placed_as_migrate_does() {
+    let Some(sample) = Sample::new("plan of a stamp") else { return };
+    let created = sample.database(State::Head);
+    sample.sql(&created, "DROP TABLE alembic_version");
+    let report = plan(&sample, "1.0.0", &created, "Pending");
+    let expected = json!({"needed": true, "stamp": "003_phase2_tables", "pending": [], "missingLabels": {}});
+    assert_eq!(report["plan"], expected);
+    assert_eq!(report["schema"]["current"], json!([]));
+    let report = plan(&sample, "2.0.0", &created, "Pending");
+    assert_eq!(report["plan"]["stamp"], "003_phase2_tables");
+    assert_eq!(pending(&report), [("004_rule_usage", true), ("005_breaking", false)]);
+    sample.run("1.0.0", &created).expect("Succeeded", "Stamped");
+    plan(&sample, "1.0.0", &created, "UpToDate");
+
+    let released = sample.database(State::Released);
+    let report = plan(&sample, "1.0.0", &released, "Pending");
+    assert!(report["plan"].get("stamp").is_none());
+    let revisions = [("001_extend_enum", true), ("002_phase1_tables", true), ("003_phase2_tables", true)];
+    assert_eq!(pending(&report), revisions);
+
+    sample.create_all("1.0.0", &released);
+    let report = plan(&sample, "1.0.0", &released, "Pending");
+    assert_eq!(report["plan"]["stamp"], "003_phase2_tables");
+    assert_eq!(report["plan"]["missingLabels"]["automationtype"].as_array().map(Vec::len), Some(8));
+}
+
+#[test]
+fn a_pod_of_the_new_release_is_seen_and_tables_in_part_are_refused() {
+    let Some(sample) = Sample::new("plan after a new pod") else { return };
+    let name = sample.database(State::Released);
+    sample.alembic("1.0.0", &name, "upgrade", "002_phase1_tables");
+    sample.create_all("1.0.0", &name);
+    let report = plan(&sample, "1.0.0", &name, "Pending");
+    assert_eq!((&report["plan"]["stamp"], pending(&report).len()), (&json!("003_phase2_tables"), 0));
+    assert_eq!(report["schema"]["current"], json!(["002_phase1_tables"]));
+    sample.run("1.0.0", &name).expect("Succeeded", "Stamped");
+
+    // A record that Alembic makes nothing of, so `migrate` will not get far either.
+    let name = sample.database(State::Head);
+    sample.sql(&name, "UPDATE alembic_version SET version_num = '002_phase1_tables'");
+    sample.sql(&name, "INSERT INTO alembic_version VALUES ('001_extend_enum')");
+    let report = plan(&sample, "1.0.0", &name, "Pending");
+    assert_eq!(pending(&report), [("003_phase2_tables", false)]);
+    assert!(whys(&report)[0].starts_with("unreadable: alembic.script.revision.RevisionError: Requested revision"));
+    assert!(whys(&report)[0].contains("overlaps with other requested revisions"), "{:?}", whys(&report));
+
+    let name = sample.database(State::Head);
+    sample.sql(&name, "DROP TABLE alembic_version; DROP TABLE closing_steps");
+    planned(&sample, agent(&sample, "1.0.0", &name), &name).expect("Refused", "SchemaAmbiguous");
+}
