@@ -40,14 +40,17 @@ def connected(connection, _):
 try:
     alembic.config.main(argv=sys.argv[1:])
 except BaseException as error:
-    state, connection, cause = None, False, error
+    state, text, connection, cause = None, "", False, error
     while cause is not None and state is None:
         said = getattr(cause, "orig", None) or cause
         state = getattr(said, "pgcode", None) or getattr(said, "sqlstate", None)
+        # Further lines quote rows.
+        if state or not text and not isinstance(said, SystemExit):
+            text = next(iter(str(said).splitlines()), "")
         names = {kind.__name__ for kind in type(said).__mro__}
         connection = connection or bool(names & {"OperationalError", "InterfaceError", "ConnectionError"})
         cause = cause.__cause__ or cause.__context__
-    result({"sqlstate": state, "connection": connection and state is None})
+    result({"sqlstate": state, "text": text[:300], "connection": connection and state is None})
     raise
 "#
 );
@@ -57,6 +60,8 @@ except BaseException as error:
 pub(crate) struct Failure {
     /// PostgreSQL's code, five characters.
     pub(crate) sqlstate: Option<String>,
+    /// One line of what was said. The traceback's end may be nothing but SQL.
+    pub(crate) text: String,
     /// No code, because the connection failed.
     pub(crate) connection: bool,
 }

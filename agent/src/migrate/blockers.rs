@@ -36,21 +36,24 @@ impl fmt::Display for Blocker {
 /// Runs the work, and sees who kept it from a lock last. The lock's session is free to look
 /// meanwhile, and on a Managed server it may see everybody's queries.
 pub(crate) async fn watched<T>(lock: &Lock, database: &str, work: impl Future<Output = T>) -> (T, Vec<Blocker>) {
-    let mut work = std::pin::pin!(work);
     let mut seen = Vec::new();
-    loop {
-        tokio::select! {
-            biased;
-            done = &mut work => return (done, seen),
-            () = tokio::time::sleep(INTERVAL) => {}
+    let watch = async {
+        loop {
+            tokio::time::sleep(INTERVAL).await;
+            match look(lock.session(), database).await {
+                Ok(now) if !now.is_empty() => seen = now,
+                Ok(_) => {}
+                // The lock's loss is told by those who need it.
+                Err(error) => tracing::debug!(%error, "blockers unknown"),
+            }
         }
-        match look(lock.session(), database).await {
-            Ok(now) if !now.is_empty() => seen = now,
-            Ok(_) => {}
-            // The lock's loss is told by those who need it.
-            Err(error) => tracing::debug!(%error, "blockers unknown"),
-        }
-    }
+    };
+    let done = tokio::select! {
+        biased;
+        done = work => done,
+        () = watch => unreachable!("it watches for ever"),
+    };
+    (done, seen)
 }
 
 async fn look(session: &Session, database: &str) -> Result<Vec<Blocker>, MigrateError> {

@@ -90,11 +90,13 @@ fn failure(step: &str, finished: &Finished, blockers: &[Blocker], changed: &str)
     if why.sqlstate.as_deref() == Some(alembic::LOCK_TIMEOUT) {
         return blocked(step, blockers, changed);
     }
+    let told = finished.tail.contains(&why.text);
+    let text = if told { finished.tail.clone() } else { format!("{}\n{}", why.text, finished.tail) };
     let passing = why.is_passing() || finished.status.code().is_none();
     MigrateError::Decided {
         outcome: if passing { Outcome::Failed } else { Outcome::Refused },
         reason: "MigrationFailed",
-        message: format!("{step} failed ({}), {changed}: {}", finished.status_text(), finished.tail),
+        message: format!("{step} failed ({}), {changed}: {text}", finished.status_text()),
     }
 }
 

@@ -2,7 +2,9 @@
 
 use serde_json::json;
 
-use crate::sample::{Sample, State, ran};
+use crate::agent::APP_PASSWORD;
+use crate::sample::{ROLE, Sample, State, ran};
+use crate::servers::block_on;
 
 const LABELS: &str = "SELECT unnest(enum_range(NULL::automationtype))::text ORDER BY 1";
 
@@ -46,9 +48,23 @@ fn rows_with_labels_that_no_code_reads_are_rewritten_under_a_backup() {
     assert_eq!(sample.sql(&database, read), ["month_end", "CRM", "month_end"]);
 
     let incarnation = refused.report["incarnation"].as_str().expect("text");
-    let covered = agent().env("ODOOAI_BACKUP_INCARNATION", incarnation);
-    let ran = ran(&mut covered.env("ODOOAI_BACKUP_SCHEMA", "003_phase2_tables")).expect("Succeeded", "EnumRepaired");
-    // Nobody holds the other one.
+    let covered = || {
+        let agent = agent().env("ODOOAI_BACKUP_INCARNATION", incarnation);
+        agent.env("ODOOAI_BACKUP_SCHEMA", "003_phase2_tables")
+    };
+    block_on(async {
+        let other = sample.server.client(ROLE, APP_PASSWORD, &database).await.expect("logged in");
+        other.batch_execute("BEGIN; UPDATE audit_logs SET odoo_model = 'Bob'").await.expect("a row's lock");
+        let mut agent = covered();
+        let blocked = tokio::task::spawn_blocking(move || ran(&mut agent)).await.expect("not cancelled");
+        let blocked = blocked.expect("Failed", "MigrationBlocked");
+        for part in ["UPDATE audit_logs SET odoo_model = ?", "no label was changed"] {
+            assert!(blocked.message().contains(part), "{}", blocked.message());
+        }
+    });
+    assert_eq!(sample.sql(&database, read), ["month_end", "CRM", "month_end"]);
+    let ran = ran(&mut covered()).expect("Succeeded", "EnumRepaired");
+    // No row has the other one.
     assert_eq!(ran.report["repairedLabels"], json!({"automationtype": ["MONTH_END"]}));
     let mut rows = sample.sql(&database, read);
     rows.sort();

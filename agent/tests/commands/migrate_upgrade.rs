@@ -83,6 +83,14 @@ fn a_failing_migration_leaves_nothing_and_shows_no_rows() {
     let ran = sample.run("1.0.0", &database).expect("Refused", "MigrationFailed");
     assert!(ran.message().contains("could not create unique index"), "{}", ran.message());
     assert!(!ran.log.contains("crm.lead") && !ran.message().contains("crm.lead"), "{}", ran.log);
+
+    // The traceback ends with the statement, which is longer than what is kept of it.
+    let long = "op.create_table('long', *(sa.Column(f'c{n}', sa.Integer) for n in range(40)),
+                sa.ForeignKeyConstraint(['c1'], ['nowhere.id']))";
+    std::fs::remove_file(sample.release("1.0.0").join("alembic/versions/004_unique.py")).expect("ours");
+    sample.revise("1.0.0", "004_long", "'003_phase2_tables'", long);
+    let ran = sample.run("1.0.0", &database).expect("Refused", "MigrationFailed");
+    assert!(ran.message().contains("relation \"nowhere\" does not exist"), "{}", ran.message());
 }
 
 #[test]
