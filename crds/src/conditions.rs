@@ -2,9 +2,8 @@
 //!
 //! A reason is never renamed within v1alpha1. The troubleshooting page has an entry for each one that this version
 //! sets. These are not set yet and have none, they come with later features: `RollingOut`, `Deleting`,
-//! `MigrationPending`, `BackupNotConfigured`, `BackupFailed`, `ProgressDeadlineExceeded`, `CheckFailed`,
-//! `HealthCheckFailed`, `WatchInconclusive`, `RolledBack`, `RolloutFailed`, `RollbackFailed`,
-//! `RollbackBlockedBySchema`, `StackNotFound`, `Conflict`, `HostConflict`.
+//! `ProgressDeadlineExceeded`, `CheckFailed`, `HealthCheckFailed`, `WatchInconclusive`, `RolledBack`,
+//! `RolloutFailed`, `RollbackFailed`, `RollbackBlockedBySchema`, `StackNotFound`, `Conflict`, `HostConflict`.
 
 /// Types of conditions.
 pub mod types {
@@ -163,9 +162,11 @@ pub mod reasons {
     pub const SCHEMA_AMBIGUOUS: &str = "SchemaAmbiguous";
     /// The database is at a revision that the image doesn't know.
     pub const SCHEMA_NEWER_THAN_IMAGE: &str = "SchemaNewerThanImage";
-    /// A backup is required and no `backupRef` is given.
+    /// A backup is made before the migration.
+    pub const BACKING_UP: &str = "BackingUp";
+    /// A backup is required and there is no Backup of this stack that could be asked.
     pub const BACKUP_NOT_CONFIGURED: &str = "BackupNotConfigured";
-    /// The backup before the migration failed.
+    /// The backup before the migration failed, or its Backup can't make one.
     pub const BACKUP_FAILED: &str = "BackupFailed";
 
     /// A step took longer than its deadline.
@@ -221,7 +222,9 @@ pub mod labels {
 pub mod annotations {
     /// Request: the revision that a person approves. Counted once.
     pub const APPROVED_REVISION: &str = "odoo-ai.atmatasolutions.com/approved-revision";
-    /// Not handled yet. Who approved; the chart's admission policy will bind it to the user of the request.
+    /// Request: the revision whose migration a person approves, where `migrations.policy` is Manual. Counted once.
+    pub const APPROVED_MIGRATION: &str = "odoo-ai.atmatasolutions.com/approved-migration";
+    /// Who approved; the chart's admission policy binds it to the user of the request.
     pub const APPROVED_BY: &str = "odoo-ai.atmatasolutions.com/approved-by";
     /// Not handled yet. Request: try the failed revision again. Any new value, for example a time.
     pub const RETRY_REQUESTED_AT: &str = "odoo-ai.atmatasolutions.com/retry-requested-at";
@@ -229,7 +232,7 @@ pub mod annotations {
     pub const ROLLBACK_REQUESTED_AT: &str = "odoo-ai.atmatasolutions.com/rollback-requested-at";
     /// Not handled yet. The revision that a requested rollback goes to.
     pub const ROLLBACK_TO: &str = "odoo-ai.atmatasolutions.com/rollback-to";
-    /// Not handled yet. Request on a Backup: run now. Any new value.
+    /// Request on a Backup: run now. Any new value. A stack asks so before a migration.
     pub const BACKUP_REQUESTED_AT: &str = "odoo-ai.atmatasolutions.com/backup-requested-at";
     /// Not handled yet. Request on a Backup: verify now. Any new value.
     pub const VERIFY_REQUESTED_AT: &str = "odoo-ai.atmatasolutions.com/verify-requested-at";
@@ -245,7 +248,10 @@ pub mod annotations {
     pub const DATABASE_USER: &str = "odoo-ai.atmatasolutions.com/database-user";
     /// On the database's volume: the C library of the image that made its indexes, `glibc` or `musl`.
     pub const DATABASE_LIBC: &str = "odoo-ai.atmatasolutions.com/database-libc";
-    /// On a migrate Job: whether a backup had to come first when it was made, `Required` or `Never`.
+    /// On a plan or migrate Job: when the rollout started that it is part of; its result counts for no other one.
+    pub const ROLLOUT_STARTED_AT: &str = "odoo-ai.atmatasolutions.com/rollout-started-at";
+    /// On a migrate Job: whether a backup had to come first when it was made, `Required` or `Never`; with one, the
+    /// artifact's id.
     pub const MIGRATION_BACKUP: &str = "odoo-ai.atmatasolutions.com/migration-backup";
     /// Hash of the intent that was applied last.
     pub const APPLIED_HASH: &str = "odoo-ai.atmatasolutions.com/applied-hash";

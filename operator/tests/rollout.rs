@@ -3,7 +3,6 @@
 
 mod sim;
 
-use odoo_ai_crds::stack::{Environment, MigrationBackup};
 use sim::{World, job_pod, key};
 
 const ORDER: [(&str, &str); 6] = [
@@ -301,126 +300,6 @@ fn a_recreated_stack_believes_no_result_of_its_predecessor() {
     world.run_to_the_end();
     assert_eq!((world.gate_runs, world.enabled_rules), (1, 7));
     assert_eq!(world.objects.keys().filter(|key| key.kind == "Job").count(), 2);
-}
-
-#[rstest::rstest]
-#[case::behind_the_image("001", 3)]
-#[case::nowhere_yet("", 3)]
-#[case::beyond_it_as_after_a_step_back("009", 1)]
-fn where_the_database_is_decides_not_what_an_image_once_needed(#[case] at: &str, #[case] jobs: usize) {
-    let mut world = World::new();
-    world.run_to_the_end();
-    let database = world.stack.status.as_mut().and_then(|status| status.database.as_mut()).expect("a database");
-    database.schema_revision = Some(at.to_owned());
-    world.edit(|stack| stack.spec.log_level = Some(odoo_ai_crds::stack::LogLevel::Debug));
-    world.run_to_the_end();
-    assert_eq!(world.objects.keys().filter(|key| key.kind == "Job").count(), jobs);
-}
-
-#[rstest::rstest]
-#[case::production(Environment::Production, None, true)]
-#[case::elsewhere(Environment::Staging, None, false)]
-#[case::never(Environment::Production, Some(MigrationBackup::Never), false)]
-#[case::asked_for(Environment::Local, Some(MigrationBackup::Required), true)]
-fn the_agent_is_told_that_a_backup_must_come_first(
-    #[case] environment: Environment,
-    #[case] backup: Option<MigrationBackup>,
-    #[case] told: bool,
-) {
-    let mut world = World::new();
-    world.run_to_the_end();
-    world.edit(|stack| {
-        stack.spec.environment = environment;
-        stack.spec.migrations.backup = backup;
-        stack.spec.rollout.approval = Some(odoo_ai_crds::stack::Mode::Automatic);
-        stack.spec.images.ai_service = "registry.example.com/ai-service:2.0.0".to_owned();
-    });
-    world.settle();
-    let target = world.stack.status.as_ref().and_then(|status| status.update_revision.clone()).expect("a target");
-    let job = world.objects.keys().find(|key| key.kind == "Job" && key.name.contains(&target)).cloned();
-    let job = job.unwrap_or_else(|| panic!("no Job: {:?}", world.words("Ready")));
-    let env = world.objects[&job]["spec"]["template"]["spec"]["containers"][0]["env"].clone();
-    let asks = env.as_array().expect("env").iter().any(|it| it["name"] == "ODOOAI_BACKUP_REQUIRED");
-    assert_eq!(asks, told, "{env}");
-}
-
-fn jobs(world: &World, component: &str) -> usize {
-    world.objects.keys().filter(|key| key.kind == "Job" && key.name.contains(&format!("-{component}-"))).count()
-}
-
-#[test]
-fn only_a_new_image_is_looked_at_and_only_what_is_pending_is_migrated() {
-    let mut world = World::new();
-    world.run_to_the_end();
-    assert_eq!((jobs(&world, "plan"), jobs(&world, "migrate")), (0, 1), "a first install asks nobody");
-    world.edit(|stack| stack.spec.log_level = Some(odoo_ai_crds::stack::LogLevel::Debug));
-    world.run_to_the_end();
-    assert_eq!((jobs(&world, "plan"), jobs(&world, "migrate")), (0, 1), "a setting is no image");
-    world.plan = r#"{"version":1,"result":"Succeeded","reason":"UpToDate","message":"","plan":{"needed":false},
-        "schema":{"heads":["003"],"known":["001","002","003"],"current":["003"]},"incarnation":"1/2"}"#
-        .to_owned();
-    world.edit(|stack| stack.spec.images.ai_service = "registry.example.com/ai-service:2.0.0".to_owned());
-    world.run_to_the_end();
-    assert_eq!((jobs(&world, "plan"), jobs(&world, "migrate")), (1, 1), "nothing is pending");
-    world.plan = sim::PLANNED.to_owned();
-    world.edit(|stack| stack.spec.images.ai_service = "registry.example.com/ai-service:3.0.0".to_owned());
-    world.run_to_the_end();
-    assert_eq!((jobs(&world, "plan"), jobs(&world, "migrate")), (2, 2));
-    let entry = world.stack.status.clone().expect("a status").history.remove(0);
-    assert_eq!((entry.additive.len(), entry.enum_labels[0].labels.len()), (0, 2));
-    world.edit(|stack| stack.spec.images.ai_service = "registry.example.com/ai-service:2.0.0".to_owned());
-    world.run_to_the_end();
-    assert_eq!((jobs(&world, "plan"), jobs(&world, "migrate")), (2, 2), "it was seen before");
-}
-
-#[test]
-fn labels_alone_are_reason_enough_for_a_migration() {
-    let mut world = World::new();
-    world.run_to_the_end();
-    world.plan = sim::PLANNED.replace("\"current\":[\"002\"]", "\"current\":[\"003\"]");
-    world.edit(|stack| stack.spec.images.ai_service = "registry.example.com/ai-service:2.0.0".to_owned());
-    world.run_to_the_end();
-    assert_eq!((jobs(&world, "plan"), jobs(&world, "migrate")), (1, 2));
-}
-
-#[test]
-fn who_approves_reads_what_is_changed() {
-    let mut world = World::new();
-    world.edit(|stack| stack.spec.rollout.approval = Some(odoo_ai_crds::stack::Mode::Manual));
-    world.run_to_the_end();
-    world.edit(|stack| stack.spec.images.ai_service = "registry.example.com/ai-service:2.0.0".to_owned());
-    world.settle();
-    assert_eq!(world.words("Ready").0, "Planning");
-    world.everything_becomes_ready();
-    world.settle();
-    let (reason, message) = world.words("Ready");
-    assert_eq!(reason, "AwaitingApproval");
-    for part in ["-> registry.example.com/ai-service:2.0.0", "003 (not additive: DROP COLUMN a.b)", "MONTH_END"] {
-        assert!(message.contains(part), "{part:?} is not in {message}");
-    }
-    assert_eq!(jobs(&world, "migrate"), 1, "nothing is touched before");
-}
-
-#[test]
-fn a_refusal_is_asked_again_at_once_when_the_guard_is_changed() {
-    let mut world = World::new();
-    world.run_to_the_end();
-    world.report = r#"{"version":1,"result":"Refused","reason":"BackupMissing","message":"there is none"}"#.to_owned();
-    world.edit(|stack| {
-        stack.spec.images.ai_service = "registry.example.com/ai-service:2.0.0".to_owned();
-        stack.spec.migrations.backup = Some(MigrationBackup::Required);
-    });
-    for _ in 0..3 {
-        world.settle();
-        world.everything_becomes_ready();
-    }
-    world.settle();
-    assert_eq!(world.words("Stalled").0, "BackupMissing");
-    assert_eq!(world.objects.keys().filter(|key| key.kind == "Job").count(), 3, "not asked again by itself");
-    world.report = sim::MIGRATED.to_owned();
-    world.edit(|stack| stack.spec.migrations.backup = Some(MigrationBackup::Never));
-    world.run_to_the_end();
-    assert_eq!(world.objects.keys().filter(|key| key.kind == "Job").count(), 4);
 }
 
 #[test]

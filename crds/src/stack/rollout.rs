@@ -32,21 +32,23 @@ display_as_name!(Mode, MigrationBackup);
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Migrations {
-    /// Automatic: pending migrations are run as a step of the rollout. Manual: the rollout waits until the database is
-    /// at the image's revision. Default: Automatic. Not acted on yet: an empty database gets its schema by itself, and
-    /// an image with newer revisions than an existing schema is refused.
+    /// Automatic: pending migrations are run as a step of the rollout. Manual: they wait for the annotation
+    /// `odoo-ai.atmatasolutions.com/approved-migration`, so that a person says when; whoever brings the database to the
+    /// image's revision by hand before has nothing left for the Job to do. An empty database gets its schema in any
+    /// case. Default: Automatic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<Mode>,
-    /// Whether there must be a backup first. Default: Required in Production, else Never. An empty database needs none.
-    /// Backups are not made yet: with Required a migration of a database that holds something is refused.
+    /// Whether there must be a backup first. Required: the Backup named by `backupRef` is asked for one, and the migration
+    /// starts only with a good artifact of this very database at its present revision. Default: Required in Production,
+    /// else Never. An empty database needs none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<MigrationBackup>,
-    /// The Backup whose storage and template are used; needed when `backup` is Required. Not acted on
-    /// yet: no backup is made.
+    /// The Backup that is asked for the backup; needed when `backup` is Required and the database holds something. Its
+    /// `stackRef` must be this stack.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_ref: Option<LocalRef>,
     /// Alembic revisions that older images are known to work with although the plan doesn't recognise them as
-    /// additive; they don't block a rollback. At most 200. Not acted on yet: nothing reads it.
+    /// additive; they don't keep an older image from running on the newer schema. At most 200.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::alembic_revisions")]
     pub backward_compatible: Vec<String>,

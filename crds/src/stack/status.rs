@@ -235,6 +235,9 @@ pub struct DatabaseStatus {
     #[serde(rename = "volumeUID", default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub volume_uid: Option<String>,
+    /// The backup that a migration waits for, or goes by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pre_migration_backup: Option<PreMigrationBackup>,
     /// What the last migrate Job did; it is told as an Event too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_migration: Option<LastMigration>,
@@ -244,6 +247,41 @@ pub struct DatabaseStatus {
     /// Counts the changes of the database's and Redis's passwords; pods carry the number they were started with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_generation: Option<i64>,
+}
+
+/// A backup that was asked for before a migration. It is asked for once; a failed one again after a pause.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PreMigrationBackup {
+    /// The revision of the stack whose migration needs it.
+    #[schemars(length(max = 63))]
+    pub revision: String,
+    /// The Backup that was asked.
+    #[schemars(length(max = 253))]
+    pub backup: String,
+    /// The request: the value of the annotation `backup-requested-at` on that Backup.
+    #[schemars(length(max = 253))]
+    pub request_id: String,
+    /// How often it was asked for, from 1.
+    pub attempt: i32,
+    /// When it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested_at: Option<Time>,
+    /// Id of the artifact that answers the request; absent until there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub id: Option<String>,
+    /// Which database it is of: `<system identifier>/<database OID>`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub incarnation: Option<String>,
+    /// Alembic revision of the data in it; several are joined by commas.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub alembic_revision: Option<String>,
+    /// When it was completed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed_at: Option<Time>,
 }
 
 /// What a migrate Job did.
@@ -263,6 +301,10 @@ pub struct LastMigration {
     /// When the Job's result was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completed_at: Option<Time>,
+    /// Id of the backup that was made before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub backup: Option<String>,
     /// Where the database's objects differ from the application's models although it is at the image's revision:
     /// what `alembic check` sees. Reported, not judged.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -294,6 +336,9 @@ pub struct RolloutStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub approved_by: Option<String>,
+    /// Whether somebody approved its migration, where `migrations.policy` is Manual.
+    #[serde(default, skip_serializing_if = "is_unset")]
+    pub migration_approved: bool,
     /// Samples that the watch has taken.
     #[serde(default, skip_serializing_if = "is_unset")]
     pub samples: i32,
@@ -308,6 +353,9 @@ pub struct RolloutStatus {
 pub struct MigrationPlan {
     /// Whether there is anything to do.
     pub needed: bool,
+    /// Whether the database is empty, so that its schema is made and nothing can be lost.
+    #[serde(default, skip_serializing_if = "is_unset")]
+    pub bootstrap: bool,
     /// The Alembic revision that tables without a recorded one are taken to be at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
@@ -322,6 +370,31 @@ pub struct MigrationPlan {
     #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub missing_labels: Vec<EnumLabels>,
+    /// Where the database is newer than the image: rows with an enum label that its code can't read. At most 8.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub unreadable: Vec<UnreadableRows>,
+    /// Where the database is newer than the image: why it isn't known which labels its code can read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub labels_unknown: Option<String>,
+}
+
+/// Rows that an image's code can't read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UnreadableRows {
+    /// The table.
+    #[schemars(length(max = 63))]
+    pub table: String,
+    /// The column.
+    #[schemars(length(max = 63))]
+    pub column: String,
+    /// The enum label that the code lacks.
+    #[schemars(length(max = 63))]
+    pub label: String,
+    /// How many rows have it.
+    pub rows: i64,
 }
 
 /// One Alembic revision that a migration would run.
@@ -393,6 +466,10 @@ pub struct LastHandled {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub approved_revision: Option<String>,
+    /// The revision whose migration's approval was counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub approved_migration: Option<String>,
     /// The retry that was handled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]

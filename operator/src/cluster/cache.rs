@@ -16,9 +16,10 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::{NamespaceResourceScope, PartialObjectMeta};
-use kube::runtime::reflector::{self, Lookup, Store};
+use kube::runtime::reflector::{self, Lookup, ObjectRef, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource};
+use odoo_ai_crds::backup::Backup;
 use serde::de::DeserializeOwned;
 
 use super::intent::Key;
@@ -71,6 +72,7 @@ pub struct Caches {
     revisions: Store<PartialObjectMeta<ControllerRevision>>,
     policies: Store<PartialObjectMeta<NetworkPolicy>>,
     budgets: Store<PartialObjectMeta<PodDisruptionBudget>>,
+    backups: Store<Backup>,
 }
 
 /// The event streams that belong to [`Caches`]; a controller must poll them.
@@ -88,6 +90,7 @@ pub struct Streams {
     pub revisions: Events<PartialObjectMeta<ControllerRevision>>,
     pub policies: Events<PartialObjectMeta<NetworkPolicy>>,
     pub budgets: Events<PartialObjectMeta<PodDisruptionBudget>>,
+    pub backups: Events<Backup>,
 }
 
 impl Streams {
@@ -109,6 +112,7 @@ impl Streams {
             drain(self.revisions),
             drain(self.policies),
             drain(self.budgets),
+            drain(self.backups),
         );
     }
 }
@@ -124,6 +128,7 @@ impl Caches {
         let (stateful_sets, stateful_set_events) = watch(scope.api(client), ours.clone());
         let (jobs, job_events) = watch(scope.api(client), ours.clone());
         let (pods, pod_events) = watch(scope.api(client), ours.clone());
+        let (backups, backup_events) = watch(scope.api(client), all.clone());
         let (config_maps, config_map_events) = watch(scope.api(client), all.clone());
         let (secrets, secret_events) = watch(scope.api(client), all);
         let (services, service_events) = watch(scope.api(client), ours.clone());
@@ -145,6 +150,7 @@ impl Caches {
             revisions,
             policies,
             budgets,
+            backups,
         };
         let streams = Streams {
             deployments: deployment_events,
@@ -159,6 +165,7 @@ impl Caches {
             revisions: revision_events,
             policies: policy_events,
             budgets: budget_events,
+            backups: backup_events,
         };
         (caches, streams)
     }
@@ -179,6 +186,7 @@ impl Caches {
             self.revisions.wait_until_ready(),
             self.policies.wait_until_ready(),
             self.budgets.wait_until_ready(),
+            self.backups.wait_until_ready(),
         );
     }
 
@@ -208,6 +216,12 @@ impl Caches {
             behind: HashSet::new(),
             pending: Pending::default(),
         }
+    }
+
+    /// A Backup.
+    #[must_use]
+    pub fn backup(&self, namespace: &str, name: &str) -> Option<Arc<Backup>> {
+        self.backups.get(&ObjectRef::new(name).within(namespace))
     }
 
     /// Pods of one component of all stacks.

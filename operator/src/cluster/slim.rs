@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use kube::core::PartialObjectMeta;
+use odoo_ai_crds::backup::{Backup, BackupSpec};
 use odoo_ai_crds::stack::OdooAiStack;
 
 use crate::labels::APPLIED_HASH;
@@ -55,6 +56,13 @@ impl Slim for StatefulSet {
     fn slim_rest(&mut self) {
         let Some(StatefulSetSpec { replicas, template, .. }) = self.spec.take() else { return };
         self.spec = Some(StatefulSetSpec { replicas, template: of_template(template), ..StatefulSetSpec::default() });
+    }
+}
+
+impl Slim for Backup {
+    fn slim_rest(&mut self) {
+        let BackupSpec { stack_ref, .. } = std::mem::take(&mut self.spec);
+        self.spec = BackupSpec { stack_ref, ..BackupSpec::default() };
     }
 }
 

@@ -1,9 +1,8 @@
 //! Gates: has a step reached its end? Pure functions of what was observed.
 
-use std::collections::BTreeSet;
-
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
+use odoo_ai_crds::backup::Backup;
 use odoo_ai_crds::conditions::reasons;
 use odoo_ai_crds::stack::{MigrationPlan, OdooAiStackStatus, RevisionHistory, UnmanagedRules};
 
@@ -46,6 +45,11 @@ impl Gate {
     pub fn wait(reason: &str, message: impl Into<String>) -> Self {
         Self::Wait { reason: reason.to_owned(), message: message.into() }
     }
+
+    /// A gate that stays shut until somebody acts.
+    pub fn blocked(reason: &str, message: impl Into<String>) -> Self {
+        Self::Blocked { reason: reason.to_owned(), message: message.into() }
+    }
 }
 
 /// Everything that a gate may look at.
@@ -59,6 +63,10 @@ pub struct View<'a> {
     pub status: &'a OdooAiStackStatus,
     /// What a person approved.
     pub approval: Approval<'a>,
+    /// The Backup that the spec names.
+    pub backup: Option<&'a Backup>,
+    /// Settings that the target changes, by name.
+    pub changed: &'a [String],
     /// The children.
     pub children: &'a Children,
     /// What the agents said.
@@ -78,11 +86,29 @@ impl View<'_> {
         self.status.history.iter().find(|entry| entry.revision == self.target)
     }
 
+    /// The target passed its watch before: what runs now is it.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        self.status.current_revision.as_deref() == Some(self.target)
+    }
+
+    /// Nothing was ever brought in.
+    #[must_use]
+    pub fn is_first(&self) -> bool {
+        self.status.current_revision.is_none()
+    }
+
+    /// Which rollout of the target this is: when it started. Empty outside of one.
+    #[must_use]
+    pub fn rollout(&self) -> String {
+        let rollout = self.status.rollout.as_ref().filter(|rollout| rollout.revision.as_deref() == Some(self.target));
+        rollout.and_then(|rollout| rollout.started_at.as_ref()).map(|at| at.0.to_string()).unwrap_or_default()
+    }
+
     /// Where a Job of the target that looks at the schema stands.
     #[must_use]
     pub fn progress(&self, kind: SchemaJob) -> Progress {
-        let volume = self.volume.uid.as_deref().unwrap_or_default();
-        migration::progress(kind, self.stack, self.children, self.target, volume, self.now)
+        migration::progress(kind, self)
     }
 
     /// What the target's migration would do, once it was found out.
@@ -177,55 +203,6 @@ fn component_gate(view: &View<'_>, component: Component, target: &str, of_pods: 
     Gate::wait(reasons::POD_NOT_READY, message)
 }
 
-/// The target's image is known, and this very database is at its schema or, after a step back to an
-/// older image, beyond it.
-#[must_use]
-pub fn migrated(view: &View<'_>) -> bool {
-    let Some(entry) = view.entry().filter(|entry| !entry.schema_heads.is_empty()) else { return false };
-    let Some(database) = view.status.database.as_ref() else { return false };
-    let same = database.volume_uid.is_some() && database.volume_uid == view.volume.uid;
-    let at = database.schema_revision.iter().flat_map(|all| all.split(','));
-    let at: BTreeSet<&str> = at.filter(|revision| !revision.is_empty()).collect();
-    let heads: BTreeSet<&str> = entry.schema_heads.iter().map(String::as_str).collect();
-    // An image with too many revisions reports none.
-    let known = |it: &&str| entry.known_revisions.is_empty() || entry.known_revisions.iter().any(|known| known == it);
-    let beyond = at.iter().any(|it| !known(it));
-    let needed = view.plan().is_some_and(|plan| plan.needed);
-    same && !needed && !at.is_empty() && (at == heads || beyond)
-}
-
-/// What the migration would do is known. On a first install nobody is asked, and where no new revision
-/// comes the migrate Job finds out by itself.
-#[must_use]
-pub fn plan(view: &View<'_>) -> Gate {
-    let current = view.status.current_revision.as_deref();
-    if current.is_none_or(|current| current == view.target) || view.plan().is_some() || migrated(view) {
-        return Gate::Open;
-    }
-    schema_job(view.progress(SchemaJob::Plan), reasons::PLANNING, reasons::PLAN_FAILED)
-}
-
-/// The schema is what the target's image needs, as its Job found or made it.
-#[must_use]
-pub fn migration(view: &View<'_>) -> Gate {
-    if migrated(view) {
-        return Gate::Open;
-    }
-    schema_job(view.progress(SchemaJob::Migrate), reasons::MIGRATING, reasons::MIGRATION_FAILED)
-}
-
-fn schema_job(progress: Progress, routine: &str, failed: &str) -> Gate {
-    match progress {
-        Progress::Succeeded(_) => Gate::wait(routine, "the Job's result is recorded"),
-        Progress::Start { failure: None, .. } => Gate::wait(routine, "the Job is started"),
-        Progress::Running { trouble, message, .. } => Gate::wait(trouble.unwrap_or(routine), message),
-        Progress::Start { failure: Some(message), .. } | Progress::Pause { failure: message } => {
-            Gate::wait(failed, message)
-        }
-        Progress::Refused { reason, message } => Gate::Blocked { reason, message },
-    }
-}
-
 /// A new database's rules were seeded, and are not disabled yet although they shall be.
 #[must_use]
 pub fn seeding(stack: &Stack, status: &OdooAiStackStatus, volume: &Volume) -> bool {
@@ -259,7 +236,7 @@ pub fn rules(view: &View<'_>) -> Gate {
 /// The revision was watched for long enough.
 #[must_use]
 pub fn watch(view: &View<'_>) -> Gate {
-    if view.status.current_revision.as_deref() == Some(view.target) {
+    if view.is_current() {
         return Gate::Open;
     }
     let rollout = view.stack.rollout;

@@ -7,11 +7,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use odoo_ai_crds::stack::{
     DatabaseStatus, EnumLabels, HistoryImage, LastMigration, MigrationPlan, OdooAiStackStatus, PendingMigration,
-    RevisionHistory, RevisionResult, RolloutStatus,
+    RevisionHistory, RevisionResult, RolloutStatus, UnreadableRows,
 };
 
 use super::gates::Volume;
-use super::jobs::Report;
+use super::jobs::{Report, UnreadableReport};
 use crate::component::Component;
 use crate::stack::model::Stack;
 
@@ -122,6 +122,9 @@ pub fn planned(status: &mut OdooAiStackStatus, target: &str, report: Report, vol
             stamp: plan.stamp,
             pending: pending.collect(),
             missing_labels: labels(plan.missing_labels),
+            bootstrap: plan.bootstrap,
+            unreadable: plan.unreadable.into_iter().take(8).map(unreadable).collect(),
+            labels_unknown: plan.labels_unknown.map(|why| why.chars().take(500).collect()),
         });
     }
     let old = status.database.take().unwrap_or_default();
@@ -132,6 +135,10 @@ pub fn planned(status: &mut OdooAiStackStatus, target: &str, report: Report, vol
         size_bytes: report.database_bytes.or(old.size_bytes),
         ..old
     });
+}
+
+fn unreadable(it: UnreadableReport) -> UnreadableRows {
+    UnreadableRows { table: it.table, column: it.column, label: it.label, rows: it.rows }
 }
 
 fn labels(by_type: BTreeMap<String, Vec<String>>) -> Vec<EnumLabels> {
@@ -156,6 +163,7 @@ pub fn record(status: &mut OdooAiStackStatus, target: &str, report: Report, volu
         reason: report.reason,
         message: report.message,
         completed_at: Some(Time(now)),
+        backup: old.pre_migration_backup.filter(|made| made.revision == target).and_then(|made| made.id),
         drift: report.drift.iter().take(16).map(|line| line.chars().take(500).collect()).collect(),
     };
     status.database = Some(DatabaseStatus {
@@ -165,6 +173,7 @@ pub fn record(status: &mut OdooAiStackStatus, target: &str, report: Report, volu
         volume_uid: volume.uid.clone(),
         size_bytes: report.database_bytes.or(old.size_bytes),
         credentials_generation: old.credentials_generation,
+        pre_migration_backup: None,
     });
 }
 

@@ -57,6 +57,26 @@ pub struct PlanReport {
     pub pending: Vec<PendingReport>,
     /// Enum labels that the database can't store yet, by type.
     pub missing_labels: BTreeMap<String, Vec<String>>,
+    /// The database is empty.
+    pub bootstrap: bool,
+    /// Rows that the code of an older image can't read.
+    pub unreadable: Vec<UnreadableReport>,
+    /// Why that isn't known.
+    pub labels_unknown: Option<String>,
+}
+
+/// Rows that an image's code can't read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct UnreadableReport {
+    /// The table.
+    pub table: String,
+    /// The column.
+    pub column: String,
+    /// The enum label.
+    pub label: String,
+    /// How many.
+    pub rows: i64,
 }
 
 /// One revision that would run.
@@ -182,10 +202,15 @@ pub fn progress(
         (Some((false, at)), report) => {
             let failure = report
                 .map_or_else(|| format!("Job {name} failed; see kubectl logs job/{name}"), |report| report.message);
-            let pause = (FIRST_PAUSE * 2_i32.saturating_pow(attempt.min(10) - 1)).min(LONGEST_PAUSE);
-            if at.duration_until(now) >= pause { next(Some(failure)) } else { Progress::Pause { failure } }
+            if at.duration_until(now) >= pause(attempt) { next(Some(failure)) } else { Progress::Pause { failure } }
         }
     }
+}
+
+/// How long to wait after the `attempt`th failure in a row.
+#[must_use]
+pub fn pause(attempt: u32) -> SignedDuration {
+    (FIRST_PAUSE * 2_i32.saturating_pow(attempt.clamp(1, 10) - 1)).min(LONGEST_PAUSE)
 }
 
 fn what_runs(job: &Job, does: &str, report: Option<&Report>) -> String {

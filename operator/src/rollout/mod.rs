@@ -2,8 +2,11 @@
 //! gates, what is stored of a revision, its history.
 
 pub mod approval;
+pub mod backup;
+pub mod changes;
 pub mod credentials;
 pub mod gates;
+pub mod guard;
 pub mod history;
 pub mod inputs;
 pub mod jobs;

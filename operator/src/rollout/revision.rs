@@ -39,6 +39,9 @@ pub struct Stored {
     /// UID of the Secret with the key that named the revision; a data server's set has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub named_by: Option<String>,
+    /// Keyed digests of the values from Secrets, by name; absent in what older operators stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digests: Option<BTreeMap<String, String>>,
     /// Pod templates.
     pub templates: BTreeMap<String, PodTemplateSpec>,
     /// Number of its `ControllerRevision`; no part of what is stored.
@@ -50,7 +53,7 @@ impl Stored {
     /// Templates made now.
     #[must_use]
     pub fn new(inputs: Value, templates: BTreeMap<String, PodTemplateSpec>) -> Self {
-        Self { format_version: FORMAT, inputs, named_by: None, templates, number: 0 }
+        Self { format_version: FORMAT, inputs, named_by: None, digests: None, templates, number: 0 }
     }
 }
 

@@ -3,8 +3,8 @@
 
 use odoo_ai_crds::stack::Step;
 
-use super::approval;
 use super::gates::{self, Gate, View};
+use super::{approval, backup, migration};
 use crate::component::Component;
 
 /// One row of the table.
@@ -18,14 +18,15 @@ pub struct Row {
     pub gate: fn(&View<'_>) -> Gate,
 }
 
-/// The rollout. Backup, Routes and Checks get their rows with their features.
-pub const TABLE: [Row; 12] = [
+/// The rollout. Routes and Checks get their rows with their features.
+pub const TABLE: [Row; 13] = [
     row(Step::Database, Some(Component::Database), |view| gates::server(view, Component::Database)),
     row(Step::Redis, Some(Component::Redis), |view| gates::server(view, Component::Redis)),
     row(Step::Credentials, None, gates::credentials),
-    row(Step::Plan, None, gates::plan),
+    row(Step::Plan, None, migration::plan),
     row(Step::Approval, None, approval::gate),
-    row(Step::Migration, None, gates::migration),
+    row(Step::Backup, None, backup::gate),
+    row(Step::Migration, None, migration::gate),
     row(Step::AiService, Some(Component::AiService), |view| gates::application(view, Component::AiService)),
     row(Step::RulesGate, None, gates::rules),
     row(Step::Worker, Some(Component::Worker), |view| gates::application(view, Component::Worker)),
@@ -65,7 +66,7 @@ pub fn position(view: &View<'_>) -> Position {
         .map_or(Position { step: None, gate: Gate::Open }, |(step, gate)| Position { step: Some(step), gate })
 }
 
-/// Number of a step for people: `3 of 12`.
+/// Number of a step for people: `3 of 13`.
 #[must_use]
 pub fn ordinal(step: Step) -> String {
     let index = TABLE.iter().position(|row| row.step == step).map_or(0, |index| index + 1);

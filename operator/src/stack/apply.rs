@@ -1,15 +1,20 @@
 //! Carries a decision out: writes what differs, in order, and stops at the first error.
 
 use k8s_openapi::api::batch::v1::Job;
-use kube::api::ApiResource;
+use kube::Api;
+use kube::api::{ApiResource, Patch, PatchParams};
+use odoo_ai_crds::backup::Backup;
+use odoo_ai_crds::conditions::annotations;
 use rand::Rng;
 use rand::distr::Alphanumeric;
+use serde_json::json;
 
 use super::build::{API_PORT, assemble, data};
 use super::decide::{Base, Decision, Roll};
 use super::error::Error;
 use super::observe::Observed;
 use super::prune;
+use crate::cluster::FIELD_MANAGER;
 use crate::cluster::apply::Outcome;
 use crate::cluster::delete::{self, Doomed};
 use crate::cluster::intent::Intent;
@@ -47,6 +52,10 @@ pub async fn apply(ctx: &Context, seen: &Observed, decision: &Decision) -> Resul
             let intents = assemble::assemble(roll, seen);
             let unwanted = unwanted(roll, seen, &intents);
             let mut applied = write(ctx, seen, intents).await?;
+            if let Some((backup, request)) = &roll.backup_request {
+                ask(ctx, &roll.base.stack.namespace, backup, request).await?;
+                applied.written += 1;
+            }
             if roll.disable_rules {
                 applied.rules_disabled = Some(disable_rules(ctx, roll).await?);
             }
@@ -99,6 +108,16 @@ async fn write(ctx: &Context, seen: &Observed, intents: Vec<Intent>) -> Result<A
         }
     }
     Ok(applied)
+}
+
+/// Asks a Backup for an artifact. Somebody else's annotations stay as they are.
+async fn ask(ctx: &Context, namespace: &str, backup: &str, request: &str) -> Result<(), Error> {
+    let api: Api<Backup> = Api::namespaced(ctx.client.clone(), namespace);
+    let annotation = json!({"metadata": {"annotations": {annotations::BACKUP_REQUESTED_AT: request}}});
+    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    api.patch_metadata(backup, &params, &Patch::Merge(annotation)).await?;
+    ctx.metrics.writes.inc();
+    Ok(())
 }
 
 /// The first-install gate: rules that the application seeded are off before worker and beat exist.

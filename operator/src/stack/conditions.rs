@@ -82,8 +82,8 @@ fn summary(decision: &Decision, failure: Option<&Error>) -> (Verdict, Verdict, V
                 reasons::SETTLED,
                 format!("revision {} runs and passed its watch", roll.target),
             )),
-            (Gate::Wait { message, .. }, Some(Step::Approval)) => {
-                resting(Verdict::new(Tri::Unknown, reasons::AWAITING_APPROVAL, message.clone()))
+            (Gate::Wait { reason, message }, Some(Step::Approval)) => {
+                resting(Verdict::new(Tri::Unknown, reason, message.clone()))
             }
             (Gate::Wait { reason, message }, Some(step)) => working(reason, at(step, message)),
             (Gate::Blocked { reason, message }, Some(step)) if roll.first_install() => {
@@ -142,7 +142,7 @@ fn migrated(roll: &Roll) -> Verdict {
     }
     match &roll.position.gate {
         Gate::Wait { reason, message } | Gate::Blocked { reason, message }
-            if roll.position.step == Some(Step::Migration) =>
+            if matches!(roll.position.step, Some(Step::Plan | Step::Backup | Step::Migration)) =>
         {
             Verdict::new(false, reason, message.clone())
         }

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::build::application::Schema;
 use super::build::data::{self, DATABASE, DATABASE_ADMIN, Generated, generated};
-use super::build::job::SchemaJob;
+use super::build::job::{SchemaJob, SchemaRun};
 use super::credentials;
 use super::limits;
 use super::model::{Operator, Stack};
@@ -24,9 +24,8 @@ use crate::rollout::credentials::{self as spent, Candidate, Standing, settle};
 use crate::rollout::gates::{self, Gate, View, Volume};
 use crate::rollout::inputs::{Inputs, keyed_name};
 use crate::rollout::jobs::Progress;
-use crate::rollout::migration;
 use crate::rollout::steps::{self, Position, TABLE};
-use crate::rollout::{history, revision};
+use crate::rollout::{backup, changes, history, migration, revision};
 
 /// What to do now.
 #[derive(Clone, Debug)]
@@ -89,8 +88,10 @@ pub struct Roll {
     pub schema: Option<Schema>,
     /// Where the rollout stands.
     pub position: Position,
-    /// The Job to create that looks at the schema: the number of the attempt and the UID of the volume.
-    pub schema_job: Option<(SchemaJob, u32, String)>,
+    /// The Job to create that looks at the schema.
+    pub schema_job: Option<SchemaRun>,
+    /// The Backup to ask before the migration, and the request.
+    pub backup_request: Option<(String, String)>,
     /// New credentials to prove now.
     pub login: Option<Candidate>,
     /// Unfinished Jobs that nobody waits for any more, of other revisions or credentials that were
@@ -177,41 +178,21 @@ fn roll(seen: &Observed, stack: Stack, standing: Standing, target: String, input
     let volume = volume(&stack, &seen.children);
     let mut status = history::intend(seen.status(), &stack, &target, seen.now);
     history::notice_volume(&mut status, &volume);
-    let approval = Approval::of(seen.object.metadata.annotations.as_ref());
-    for kind in SchemaJob::ALL {
-        let done = {
-            let view = view(seen, &stack, &standing, &status, &target, &volume, approval);
-            let asked = match kind {
-                SchemaJob::Plan => gates::plan(&view) != Gate::Open,
-                SchemaJob::Migrate => !gates::migrated(&view),
-            };
-            asked.then(|| view.progress(kind))
-        };
-        if let Some(Progress::Succeeded(report)) = done {
-            match kind {
-                SchemaJob::Plan => history::planned(&mut status, &target, *report, &volume),
-                SchemaJob::Migrate => history::record(&mut status, &target, *report, &volume, seen.now),
-            }
-        }
-    }
-    let view = view(seen, &stack, &standing, &status, &target, &volume, approval);
+    let changed = changed(seen, &stack, &status, &inputs);
+    let scene = Scene { seen, stack: &stack, standing: &standing, target: &target, volume: &volume, changed: &changed };
+    learn(&scene, &mut status);
+    let view = scene.view(&status);
     let position = steps::position(&view);
-    let due = match position.step {
-        Some(Step::Plan) => Some(SchemaJob::Plan),
-        Some(Step::Migration) => Some(SchemaJob::Migrate),
-        _ => None,
-    };
-    let schema_job = due.and_then(|kind| match view.progress(kind) {
-        Progress::Start { attempt, .. } => Some((kind, attempt, volume.uid.clone()?)),
-        _ => None,
-    });
-    let known = view.entry().filter(|_| gates::migrated(&view));
+    let schema_job = schema_job(&view, &position);
+    let backup_request = backup::request(&view).filter(|_| position.step == Some(Step::Backup));
+    let known = view.entry().filter(|_| migration::migrated(&view));
     let schema = known.map(|entry| Schema { heads: entry.schema_heads.clone(), known: entry.known_revisions.clone() });
     let reached = TABLE
         .iter()
         .filter(|row| position.reached(row.step))
         .filter_map(|row| Some((row.component.filter(|it| APPLICATION.contains(it))?, target.clone())))
         .collect();
+    let approval = Approval::of(seen.object.metadata.annotations.as_ref());
     advance(&mut status, &position);
     let passed = position.step.is_none_or(|step| step > Step::Approval);
     approval::count(&mut status, approval, &target, passed, stack.approvers_verified);
@@ -224,6 +205,7 @@ fn roll(seen: &Observed, stack: Stack, standing: Standing, target: String, input
         inputs,
         schema,
         schema_job,
+        backup_request,
         login,
         obsolete,
         disable_rules: position.step == Some(Step::RulesGate),
@@ -233,26 +215,92 @@ fn roll(seen: &Observed, stack: Stack, standing: Standing, target: String, input
     }))
 }
 
-fn view<'a>(
+/// What gates look at, but for the status, which is still being made.
+struct Scene<'a> {
     seen: &'a Observed,
     stack: &'a Stack,
-    credentials: &'a Standing,
-    status: &'a OdooAiStackStatus,
+    standing: &'a Standing,
     target: &'a str,
     volume: &'a Volume,
-    approval: Approval<'a>,
-) -> View<'a> {
-    View {
-        stack,
-        credentials,
-        status,
-        approval,
-        children: &seen.children,
-        agents: &seen.agents,
-        target,
-        volume,
-        now: seen.now,
+    changed: &'a [String],
+}
+
+impl<'a> Scene<'a> {
+    fn view<'v>(&self, status: &'v OdooAiStackStatus) -> View<'v>
+    where
+        'a: 'v,
+    {
+        let seen = self.seen;
+        View {
+            stack: self.stack,
+            credentials: self.standing,
+            status,
+            approval: Approval::of(seen.object.metadata.annotations.as_ref()),
+            backup: seen.backup.as_deref(),
+            changed: self.changed,
+            children: &seen.children,
+            agents: &seen.agents,
+            target: self.target,
+            volume: self.volume,
+            now: seen.now,
+        }
     }
+}
+
+/// Notes what Jobs reported, and what is to be asked of the Backup or was answered.
+fn learn(scene: &Scene<'_>, status: &mut OdooAiStackStatus) {
+    for kind in SchemaJob::ALL {
+        let view = scene.view(status);
+        let asked = match kind {
+            SchemaJob::Plan => migration::plan(&view) != Gate::Open,
+            SchemaJob::Migrate => !migration::migrated(&view),
+        };
+        if !asked {
+            continue;
+        }
+        match (view.progress(kind), kind) {
+            (Progress::Succeeded(report), SchemaJob::Plan) => {
+                history::planned(status, scene.target, *report, scene.volume);
+            }
+            (Progress::Succeeded(report), SchemaJob::Migrate) => {
+                history::record(status, scene.target, *report, scene.volume, scene.seen.now);
+            }
+            _ => {}
+        }
+    }
+    let view = scene.view(status);
+    if steps::position(&view).step == Some(Step::Backup)
+        && let Some(noted) = backup::settle(&view)
+    {
+        status.database.get_or_insert_default().pre_migration_backup = Some(noted);
+    }
+}
+
+/// The Job that the step needs now.
+fn schema_job(view: &View<'_>, position: &Position) -> Option<SchemaRun> {
+    let kind = match position.step {
+        Some(Step::Plan) => SchemaJob::Plan,
+        Some(Step::Migration) => SchemaJob::Migrate,
+        _ => return None,
+    };
+    match view.progress(kind) {
+        Progress::Start { attempt, .. } => Some(SchemaRun {
+            kind,
+            attempt,
+            volume: view.volume.uid.clone()?,
+            rollout: view.rollout(),
+            backup: backup::made(view).cloned(),
+        }),
+        _ => None,
+    }
+}
+
+/// Settings that differ from those of the current revision, by name.
+fn changed(seen: &Observed, stack: &Stack, status: &OdooAiStackStatus, inputs: &Inputs) -> Vec<String> {
+    let current = status.current_revision.as_deref().map(|current| revision::name(&stack.name, current));
+    let stored = current.and_then(|name| seen.stored.get(&name));
+    let key = seen.revision_key.as_ref().map(|key| key.key.as_slice()).unwrap_or_default();
+    stored.map(|stored| changes::between(stored, inputs, key)).unwrap_or_default()
 }
 
 /// The database's volume, from the caches. Of an External one the identity stands for its UID, and

@@ -47,8 +47,14 @@ pub struct Stack {
     pub migration_timeout: i32,
     /// An admission policy proves who approved.
     pub approvers_verified: bool,
+    /// Whether pending migrations run by themselves.
+    pub migration_policy: Mode,
     /// A database that holds something is only migrated after a backup.
     pub backup_required: bool,
+    /// Name of the Backup that makes it.
+    pub backup_ref: Option<String>,
+    /// Alembic revisions that older images work with, as the user knows.
+    pub backward_compatible: Vec<String>,
     /// The operator's own image: init containers and the sidecar run it.
     pub operator_image: String,
     /// Who else is on the network; `None`: no policies are made.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::jiff::Timestamp;
 use kube::{Api, ResourceExt};
+use odoo_ai_crds::backup::Backup;
 use odoo_ai_crds::stack::{OdooAiStack, OdooAiStackStatus};
 
 use super::agents::Agents;
@@ -40,6 +41,8 @@ pub struct Observed {
     pub stored: BTreeMap<String, Arc<Stored>>,
     /// What the agents said.
     pub agents: Agents,
+    /// The Backup that the spec names, from the cache.
+    pub backup: Option<Arc<Backup>>,
     /// Now.
     pub now: Timestamp,
 }
@@ -117,7 +120,10 @@ pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Optio
     let revision_key = key?.and_then(RevisionKey::of);
     let (data, live, stored) = (data?, live?.map(Live::from), stored?);
     children.pending = pending?;
-    let mut seen = Observed { object, children, data, revision_key, current_copies: None, live, stored, agents, now };
+    let backup = object.spec.migrations.backup_ref.as_ref();
+    let backup = backup.and_then(|reference| ctx.caches.backup(namespace, &reference.name));
+    let mut seen =
+        Observed { object, children, data, revision_key, current_copies: None, live, stored, agents, backup, now };
     if let Some(current) = seen.misnamed() {
         let copies = secrets.get_opt(&copy_name(name, current)).await?;
         seen.current_copies = copies.map(|copies| references::contents_of(copies).text);

@@ -9,6 +9,7 @@ use kube::runtime::controller::Config;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{Controller, Predicate, PredicateConfig, WatchStreamExt, predicates, reflector, watcher};
 use kube::{Api, Resource, ResourceExt};
+use odoo_ai_crds::backup::Backup;
 use odoo_ai_crds::stack::OdooAiStack;
 
 use super::references::{self, Reference};
@@ -64,7 +65,8 @@ pub async fn run(
         .watches_stream(streams.policies, |child| owner(&child))
         .watches_stream(streams.budgets, |child| owner(&child))
         .watches_stream(streams.secrets, referring(stacks.clone(), Reference::Secret))
-        .watches_stream(streams.config_maps, referring(stacks, Reference::ConfigMap))
+        .watches_stream(streams.config_maps, referring(stacks.clone(), Reference::ConfigMap))
+        .watches_stream(streams.backups, naming(stacks))
         .reconcile_on(woken)
         .graceful_shutdown_on(shutdown)
         .run(measured, failed, ctx)
@@ -99,6 +101,17 @@ async fn measured(
 fn owner<K: Resource>(child: &K) -> Option<ObjectRef<OdooAiStack>> {
     let name = child.labels().get(labels::STACK)?;
     Some(ObjectRef::new(name).within(&child.namespace()?))
+}
+
+/// The stacks that name a Backup for their migrations.
+fn naming(stacks: Store<OdooAiStack>) -> impl Fn(Backup) -> Vec<ObjectRef<OdooAiStack>> {
+    move |backup| {
+        let names = |stack: &OdooAiStack| {
+            let reference = stack.spec.migrations.backup_ref.as_ref();
+            stack.namespace() == backup.namespace() && reference.is_some_and(|it| it.name == backup.name_any())
+        };
+        stacks.state_filter(names).into_iter().map(|stack| ObjectRef::from_obj(&*stack)).collect()
+    }
 }
 
 /// The stacks that a Secret or `ConfigMap` belongs to or is referred to by.

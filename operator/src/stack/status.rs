@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use odoo_ai_crds::stack::{
-    AppSecrets as Origin, ComponentStatus, EffectiveSettings, OdooAiStackStatus, RevisionResult, Urls,
+    AppSecrets as Origin, ComponentStatus, EffectiveSettings, MigrationBackup, OdooAiStackStatus, RevisionResult, Urls,
 };
 
 use super::apply::Applied;
@@ -103,6 +103,9 @@ fn effective(stack: &Stack, seen: &Observed) -> EffectiveSettings {
         health_check_period_seconds: Some(rollout.watch_period),
         health_check_failure_threshold: Some(rollout.failure_threshold),
         revision_history_limit: Some(rollout.history_limit),
+        migration_policy: Some(stack.migration_policy),
+        migration_backup: Some(if stack.backup_required { MigrationBackup::Required } else { MigrationBackup::Never }),
+        migration_timeout_seconds: Some(stack.migration_timeout),
         app_secrets: Some(match stack.app_secrets {
             AppSecrets::Generated(_) => Origin::Generated,
             AppSecrets::Referenced(_) => Origin::Referenced,

@@ -16,11 +16,12 @@ const TOLD: [&str; 6] = [
     types::WEBHOOKS_PROCESSED,
 ];
 /// Part of every rollout.
-const ROUTINE: [&str; 7] = [
+const ROUTINE: [&str; 8] = [
     reasons::INSTALLING,
     reasons::PROGRESSING,
     reasons::POD_NOT_READY,
     reasons::PLANNING,
+    reasons::BACKING_UP,
     reasons::MIGRATING,
     reasons::WATCHING,
     reasons::UNKNOWN,

@@ -56,6 +56,7 @@ impl Problem {
 /// A [`Problem`] with the sentence that the user reads.
 pub fn stack(object: &OdooAiStack, operator: &Operator) -> Result<Stack, Problem> {
     let spec = &object.spec;
+    let migrations = &spec.migrations;
     let name = object.name_any();
     if name.len() > NAME_LIMIT {
         return Err(Problem::refused(
@@ -93,11 +94,13 @@ pub fn stack(object: &OdooAiStack, operator: &Operator) -> Result<Stack, Problem
         settings: settings(spec),
         rollout: rollout(spec),
         unmanaged_rules: spec.rules.unmanaged.unwrap_or(UnmanagedRules::Disable),
-        migration_timeout: spec.migrations.timeout_seconds.unwrap_or(1800),
-        backup_required: spec
-            .migrations
+        migration_timeout: migrations.timeout_seconds.unwrap_or(1800),
+        migration_policy: migrations.policy.unwrap_or(Mode::Automatic),
+        backup_required: migrations
             .backup
             .map_or(spec.environment == Environment::Production, |backup| backup == MigrationBackup::Required),
+        backup_ref: migrations.backup_ref.as_ref().map(|reference| reference.name.clone()),
+        backward_compatible: migrations.backward_compatible.clone(),
         approvers_verified: operator.approvers_verified,
         operator_image: operator.image.clone(),
         network: operator.network.clone(),
@@ -135,9 +138,6 @@ pub fn ignored(spec: &OdooAiStackSpec) -> Vec<&'static str> {
         ("rollout.rollback", rollout.rollback.is_some()),
         ("rollout.healthCheck.failureThreshold", rollout.health_check.failure_threshold.is_some()),
         ("rollout.progressDeadlineSeconds", rollout.progress_deadline_seconds.is_some()),
-        ("migrations.policy", spec.migrations.policy.is_some()),
-        ("migrations.backupRef", spec.migrations.backup_ref.is_some()),
-        ("migrations.backwardCompatible", !spec.migrations.backward_compatible.is_empty()),
     ]
     .into_iter()
     .filter_map(|(field, set)| set.then_some(field))

@@ -16,6 +16,8 @@ use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use odoo_ai_crds::backup::Backup;
+use odoo_ai_crds::conditions::annotations;
 use odoo_ai_crds::stack::{OdooAiStack, OdooAiStackStatus};
 use odoo_ai_operator::cluster::cache::Children;
 use odoo_ai_operator::cluster::intent::{Intent, Key, Mode};
@@ -69,6 +71,8 @@ pub(crate) struct World {
     pub(crate) operator: Operator,
     /// What the agents said.
     pub(crate) agents: Agents,
+    /// The Backup that the stack names.
+    pub(crate) backup: Option<Backup>,
     /// Claims of pods without a node.
     pub(crate) claims: BTreeMap<String, Claim>,
     /// Events about the stack, as `Condition Reason`.
@@ -107,6 +111,7 @@ impl World {
             login: ACCEPTED.to_owned(),
             operator: operator(),
             agents: Agents::default(),
+            backup: None,
             claims: BTreeMap::new(),
             events: Vec::new(),
             crash_after: None,
@@ -160,6 +165,12 @@ impl World {
                 let unwanted = apply::unwanted(roll, &seen, &intents);
                 for intent in intents {
                     self.write(&intent)?;
+                }
+                if let Some((name, request)) = &roll.backup_request {
+                    self.count(format!("Backup {name}"))?;
+                    let backup = self.backup.as_mut().expect("it was seen");
+                    let annotations = backup.metadata.annotations.get_or_insert_default();
+                    annotations.insert(annotations::BACKUP_REQUESTED_AT.to_owned(), request.clone());
                 }
                 if roll.disable_rules {
                     self.enabled_rules = 0;

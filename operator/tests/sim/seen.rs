@@ -46,6 +46,7 @@ impl World {
             live: secret(&format!("{STACK}-credentials")).map(Into::into),
             stored,
             agents: self.agents.clone(),
+            backup: self.backup.clone().map(Arc::new),
             now: self.now,
         };
         if let Some(current) = seen.misnamed() {

@@ -12,6 +12,7 @@ use super::workloads::{Overlay, workload};
 use super::{credentials, data, disruption, job, network, postgresql, redis};
 use crate::cluster::intent::Intent;
 use crate::component::{APPLICATION, Component, ComponentExt};
+use crate::rollout::changes;
 use crate::rollout::gates::replicas;
 use crate::rollout::revision::{self, Stored};
 use crate::stack::decide::{Base, Roll};
@@ -35,14 +36,14 @@ pub fn assemble(roll: &Roll, seen: &Observed) -> Vec<Intent> {
             Some(uid) => credentials::candidate(stack, name, uid, &candidate.values),
         });
     }
-    intents.extend(
-        roll.schema_job.as_ref().map(|(kind, attempt, volume)| job::schema(*kind, &rendering, *attempt, volume)),
-    );
+    intents.extend(roll.schema_job.as_ref().map(|wanted| job::schema(&rendering, wanted)));
     let target = match (seen.stored.get(&stored_name), &roll.schema) {
         (Some(stored), _) => Some(Arc::clone(stored)),
         (None, Some(_)) => {
-            let named_by = seen.revision_key.as_ref().map(|key| key.uid.clone());
-            let stored = Stored { named_by, ..Stored::new(roll.inputs.stored(), rendering.templates()) };
+            let key = seen.revision_key.as_ref();
+            let named_by = key.map(|key| key.uid.clone());
+            let digests = key.map(|key| changes::digests(&roll.inputs, &key.key));
+            let stored = Stored { named_by, digests, ..Stored::new(roll.inputs.stored(), rendering.templates()) };
             let number = revision::next_number(&seen.stored);
             intents.push(revision::intent(stack, revision::APPLICATION, &roll.target, number, &stored));
             Some(Arc::new(stored))

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::batch::v1::{
     Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyRule,
 };
-use k8s_openapi::api::core::v1::{Container, PodSpec, PodTemplateSpec};
+use k8s_openapi::api::core::v1::{Container, EnvVar, PodSpec, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use odoo_ai_crds::conditions::annotations;
+use odoo_ai_crds::stack::PreMigrationBackup;
 
 use super::application::{APPLICATION_KEYS, Rendering, connection, credentials, database_url, settings_of};
 use super::credentials::as_admin;
@@ -53,27 +54,67 @@ const TRIES: i32 = 3;
 /// A finished Job is kept for seven days, for its log; its result is in the status by then.
 const KEEP_SECONDS: i32 = 7 * 24 * 3600;
 
-/// A Job of a revision, for the database that `volume` stands for.
+/// The Job of a revision to create that looks at the schema.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SchemaRun {
+    /// What it does.
+    pub kind: SchemaJob,
+    /// Its number, from 1.
+    pub attempt: u32,
+    /// UID of the volume that stands for the database.
+    pub volume: String,
+    /// The rollout that it is part of.
+    pub rollout: String,
+    /// The backup that it may go by.
+    pub backup: Option<PreMigrationBackup>,
+}
+
+/// A Job of a revision.
 #[must_use]
-pub fn schema(kind: SchemaJob, rendering: &Rendering<'_>, attempt: u32, volume: &str) -> Intent {
-    let (stack, component) = (rendering.stack, kind.component());
+pub fn schema(rendering: &Rendering<'_>, wanted: &SchemaRun) -> Intent {
+    let SchemaRun { kind, attempt, volume, rollout, backup } = wanted;
+    let (kind, stack, component) = (*kind, rendering.stack, kind.component());
+    let backup = backup.as_ref();
     let suffix = format!("{}{attempt}", kind.prefix(rendering.revision));
     let labels = meta::pod_labels(stack, component, Some(rendering.revision));
     let mut metadata = meta::owned(stack, component, &suffix);
     let labels_of_job = metadata.labels.get_or_insert_default();
     labels_of_job.insert(labels::REVISION.to_owned(), rendering.revision.to_owned());
-    labels_of_job.insert(labels::VOLUME.to_owned(), volume.to_owned());
-    let told = (annotations::MIGRATION_BACKUP.to_owned(), backup(stack).to_owned());
-    metadata.annotations.get_or_insert_default().extend([told]);
+    labels_of_job.insert(labels::VOLUME.to_owned(), volume.clone());
+    let annotations = metadata.annotations.get_or_insert_default();
+    annotations.insert(annotations::ROLLOUT_STARTED_AT.to_owned(), rollout.clone());
+    let mut spec = pod_spec(rendering, component);
+    if kind == SchemaJob::Migrate {
+        annotations.insert(annotations::MIGRATION_BACKUP.to_owned(), told(stack, backup).to_owned());
+        let env = spec.containers.iter_mut().filter_map(|container| container.env.as_mut());
+        env.for_each(|env| env.splice(0..0, guard(stack, backup)).for_each(drop));
+    }
     let seconds = i64::from(stack.migration_timeout);
-    let spec = pod_spec(rendering, component);
     run(metadata, labels, Run { container: component, seconds, keep_seconds: KEEP_SECONDS, spec })
 }
 
-/// Whether the Job may change a database that holds something without a backup; an annotation of the Job.
+/// What a migrate Job is told of backups, as its annotation says it.
 #[must_use]
-pub fn backup(stack: &Stack) -> &'static str {
-    if stack.backup_required { "Required" } else { "Never" }
+pub fn told<'a>(stack: &Stack, backup: Option<&'a PreMigrationBackup>) -> &'a str {
+    match backup.and_then(|backup| backup.id.as_deref()) {
+        Some(id) if stack.backup_required => id,
+        None if stack.backup_required => "Required",
+        _ => "Never",
+    }
+}
+
+/// The same for the agent: it asks under its lock whether the backup is of what it is about to change.
+fn guard(stack: &Stack, backup: Option<&PreMigrationBackup>) -> Vec<EnvVar> {
+    if !stack.backup_required {
+        return Vec::new();
+    }
+    let mut env = vec![pod::env("ODOOAI_BACKUP_REQUIRED", "true")];
+    if let Some(backup) = backup {
+        let text = |it: &Option<String>| it.clone().unwrap_or_default();
+        env.push(pod::env("ODOOAI_BACKUP_INCARNATION", text(&backup.incarnation)));
+        env.push(pod::env("ODOOAI_BACKUP_SCHEMA", text(&backup.alembic_revision)));
+    }
+    env
 }
 
 /// What a Job of the agent runs.
@@ -129,9 +170,6 @@ fn pod_spec(rendering: &Rendering<'_>, command: &str) -> PodSpec {
     let mut env = connection(stack);
     as_admin(stack, &mut volumes, &mut mounts, &mut env);
     env.extend([pod::env("ODOOAI_LOCK_DATABASE", stack.connection.lock_database.clone()), database_url(stack)]);
-    if stack.backup_required {
-        env.push(pod::env("ODOOAI_BACKUP_REQUIRED", "true"));
-    }
     env.extend(settings_of(stack));
     env.extend(rendering.inputs.environment(Component::AiService, &rendering.copy()));
     let container = Container {
