@@ -62,8 +62,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   resources: [odooaistacks]
   verbs: [get, list, watch]
 - apiGroups: [odoo-ai.atmatasolutions.com]
-  resources: [backups, restores, featureflags]
+  resources: [restores, featureflags]
   verbs: [list, watch]
+# A stack asks its Backup for a backup before a migration: by an annotation, the only thing that is written.
+- apiGroups: [odoo-ai.atmatasolutions.com]
+  resources: [backups]
+  verbs: [get, list, watch, patch]
 # What the operator saw and did is reported in the status.
 - apiGroups: [odoo-ai.atmatasolutions.com]
   resources: [odooaistacks/status, backups/status, restores/status, featureflags/status]

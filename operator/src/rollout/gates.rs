@@ -102,7 +102,9 @@ impl View<'_> {
     #[must_use]
     pub fn rollout(&self) -> String {
         let rollout = self.status.rollout.as_ref().filter(|rollout| rollout.revision.as_deref() == Some(self.target));
-        rollout.and_then(|rollout| rollout.started_at.as_ref()).map(|at| at.0.to_string()).unwrap_or_default()
+        // Full seconds, as the status keeps them.
+        let started = rollout.and_then(|rollout| rollout.started_at.as_ref());
+        started.map(|at| at.0.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()).unwrap_or_default()
     }
 
     /// Where a Job of the target that looks at the schema stands.

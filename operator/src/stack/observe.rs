@@ -41,7 +41,7 @@ pub struct Observed {
     pub stored: BTreeMap<String, Arc<Stored>>,
     /// What the agents said.
     pub agents: Agents,
-    /// The Backup that the spec names, from the cache.
+    /// The Backup that the spec names.
     pub backup: Option<Arc<Backup>>,
     /// Now.
     pub now: Timestamp,
@@ -92,6 +92,16 @@ impl Observed {
     }
 }
 
+/// A Backup from the cache, or live where it has none: what is applied together comes in any order, and that
+/// it doesn't exist is told as a fault.
+async fn backup(ctx: &Context, namespace: &str, name: &str) -> Result<Option<Arc<Backup>>, Error> {
+    if let Some(cached) = ctx.caches.backup(namespace, name) {
+        return Ok(Some(cached));
+    }
+    let api: Api<Backup> = Api::namespaced(ctx.client.clone(), namespace);
+    Ok(api.get_opt(name).await?.map(Arc::new))
+}
+
 /// Reads the stack live and its surroundings; `None` when it is gone or going.
 ///
 /// # Errors
@@ -120,8 +130,10 @@ pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Optio
     let revision_key = key?.and_then(RevisionKey::of);
     let (data, live, stored) = (data?, live?.map(Live::from), stored?);
     children.pending = pending?;
-    let backup = object.spec.migrations.backup_ref.as_ref();
-    let backup = backup.and_then(|reference| ctx.caches.backup(namespace, &reference.name));
+    let backup = match &object.spec.migrations.backup_ref {
+        Some(reference) => backup(ctx, namespace, &reference.name).await?,
+        None => None,
+    };
     let mut seen =
         Observed { object, children, data, revision_key, current_copies: None, live, stored, agents, backup, now };
     if let Some(current) = seen.misnamed() {

@@ -5,14 +5,20 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-/// Times, versions, hashes over names that are random, and what a server allots.
-const LEFT_OUT: [&str; 10] = [
+/// Times and what is named after them, versions, hashes over names that are random, and what a server allots.
+const LEFT_OUT: [&str; 16] = [
     "resourceVersion",
     "managedFields",
     "creationTimestamp",
     "lastTransitionTime",
     "startedAt",
     "completedAt",
+    "digests",
+    "requestedAt",
+    "requestId",
+    "backupRequestedAt",
+    "odoo-ai.atmatasolutions.com/backup-requested-at",
+    "odoo-ai.atmatasolutions.com/rollout-started-at",
     "clusterIP",
     "clusterIPs",
     "odoo-ai.atmatasolutions.com/applied-hash",

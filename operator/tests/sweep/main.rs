@@ -41,7 +41,7 @@ const RESTART: Bound = Bound { writes: 2, reads: 120 };
 const CLOUDED: Bound = Bound { writes: 6, reads: 400 };
 
 /// Kinds whose events may be lost.
-const WATCHED: [&str; 9] = [
+const WATCHED: [&str; 10] = [
     "deployments",
     "statefulsets",
     "jobs",
@@ -51,6 +51,7 @@ const WATCHED: [&str; 9] = [
     "serviceaccounts",
     "persistentvolumeclaims",
     "controllerrevisions",
+    "backups",
 ];
 
 /// A scenario, played once without a fault.
@@ -221,6 +222,7 @@ swept! {
     suspend: "suspend, change, resume";
     failing_job: "a Job that fails is tried again";
     unwanted_job: "a Job that nobody wants any more";
+    backup: "a backup before a migration";
     approval: "an approval";
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use crate::request::{Call, Verb};
-use crate::world::{STACKS, World};
+use crate::world::{BACKUP, BACKUPS, STACKS, World};
 
 /// The Secret with the live credentials.
 const LIVE: &str = "odoo-ai-credentials";
@@ -35,10 +35,11 @@ impl Promises {
 
 /// Looks at a request that is about to be granted.
 pub(crate) fn check(world: &World, call: &Call) -> Vec<String> {
-    let rules: [fn(&World, &Call) -> Option<String>; 6] = [
+    let rules: [fn(&World, &Call) -> Option<String>; 7] = [
         nothing_of_value_is_deleted,
         secrets_are_kept,
         one_job_at_a_time,
+        backup_comes_first,
         schema_comes_first,
         rules_come_first,
         nobody_is_called_for_nothing,
@@ -91,6 +92,18 @@ fn one_job_at_a_time(world: &World, call: &Call) -> Option<String> {
         None => Some(format!("Job {name} still runs")),
         Some(all) => all.iter().any(|it| it["type"] == "Complete").then(|| format!("Job {name} has done it")),
     })
+}
+
+/// Where a backup must come first, the Job is told of one that is there.
+fn backup_comes_first(world: &World, call: &Call) -> Option<String> {
+    let migrates = call.plural == "jobs" && call.body.pointer(COMPONENT) == Some(&Value::from("migrate"));
+    let required = world.stack()["spec"]["migrations"]["backup"] == "Required";
+    if call.verb != Verb::Create || !migrates || !required {
+        return None;
+    }
+    let told = &call.body["metadata"]["annotations"]["odoo-ai.atmatasolutions.com/migration-backup"];
+    let made = world.store.get(BACKUPS, BACKUP).map(|backup| &backup["status"]["lastSuccess"]["id"]);
+    (made != Some(told)).then(|| format!("a migration under {told}, and the backup is {made:?}"))
 }
 
 /// No process of an image whose schema was not prepared.

@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use crate::world::{Ending, World};
+use crate::world::{BACKUP, BACKUPS, Ending, STACK, World};
 
 /// One thing that somebody does, and what is waited for afterwards.
 pub(crate) struct Act {
@@ -36,7 +36,7 @@ const SECOND: &str = "odoo-ai-platform/ai-service:1.1.0";
 pub(crate) const INSTALL: &[Act] = &[Act { edit: |_| {}, until: ready }];
 
 /// All of them.
-pub(crate) const ALL: [Scenario; 10] = [
+pub(crate) const ALL: [Scenario; 11] = [
     Scenario { name: "first install", start: Start::Nothing, script: INSTALL },
     Scenario {
         name: "another image and another secret",
@@ -127,6 +127,25 @@ pub(crate) const ALL: [Scenario; 10] = [
             },
             Act { edit: |world| world.endings.clear(), until: ready },
         ],
+    },
+    Scenario {
+        name: "a backup before a migration",
+        start: Start::Settled,
+        script: &[Act {
+            edit: |world| {
+                let spec = json!({"stackRef": {"name": STACK}, "storage": {"persistentVolumeClaim": {"size": "1Gi"}}});
+                let backup = json!({
+                    "apiVersion": "odoo-ai.atmatasolutions.com/v1alpha1", "kind": "Backup",
+                    "metadata": {"name": BACKUP, "namespace": "odoo-ai"}, "spec": spec,
+                });
+                world.store.create(BACKUPS, "somebody", backup).expect("a new Backup");
+                world.edit(|spec| {
+                    spec["migrations"] = json!({"backup": "Required", "backupRef": {"name": BACKUP}});
+                    spec["images"]["aiService"] = json!(SECOND);
+                });
+            },
+            until: ready,
+        }],
     },
     Scenario {
         name: "an approval",

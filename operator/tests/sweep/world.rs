@@ -14,6 +14,9 @@ use crate::store::Store;
 
 /// Plural of our kind.
 pub(crate) const STACKS: &str = "odooaistacks";
+/// Plural and name of the Backup that a stack may name.
+pub(crate) const BACKUPS: &str = "backups";
+pub(crate) const BACKUP: &str = "nightly";
 /// Name of the stack.
 pub(crate) const STACK: &str = "odoo-ai";
 
@@ -44,6 +47,8 @@ pub(crate) struct World {
     pub(crate) rules: Rules,
     /// How the next Jobs end; those after them succeed.
     pub(crate) endings: VecDeque<Ending>,
+    /// Backups that were made.
+    pub(crate) artifacts: usize,
     /// What must hold at each request.
     pub(crate) promises: Promises,
 }
@@ -117,6 +122,7 @@ impl World {
                 }
             }
         }
+        self.back_up();
         let jobs = self.store.all("jobs").filter(|(_, job)| job["status"]["conditions"].is_null());
         // One of somebody else is none of ours.
         let jobs = jobs.filter(|(_, job)| !job["metadata"]["labels"].is_null());
@@ -134,6 +140,23 @@ impl World {
             }
             self.endings.pop_front();
         }
+    }
+
+    /// Every request on the Backup is answered once.
+    fn back_up(&mut self) {
+        let Some(backup) = self.store.get(BACKUPS, BACKUP) else { return };
+        let request = backup["metadata"]["annotations"]["odoo-ai.atmatasolutions.com/backup-requested-at"].clone();
+        if request.is_null() || backup["status"]["lastSuccess"]["requestId"] == request {
+            return;
+        }
+        self.artifacts += 1;
+        let id = format!("artifact-{}", self.artifacts);
+        let artifact = json!({
+            "id": id, "requestId": request, "reason": "PreMigration", "completedAt": Timestamp::now().to_string(),
+            "incarnation": "1/2", "alembicRevision": "002",
+        });
+        let status = json!({"lastSuccess": artifact, "lastHandled": {"backupRequestedAt": request}});
+        self.store.set_status(BACKUPS, BACKUP, status);
     }
 
     fn finish(&mut self, name: &str, job: &Value, ending: Ending) {

@@ -19,11 +19,11 @@ pub(crate) async fn person(server: &ApiServer, name: &str) -> Result<Client> {
     Ok(Client::try_from(config)?)
 }
 
-/// Sets `approved-revision` and `approved-by`; what the API server answered.
-async fn approves(who: &Client, namespace: &str, revision: &str, by: Option<&str>) -> Result<(), String> {
+/// Sets `approved-revision` or `approved-migration`, and `approved-by`; what the API server answered.
+async fn approves(who: &Client, namespace: &str, what: &str, revision: &str, by: Option<&str>) -> Result<(), String> {
     let stacks: Api<OdooAiStack> = Api::namespaced(who.clone(), namespace);
     let annotations = json!({
-        "odoo-ai.atmatasolutions.com/approved-revision": revision,
+        (format!("odoo-ai.atmatasolutions.com/approved-{what}")): revision,
         "odoo-ai.atmatasolutions.com/approved-by": by,
     });
     let patch = Patch::Merge(json!({"metadata": {"annotations": annotations}}));
@@ -43,11 +43,11 @@ pub(crate) async fn are_bound_to_who_sends_them(server: &ApiServer, watched: &st
         Api::namespaced(alice.clone(), namespace).create(&PostParams::default(), &stack).await?;
     }
     wait_for("the policy to hold", Duration::from_secs(30), || async {
-        let answer = approves(&alice, watched, "r0", Some("bob")).await;
+        let answer = approves(&alice, watched, "revision", "r0", Some("bob")).await;
         Ok(answer.is_err_and(|error| error.contains("approved-by")).then_some(()))
     })
     .await?;
-    for (who, name, revision, by, wanted) in [
+    let table = [
         (&alice, "alice", "r1", None, Err("approved-by: alice")),
         (&alice, "alice", "r1", Some("bob"), Err("approved-by: alice")),
         (&alice, "alice", "r1", Some("alice"), Ok(())),
@@ -59,9 +59,12 @@ pub(crate) async fn are_bound_to_who_sends_them(server: &ApiServer, watched: &st
         (&bob, "bob", "r1", Some("alice"), Err("must be your own user name, bob")),
         (&bob, "bob", "r2", Some("bob"), Ok(())),
         (&alice, "alice", "", None, Ok(())),
-    ] {
-        let answer = approves(who, watched, revision, by).await;
-        let case = format!("{name} sends revision {revision:?} by {by:?}: {answer:?}");
+    ];
+    for (what, (who, name, revision, by, wanted)) in
+        ["revision", "migration"].into_iter().flat_map(|what| table.iter().map(move |row| (what, *row)))
+    {
+        let answer = approves(who, watched, what, revision, by).await;
+        let case = format!("{name} sends {what} {revision:?} by {by:?}: {answer:?}");
         match (wanted, &answer) {
             (Ok(()), Ok(())) => {}
             (Err(words), Err(error)) => ensure!(error.contains(words), "{case}"),
@@ -72,5 +75,8 @@ pub(crate) async fn are_bound_to_who_sends_them(server: &ApiServer, watched: &st
     let stacks: Api<OdooAiStack> = Api::namespaced(bob.clone(), watched);
     let patch = Patch::Merge(json!({"spec": {"suspend": true}}));
     stacks.patch("odoo-ai", &PatchParams::default(), &patch).await.context("a change of the spec")?;
-    approves(&alice, other, "r1", Some("bob")).await.map_err(anyhow::Error::msg).context("another namespace")
+    approves(&alice, other, "revision", "r1", Some("bob"))
+        .await
+        .map_err(anyhow::Error::msg)
+        .context("another namespace")
 }

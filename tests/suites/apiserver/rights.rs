@@ -3,7 +3,7 @@
 /// What the operator needs where stacks are.
 pub(crate) const NEEDED: &[(&str, &str)] = &[
     ("get list watch", "odoo-ai.atmatasolutions.com:odooaistacks"),
-    ("list watch", "odoo-ai.atmatasolutions.com:backups"),
+    ("get list watch patch", "odoo-ai.atmatasolutions.com:backups"),
     ("list watch", "odoo-ai.atmatasolutions.com:restores"),
     ("list watch", "odoo-ai.atmatasolutions.com:featureflags"),
     ("update", "odoo-ai.atmatasolutions.com:odooaistacks/status"),
@@ -28,7 +28,7 @@ pub(crate) const NEVER: &[(&str, &str)] = &[
     ("deletecollection update", "secrets"),
     ("delete deletecollection update", "persistentvolumeclaims"),
     ("create update patch delete deletecollection", "odoo-ai.atmatasolutions.com:odooaistacks"),
-    ("create update patch delete deletecollection", "odoo-ai.atmatasolutions.com:backups"),
+    ("create update delete deletecollection", "odoo-ai.atmatasolutions.com:backups"),
     ("create update patch delete deletecollection", "odoo-ai.atmatasolutions.com:restores"),
     ("create update patch delete deletecollection", "odoo-ai.atmatasolutions.com:featureflags"),
     ("create update patch delete deletecollection", "pods"),
