@@ -161,7 +161,7 @@ impl Report {
             // Nothing that people name is this long, but the promise is a size.
             self.schema = None;
             if self.with_message(0).len() > LARGEST {
-                self.plan.iter_mut().for_each(|plan| plan.pending.clear());
+                self.plan.iter_mut().for_each(PlanReport::leave_lists_out);
             }
             fits = if self.with_message(READABLE).len() <= LARGEST { READABLE } else { 0 };
         }
@@ -209,7 +209,7 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::report::PendingRevision;
+    use crate::plan::report::{PendingRevision, Unreadable};
 
     fn report(message: &str, revisions: usize) -> Report {
         let mut report = Report::new("migrate", Outcome::Refused, "SchemaBehind", message);
@@ -286,6 +286,7 @@ mod tests {
             stamp: Some("000_first".to_owned()),
             pending: (0..pending).map(revision).collect(),
             missing_labels: [("kind".to_owned(), vec!["A".to_owned()])].into(),
+            ..PlanReport::default()
         });
         report.enum_labels = Some([("kind".to_owned(), (0..labels).map(|n| format!("LABEL_{n}")).collect())].into());
         report
@@ -308,6 +309,22 @@ mod tests {
         );
         assert_eq!(value["enumLabels"], serde_json::json!({"kind": ["LABEL_0"]}));
         assert!(value.get("truncated").is_none());
+    }
+
+    #[rstest::rstest]
+    #[case::names_as_people_give_them("x", 8)]
+    #[case::names_that_json_makes_long("\u{1}", 1)]
+    fn unreadable_rows_stay(#[case] character: &str, #[case] left: usize) {
+        let mut report = planned(&"x".repeat(6000), 0, 200);
+        let name = || character.repeat(63);
+        let entry = |rows| Unreadable { table: name(), column: name(), label: name(), rows };
+        report.plan = Some(PlanReport { unreadable: (1..=8).rev().map(entry).collect(), ..PlanReport::default() });
+        let text = report.fitted();
+        assert!(text.len() <= LARGEST, "{}", text.len());
+        let value = parse(&text);
+        let first = serde_json::json!({"table": name(), "column": name(), "label": name(), "rows": 8});
+        assert_eq!(value["plan"]["unreadable"][0], first);
+        assert_eq!(value["plan"]["unreadable"].as_array().map(Vec::len), Some(left));
     }
 
     /// What is left of a plan, in the order in which it goes.

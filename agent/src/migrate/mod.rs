@@ -242,7 +242,7 @@ impl Attempt<'_> {
     /// `uncovered`: no backup was asked for yet in this attempt.
     async fn repair_labels(&self, uncovered: Option<&Image>) -> Result<Labeled, MigrateError> {
         let needed = match labels::needed(self.python).await {
-            Ok(needed) => needed,
+            Ok(models) => models.labels,
             Err(error) => {
                 tracing::warn!("enum labels were not looked at: {error}");
                 return Ok(Labeled::Unknown(error.to_string()));
