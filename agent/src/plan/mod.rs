@@ -6,7 +6,7 @@ pub(crate) mod report;
 mod unreadable;
 mod verdict;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use crate::config::{Database, Env};
@@ -14,40 +14,19 @@ use crate::job::{self, Success};
 use crate::migrate::child::Python;
 use crate::migrate::decide::{self, Decision, Found, Image};
 use crate::migrate::error::MigrateError;
+use crate::migrate::logins::Logins;
 use crate::migrate::{image, inspect, labels, position};
-use crate::plan::connect::{Logins, Place, READ_ONLY};
+use crate::plan::connect::{Place, READ_ONLY, connect};
 use crate::plan::report::PlanReport;
 use crate::postgres::{DatabaseError, Session};
 use crate::redact::Redactor;
-use crate::report::{Outcome, Report, SchemaReport};
-
-/// What was learned on the way; reported also when a later step fails.
-#[derive(Debug, Default)]
-struct Facts {
-    schema: Option<SchemaReport>,
-    incarnation: Option<String>,
-    database_bytes: Option<i64>,
-    rules_empty: Option<bool>,
-    plan: Option<PlanReport>,
-    enum_labels: Option<BTreeMap<String, Vec<String>>>,
-}
-
-impl Facts {
-    fn tell(self, report: &mut Report) {
-        report.schema = self.schema;
-        report.incarnation = self.incarnation;
-        report.database_bytes = self.database_bytes;
-        report.rules_empty = self.rules_empty;
-        report.plan = self.plan;
-        report.enum_labels = self.enum_labels;
-    }
-}
+use crate::report::{Facts, Outcome, SchemaReport};
 
 /// Runs the command.
 pub(crate) fn main(env: &Env, redactor: &Redactor) -> ExitCode {
     let mut facts = Facts::default();
     let mut ended = job::run("plan", plan(env, redactor, &mut facts));
-    facts.tell(&mut ended.report);
+    ended.report.facts = facts;
     ended.publish(env, redactor)
 }
 
@@ -55,7 +34,7 @@ async fn plan(env: &Env, redactor: &Redactor, facts: &mut Facts) -> Result<Succe
     let database = Database::from_env(env)?;
     let logins = Logins::read(env, &database, redactor)?;
     let mut server_version = 0;
-    let session = match logins.connect().await? {
+    let session = match connect(&logins).await? {
         Place::Absent => None,
         Place::Database { session, incarnation } => {
             facts.incarnation = Some(incarnation);
