@@ -55,20 +55,10 @@ pub(crate) struct SchemaReport {
     pub(crate) current: Vec<String>,
 }
 
-/// The report. Fields that the command could not learn are left out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// What a command learned. What it could not learn is left out.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Report {
-    /// Of this format.
-    pub(crate) version: u32,
-    /// Name of the command.
-    pub(crate) command: &'static str,
-    /// How it ended.
-    pub(crate) result: Outcome,
-    /// One word for programs.
-    pub(crate) reason: &'static str,
-    /// One sentence for people.
-    pub(crate) message: String,
+pub(crate) struct Facts {
     /// Revisions, once the image could be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) schema: Option<SchemaReport>,
@@ -93,6 +83,25 @@ pub(crate) struct Report {
     /// Every label that the code needs, by enum type.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) enum_labels: Option<BTreeMap<String, Vec<String>>>,
+}
+
+/// The report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Report {
+    /// Of this format.
+    pub(crate) version: u32,
+    /// Name of the command.
+    pub(crate) command: &'static str,
+    /// How it ended.
+    pub(crate) result: Outcome,
+    /// One word for programs.
+    pub(crate) reason: &'static str,
+    /// One sentence for people.
+    pub(crate) message: String,
+    /// What was learned on the way, also of a command that failed.
+    #[serde(flatten)]
+    pub(crate) facts: Facts,
     /// Set when lists were left out to fit; the Job's log has them.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) truncated: bool,
@@ -106,22 +115,7 @@ impl Report {
         reason: &'static str,
         message: impl Into<String>,
     ) -> Self {
-        Self {
-            version: 1,
-            command,
-            result,
-            reason,
-            message: message.into(),
-            schema: None,
-            incarnation: None,
-            database_bytes: None,
-            rules_empty: None,
-            repaired_labels: BTreeMap::new(),
-            drift: None,
-            plan: None,
-            enum_labels: None,
-            truncated: false,
-        }
+        Self { version: 1, command, result, reason, message: message.into(), facts: Facts::default(), truncated: false }
     }
 
     /// JSON of at most [`LARGEST`] bytes: first the message is cut, then lists go, the
@@ -133,13 +127,13 @@ impl Report {
         }
         self.truncated = true;
         let lists: [fn(&mut Self); 7] = [
-            |report| report.drift = None,
-            |report| report.repaired_labels.clear(),
-            |report| report.plan.iter_mut().for_each(PlanReport::shorten),
-            |report| report.plan.iter_mut().for_each(PlanReport::leave_reasons_out),
-            |report| report.schema.iter_mut().for_each(|schema| schema.known.clear()),
-            |report| report.enum_labels = None,
-            |report| report.plan.iter_mut().for_each(|plan| plan.missing_labels.clear()),
+            |report| report.facts.drift = None,
+            |report| report.facts.repaired_labels.clear(),
+            |report| report.facts.plan.iter_mut().for_each(PlanReport::shorten),
+            |report| report.facts.plan.iter_mut().for_each(PlanReport::leave_reasons_out),
+            |report| report.facts.schema.iter_mut().for_each(|schema| schema.known.clear()),
+            |report| report.facts.enum_labels = None,
+            |report| report.facts.plan.iter_mut().for_each(|plan| plan.missing_labels.clear()),
         ];
         for leave_out in lists {
             if self.with_message(READABLE).len() > LARGEST {
@@ -159,9 +153,9 @@ impl Report {
         }
         if fits == 0 {
             // Nothing that people name is this long, but the promise is a size.
-            self.schema = None;
+            self.facts.schema = None;
             if self.with_message(0).len() > LARGEST {
-                self.plan.iter_mut().for_each(|plan| plan.pending.clear());
+                self.facts.plan.iter_mut().for_each(PlanReport::leave_lists_out);
             }
             fits = if self.with_message(READABLE).len() <= LARGEST { READABLE } else { 0 };
         }
@@ -186,10 +180,10 @@ impl Report {
     /// termination log. A failure to write is logged, since the exit code counts too.
     pub(crate) fn publish(mut self, env: &Env, redactor: &Redactor) {
         self.message = redactor.redact(&self.message);
-        for line in self.drift.iter_mut().flatten() {
+        for line in self.facts.drift.iter_mut().flatten() {
             *line = redactor.redact(line);
         }
-        self.plan.iter_mut().for_each(|plan| plan.redact(redactor));
+        self.facts.plan.iter_mut().for_each(|plan| plan.redact(redactor));
         telemetry::print_line(&self.json());
         let path = PathBuf::from(env.get("ODOOAI_TERMINATION_LOG").unwrap_or(TERMINATION_LOG));
         let text = self.fitted();
@@ -209,11 +203,11 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::report::PendingRevision;
+    use crate::plan::report::{PendingRevision, Unreadable};
 
     fn report(message: &str, revisions: usize) -> Report {
         let mut report = Report::new("migrate", Outcome::Refused, "SchemaBehind", message);
-        report.schema = Some(SchemaReport {
+        report.facts.schema = Some(SchemaReport {
             heads: vec!["head".to_owned()],
             known: (0..revisions).map(|n| format!("{n:03}_revision")).collect(),
             current: vec![],
@@ -228,8 +222,8 @@ mod tests {
     #[test]
     fn a_short_report_is_whole_and_has_the_contracts_names() {
         let mut report = report("m", 2);
-        report.rules_empty = Some(true);
-        report.database_bytes = Some(5);
+        report.facts.rules_empty = Some(true);
+        report.facts.database_bytes = Some(5);
         let value = parse(&report.fitted());
         assert_eq!(value["version"], 1);
         assert_eq!(value["result"], "Refused");
@@ -253,8 +247,8 @@ mod tests {
     #[test]
     fn drift_is_left_out_before_revisions() {
         let mut report = report(&"x".repeat(4000), 180);
-        report.drift = Some(vec!["d".repeat(120); 10]);
-        report.repaired_labels = [("t".to_owned(), vec!["L".to_owned()])].into();
+        report.facts.drift = Some(vec!["d".repeat(120); 10]);
+        report.facts.repaired_labels = [("t".to_owned(), vec!["L".to_owned()])].into();
         let value = parse(&report.fitted());
         assert!(value.get("drift").is_none());
         assert_eq!(value["repairedLabels"], serde_json::json!({"t": ["L"]}));
@@ -281,13 +275,15 @@ mod tests {
             additive: n.is_multiple_of(2),
             why: (n % 2 == 1).then(|| "ü".repeat(150)),
         };
-        report.plan = Some(PlanReport {
+        report.facts.plan = Some(PlanReport {
             needed: true,
             stamp: Some("000_first".to_owned()),
             pending: (0..pending).map(revision).collect(),
             missing_labels: [("kind".to_owned(), vec!["A".to_owned()])].into(),
+            ..PlanReport::default()
         });
-        report.enum_labels = Some([("kind".to_owned(), (0..labels).map(|n| format!("LABEL_{n}")).collect())].into());
+        report.facts.enum_labels =
+            Some([("kind".to_owned(), (0..labels).map(|n| format!("LABEL_{n}")).collect())].into());
         report
     }
 
@@ -308,6 +304,23 @@ mod tests {
         );
         assert_eq!(value["enumLabels"], serde_json::json!({"kind": ["LABEL_0"]}));
         assert!(value.get("truncated").is_none());
+    }
+
+    #[rstest::rstest]
+    #[case::names_as_people_give_them("x", 8)]
+    #[case::names_that_json_makes_long("\u{1}", 1)]
+    fn unreadable_rows_stay(#[case] character: &str, #[case] left: usize) {
+        let mut report = planned(&"x".repeat(6000), 0, 200);
+        let name = || character.repeat(63);
+        let entry = |rows| Unreadable { table: name(), column: name(), label: name(), rows };
+        report.facts.plan =
+            Some(PlanReport { unreadable: (1..=8).rev().map(entry).collect(), ..PlanReport::default() });
+        let text = report.fitted();
+        assert!(text.len() <= LARGEST, "{}", text.len());
+        let value = parse(&text);
+        let first = serde_json::json!({"table": name(), "column": name(), "label": name(), "rows": 8});
+        assert_eq!(value["plan"]["unreadable"][0], first);
+        assert_eq!(value["plan"]["unreadable"].as_array().map(Vec::len), Some(left));
     }
 
     /// What is left of a plan, in the order in which it goes.

@@ -25,7 +25,7 @@ use crate::secret::Secret;
 pub(crate) fn main(env: &Env, redactor: &Redactor) -> ExitCode {
     let mut incarnation = None;
     let mut ended = job::run("login", prove(env, redactor, &mut incarnation));
-    ended.report.incarnation = incarnation;
+    ended.report.facts.incarnation = incarnation;
     ended.publish(env, redactor)
 }
 

@@ -10,11 +10,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::migrate::alembic;
-use crate::migrate::child::Python;
+use crate::migrate::change::Tools;
 use crate::migrate::decide::Image;
 use crate::migrate::error::{MigrateError, Step};
 use crate::migrate::inspect;
-use crate::migrate::lock::Lock;
 use crate::postgres::{Session, bounded};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -25,12 +24,8 @@ const INIT_DB: &str = "from app.models.audit import init_db; init_db()";
 ///
 /// # Errors
 /// When a process fails, the lock is lost, or the database doesn't show the result.
-pub(crate) async fn run(
-    session: &Session,
-    lock: &Lock,
-    python: &Python<'_>,
-    image: &Image,
-) -> Result<(), MigrateError> {
+pub(crate) async fn run(tools: Tools<'_>, image: &Image) -> Result<(), MigrateError> {
+    let Tools { session, lock, python, .. } = tools;
     begin(session, &image.heads).await?;
     python.run("init_db", &["-c", INIT_DB]).await?.success("init_db")?;
     lock.still_held().await?;

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use postgres_protocol::escape::{escape_identifier, escape_literal};
+use serde::Deserialize;
 
 use crate::migrate::alembic::script;
 use crate::migrate::child::Python;
@@ -26,18 +27,41 @@ const READ_LABELS: &str = script!(
     r#"
 from sqlalchemy import Enum
 from app.models.audit import Base
-labels = {}
+labels, columns = {}, []
 for table in Base.metadata.tables.values():
     for column in table.columns:
         kind = getattr(column.type, "item_type", column.type)
-        if isinstance(kind, Enum) and kind.native_enum and kind.name:
+        if not isinstance(kind, Enum):
+            continue
+        columns.append({"table": table.name, "column": column.name, "labels": list(kind.enums)})
+        if kind.native_enum and kind.name:
             labels.setdefault(kind.name, list(kind.enums))
-result(labels)
+result({"labels": labels, "columns": columns})
 "#
 );
 
 /// Labels by type name, in the code's order.
 pub(crate) type Labels = BTreeMap<String, Vec<String>>;
+
+/// What the application's models say about enums.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+pub(crate) struct Models {
+    /// Labels of each type of PostgreSQL.
+    pub(crate) labels: Labels,
+    /// Every column that holds one label or an array of them, also where it is no type of PostgreSQL.
+    pub(crate) columns: Vec<EnumColumn>,
+}
+
+/// A column of the models.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(crate) struct EnumColumn {
+    /// Its table, without a schema.
+    pub(crate) table: String,
+    /// Its name.
+    pub(crate) column: String,
+    /// What the code can read in it.
+    pub(crate) labels: Vec<String>,
+}
 
 /// One label that the code needs and can't use yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,10 +98,10 @@ impl Repair {
 ///
 /// # Errors
 /// When Python can't tell; that is no reason to stop.
-pub(crate) async fn needed(python: &Python<'_>) -> Result<Labels, MigrateError> {
+pub(crate) async fn needed(python: &Python<'_>) -> Result<Models, MigrateError> {
     let finished = python.run("read labels", &["-c", READ_LABELS]).await?;
     match finished.result.as_deref().map(serde_json::from_str) {
-        Some(Ok(labels)) => Ok(labels),
+        Some(Ok(models)) => Ok(models),
         _ => Err(MigrateError::Models(format!("{}: {}", finished.status_text(), finished.tail))),
     }
 }

@@ -4,6 +4,7 @@ mod alembic;
 mod backup;
 mod blockers;
 mod bootstrap;
+pub(crate) mod change;
 pub(crate) mod child;
 pub(crate) mod decide;
 mod drift;
@@ -15,56 +16,33 @@ pub(crate) mod inspect;
 pub(crate) mod labels;
 mod leftovers;
 mod lock;
+pub(crate) mod logins;
 pub(crate) mod offline;
 mod place;
 pub(crate) mod pooler;
 pub(crate) mod position;
-mod upgrade;
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
-use std::time::Instant;
 
-use crate::config::{Admin, ConfigError, Database, Env};
-use crate::job::{self, ATTEMPT, PATIENCE, Success, patiently};
+use crate::config::{ConfigError, Database, Env};
+use crate::job::{self, Success};
 use crate::migrate::backup::{Backup, revisions};
+use crate::migrate::change::Tools;
 use crate::migrate::child::Python;
 use crate::migrate::decide::{Decision, Image};
 use crate::migrate::error::{MigrateError, Step as _};
 use crate::migrate::labels::{Labels, Repair};
-use crate::migrate::lock::Lock;
-use crate::postgres::{self, Login, Session};
+use crate::migrate::logins::{Logins, login};
+use crate::postgres;
 use crate::redact::Redactor;
-use crate::report::{Outcome, Report, SchemaReport};
-use crate::secret::Secret;
-
-/// What was learned on the way; reported also when a later step fails.
-#[derive(Debug, Default)]
-struct Facts {
-    schema: Option<SchemaReport>,
-    incarnation: Option<String>,
-    database_bytes: Option<i64>,
-    rules_empty: Option<bool>,
-    repaired_labels: Labels,
-    drift: Option<Vec<String>>,
-}
-
-impl Facts {
-    fn tell(self, report: &mut Report) {
-        report.schema = self.schema;
-        report.incarnation = self.incarnation;
-        report.database_bytes = self.database_bytes;
-        report.rules_empty = self.rules_empty;
-        report.repaired_labels = self.repaired_labels;
-        report.drift = self.drift;
-    }
-}
+use crate::report::{Facts, Outcome, SchemaReport};
 
 /// Runs the command.
 pub(crate) fn main(env: &Env, redactor: &Redactor) -> ExitCode {
     let mut facts = Facts::default();
     let mut ended = job::run("migrate", migrate(env, redactor, &mut facts));
-    facts.tell(&mut ended.report);
+    ended.report.facts = facts;
     ended.publish(env, redactor)
 }
 
@@ -72,44 +50,16 @@ async fn migrate(env: &Env, redactor: &Redactor, facts: &mut Facts) -> Result<Su
     let database = Database::from_env(env)?;
     let backup = Backup::from_env(env)?;
     let newer_allowed = newer_allowed(env)?;
-    let password = Secret::read_known(&database.password_file, redactor)?;
-    let application = Login::application(&database, password.clone());
-    let admin = Admin::from_env(env)?
-        .map(|admin| {
-            Ok::<_, MigrateError>(Login {
-                user: admin.user,
-                password: Secret::read_known(&admin.password_file, redactor)?,
-                ..application.clone()
-            })
-        })
-        .transpose()?;
-    let lock_database = match (env.get("ODOOAI_LOCK_DATABASE"), &admin) {
-        (Some(name), _) => name,
-        (None, Some(_)) => "postgres",
-        (None, None) => database.name.as_str(),
-    };
-
-    let locker = admin.as_ref().unwrap_or(&application).to(lock_database);
-    if admin.is_none() {
-        // A password that nobody will correct is told before the wait for the lock.
-        let session = login(&application, "log in as the application").await?;
-        // A pooler's mode is a database's own.
-        if application.database != locker.database {
-            pooler::check(&session, &application).await?;
-        }
-    }
-    let locking = login(&locker, "log in for the lock").await?;
-    pooler::check(&locking, &locker).await?;
-    let lock = Lock::acquire(locking, &database.name).await?;
-    if let Some(admin) = &admin {
-        let password = password.as_ref().ok_or(MigrateError::NoPassword)?;
-        let session = login(&admin.to(lock_database), "log in as superuser").await?;
+    let logins = Logins::read(env, &database, redactor)?;
+    let lock = logins.lock().await?;
+    if let (Some(admin), Some(password)) = (&logins.admin, logins.password()) {
+        let session = login(&logins.locker, "log in as superuser").await?;
         ensure::role_and_database(&session, &admin.user, &database, password).await?;
     }
-    let session = login(&application, "log in as the application").await?;
+    let session = login(&logins.application, "log in as the application").await?;
     leftovers::end(&session).await?;
     facts.rules_empty = Some(inspect::rules_empty(&session).await?);
-    let incarnation = match &admin {
+    let incarnation = match &logins.admin {
         Some(admin) => postgres::incarnation(&*login(admin, "log in as superuser").await?).await,
         None => postgres::incarnation(&session).await,
     };
@@ -118,12 +68,9 @@ async fn migrate(env: &Env, redactor: &Redactor, facts: &mut Facts) -> Result<Su
     facts.database_bytes = Some(inspect::bytes(&session).await?);
 
     let server_version = inspect::server_version(&session).await?;
-    let python = Python::new(env, &database.tls, password.as_ref(), server_version, redactor);
+    let python = Python::new(env, &database.tls, logins.password(), server_version, redactor);
     let attempt = Attempt {
-        session: &session,
-        lock: &lock,
-        python: &python,
-        database: &database.name,
+        tools: Tools { session: &session, lock: &lock, python: &python, database: &database.name },
         backup,
         incarnation: &incarnation,
         newer_allowed,
@@ -149,10 +96,7 @@ fn newer_allowed(env: &Env) -> Result<bool, ConfigError> {
 
 /// Everything that the work under the lock needs.
 struct Attempt<'a> {
-    session: &'a Session,
-    lock: &'a Lock,
-    python: &'a Python<'a>,
-    database: &'a str,
+    tools: Tools<'a>,
     backup: Backup,
     incarnation: &'a str,
     newer_allowed: bool,
@@ -161,8 +105,8 @@ struct Attempt<'a> {
 impl Attempt<'_> {
     /// Inspect, decide, act.
     async fn run(&self, facts: &mut Facts) -> Result<Success, MigrateError> {
-        let image = image::revisions(self.python).await?;
-        let found = inspect::found(self.session).await?;
+        let image = image::revisions(self.tools.python).await?;
+        let found = inspect::found(self.tools.session).await?;
         facts.schema = Some(SchemaReport {
             heads: image.heads.clone(),
             known: image.known.clone(),
@@ -178,7 +122,7 @@ impl Attempt<'_> {
             }
             Decision::Bootstrap { resumed } => {
                 tracing::info!(%head, resumed, "making the schema");
-                bootstrap::run(self.session, self.lock, self.python, &image).await?;
+                bootstrap::run(self.tools, &image).await?;
                 let how = if *resumed { "an earlier attempt's schema was finished" } else { "the schema was made" };
                 ("Bootstrapped", format!("{how} and is at {head}"))
             }
@@ -194,7 +138,7 @@ impl Attempt<'_> {
             }
         };
         if found.unfinished.is_some() {
-            bootstrap::end(self.session).await?;
+            bootstrap::end(self.tools.session).await?;
         }
 
         let backup = (decision == Decision::AtHead).then_some(&image);
@@ -210,13 +154,13 @@ impl Attempt<'_> {
                 message
             }
         };
-        facts.drift = drift::lines(self.python).await;
+        facts.drift = drift::lines(self.tools.python).await;
         Ok((reason, message))
     }
 
     async fn upgrade(&self, image: &Image, from: &BTreeSet<String>) -> Result<Success, MigrateError> {
         let head = image.heads.join(", ");
-        let stamp = match position::find(self.session, self.python, image, from).await {
+        let stamp = match position::find(self.tools.session, self.tools.python, image, from).await {
             Ok(position) => position.stamp,
             // Where the database says where it is, Alembic can go on from there.
             Err(error @ (MigrateError::Image(_) | MigrateError::Child { .. })) if !from.is_empty() => {
@@ -228,41 +172,41 @@ impl Attempt<'_> {
         let mut from = revisions(from);
         if let Some(stamp) = stamp {
             tracing::info!(revision = stamp, "recording the revision whose tables are there");
-            upgrade::stamp(self.session, self.lock, self.python, &stamp).await?;
+            self.tools.stamp(&stamp).await?;
             if image.heads == [stamp.as_str()] {
                 return Ok(("Stamped", format!("the schema was at {head} with {from}, which is recorded now")));
             }
             from = format!("{stamp}, as its tables show,");
         }
         tracing::info!(from, %head, "upgrading the schema");
-        upgrade::run(self.session, self.lock, self.python, image, self.database).await?;
+        self.tools.upgrade(&image.heads).await?;
         Ok(("Upgraded", format!("the schema went from {from} to {head}")))
     }
 
     /// `uncovered`: no backup was asked for yet in this attempt.
     async fn repair_labels(&self, uncovered: Option<&Image>) -> Result<Labeled, MigrateError> {
-        let needed = match labels::needed(self.python).await {
-            Ok(needed) => needed,
+        let needed = match labels::needed(self.tools.python).await {
+            Ok(models) => models.labels,
             Err(error) => {
                 tracing::warn!("enum labels were not looked at: {error}");
                 return Ok(Labeled::Unknown(error.to_string()));
             }
         };
-        let missing = labels::missing(self.session, &needed).await?;
+        let missing = labels::missing(self.tools.session, &needed).await?;
         if missing.is_empty() {
             return Ok(Labeled::Repaired(Labels::new()));
         }
         if let Some(image) = uncovered
             && missing.iter().any(Repair::writes_rows)
         {
-            let current = inspect::current(self.session).await?;
+            let current = inspect::current(self.tools.session).await?;
             self.backup.covers_rows(self.incarnation, &current, &image.known)?;
         }
-        let work = labels::repair(self.session, &missing);
-        let (done, blockers) = blockers::watched(self.lock, self.database, work).await;
+        let work = labels::repair(self.tools.session, &missing);
+        let (done, blockers) = blockers::watched(self.tools.lock, self.tools.database, work).await;
         done.map_err(|error| match error.code() {
             Some(alembic::LOCK_TIMEOUT) => {
-                upgrade::blocked("the repair of enum labels", &blockers, "no label was changed")
+                change::blocked("the repair of enum labels", &blockers, "no label was changed")
             }
             Some(code) if !alembic::is_passing(code) => MigrateError::Decided {
                 outcome: Outcome::Refused,
@@ -271,7 +215,7 @@ impl Attempt<'_> {
             },
             _ => MigrateError::Database { step: "repair enum labels", source: error },
         })?;
-        let left = labels::missing(self.session, &needed).await?;
+        let left = labels::missing(self.tools.session, &needed).await?;
         if !left.is_empty() {
             return Err(MigrateError::Decided {
                 outcome: Outcome::Refused,
@@ -293,12 +237,4 @@ enum Labeled {
 
 fn list(labels: &Labels) -> String {
     labels.iter().map(|(name, labels)| format!("{name} {}", labels.join(", "))).collect::<Vec<_>>().join("; ")
-}
-
-/// Logs in, waiting a while for a server that is away.
-///
-/// # Errors
-/// What the server said.
-pub(crate) async fn login(login: &Login, step: &'static str) -> Result<Session, MigrateError> {
-    patiently(Instant::now() + PATIENCE, async || postgres::connect(login, ATTEMPT).await.step(step)).await
 }

@@ -3,9 +3,10 @@
 
 mod connect;
 pub(crate) mod report;
+mod unreadable;
 mod verdict;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use crate::config::{Database, Env};
@@ -13,40 +14,19 @@ use crate::job::{self, Success};
 use crate::migrate::child::Python;
 use crate::migrate::decide::{self, Decision, Found, Image};
 use crate::migrate::error::MigrateError;
+use crate::migrate::logins::Logins;
 use crate::migrate::{image, inspect, labels, position};
-use crate::plan::connect::{Logins, Place, READ_ONLY};
+use crate::plan::connect::{Place, READ_ONLY, connect};
 use crate::plan::report::PlanReport;
-use crate::postgres::Session;
+use crate::postgres::{DatabaseError, Session};
 use crate::redact::Redactor;
-use crate::report::{Outcome, Report, SchemaReport};
-
-/// What was learned on the way; reported also when a later step fails.
-#[derive(Debug, Default)]
-struct Facts {
-    schema: Option<SchemaReport>,
-    incarnation: Option<String>,
-    database_bytes: Option<i64>,
-    rules_empty: Option<bool>,
-    plan: Option<PlanReport>,
-    enum_labels: Option<BTreeMap<String, Vec<String>>>,
-}
-
-impl Facts {
-    fn tell(self, report: &mut Report) {
-        report.schema = self.schema;
-        report.incarnation = self.incarnation;
-        report.database_bytes = self.database_bytes;
-        report.rules_empty = self.rules_empty;
-        report.plan = self.plan;
-        report.enum_labels = self.enum_labels;
-    }
-}
+use crate::report::{Facts, Outcome, SchemaReport};
 
 /// Runs the command.
 pub(crate) fn main(env: &Env, redactor: &Redactor) -> ExitCode {
     let mut facts = Facts::default();
     let mut ended = job::run("plan", plan(env, redactor, &mut facts));
-    facts.tell(&mut ended.report);
+    ended.report.facts = facts;
     ended.publish(env, redactor)
 }
 
@@ -54,7 +34,7 @@ async fn plan(env: &Env, redactor: &Redactor, facts: &mut Facts) -> Result<Succe
     let database = Database::from_env(env)?;
     let logins = Logins::read(env, &database, redactor)?;
     let mut server_version = 0;
-    let session = match logins.connect().await? {
+    let session = match connect(&logins).await? {
         Place::Absent => None,
         Place::Database { session, incarnation } => {
             facts.incarnation = Some(incarnation);
@@ -122,18 +102,13 @@ impl Plan<'_> {
         };
         plan.needed = matches!(decision, Decision::Bootstrap { .. } | Decision::Upgrade { .. });
 
+        plan.bootstrap = matches!(decision, Decision::Bootstrap { .. });
+
         let (mut reason, mut message) = (reason, message);
-        match labels::needed(self.python).await {
-            Err(error) => {
-                tracing::warn!("enum labels were not looked at: {error}");
-                message = format!("{message}; warning: enum labels were not looked at: {error}");
-            }
-            Ok(needed) => {
-                if let (Some(session), Decision::AtHead | Decision::Upgrade { .. }) = (self.session, &decision) {
-                    plan.missing_labels = labels::by_type(&labels::missing(session, &needed).await?);
-                }
-                facts.enum_labels = Some(needed);
-            }
+        if let Some(why) = self.labels(&decision, &mut plan, facts).await? {
+            tracing::warn!("enum labels were not looked at: {why}");
+            message = format!("{message}; warning: enum labels were not looked at: {why}");
+            plan.labels_unknown = (decision == Decision::NewerAllowed).then(|| verdict::last_line(&why));
         }
         if !plan.missing_labels.is_empty() {
             plan.needed = true;
@@ -142,8 +117,44 @@ impl Plan<'_> {
             }
             message = format!("{message}; {}", verdict::labels(&plan.missing_labels));
         }
+        if !plan.unreadable.is_empty() {
+            message = format!("{message}; {}", verdict::unreadable(&plan.unreadable));
+        }
         facts.plan = Some(plan);
         Ok((reason, message))
+    }
+
+    /// Compares the database's enum labels with those of the code; why not, where that couldn't be done.
+    async fn labels(
+        &self,
+        decision: &Decision,
+        plan: &mut PlanReport,
+        facts: &mut Facts,
+    ) -> Result<Option<String>, MigrateError> {
+        let models = match labels::needed(self.python).await {
+            Ok(models) => models,
+            Err(error) => return Ok(Some(error.to_string())),
+        };
+        facts.enum_labels = Some(models.labels.clone());
+        let Some(session) = self.session else { return Ok(None) };
+        match decision {
+            Decision::AtHead | Decision::Upgrade { .. } => {
+                plan.missing_labels = labels::by_type(&labels::missing(session, &models.labels).await?);
+            }
+            Decision::NewerAllowed => match unreadable::find(session, &models).await {
+                Ok(found) => plan.unreadable = found,
+                // Another attempt ends the same: a table that is not ours to read, or too large.
+                Err(
+                    error @ MigrateError::Database {
+                        source: DatabaseError::Statement { .. } | DatabaseError::TimedOut(_),
+                        ..
+                    },
+                ) => return Ok(Some(error.to_string())),
+                Err(error) => return Err(error),
+            },
+            Decision::Bootstrap { .. } | Decision::Refuse { .. } => {}
+        }
+        Ok(None)
     }
 
     async fn upgrade(&self, image: &Image, from: &BTreeSet<String>, plan: &mut PlanReport) -> Result<(), MigrateError> {
@@ -155,7 +166,7 @@ impl Plan<'_> {
             }
             // `migrate` then leaves it to Alembic to go on from what is recorded.
             Err(error @ (MigrateError::Image(_) | MigrateError::Child { .. })) if !from.is_empty() => {
-                plan.pending = verdict::unreadable(image, from, &error.to_string());
+                plan.pending = verdict::unprinted(image, from, &error.to_string());
             }
             Err(error) => return Err(error),
         }

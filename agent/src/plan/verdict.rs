@@ -4,8 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::migrate::decide::{Found, Image};
 use crate::migrate::offline::Rendered;
-use crate::plan::report::{PendingRevision, PlanReport};
+use crate::plan::report::{PendingRevision, PlanReport, Unreadable};
 use crate::sql;
+
+/// Characters of a reason that comes from elsewhere.
+const LONGEST_LINE: usize = 200;
 
 /// Whether a revision is additive.
 pub(super) fn revision(rendered: Rendered) -> PendingRevision {
@@ -17,11 +20,10 @@ pub(super) fn revision(rendered: Rendered) -> PendingRevision {
 }
 
 /// All that may be pending, where Alembic doesn't say what is.
-pub(super) fn unreadable(image: &Image, from: &BTreeSet<String>, why: &str) -> Vec<PendingRevision> {
-    // Of a traceback the end says what it was.
-    let why = why.lines().last().unwrap_or_default();
+pub(super) fn unprinted(image: &Image, from: &BTreeSet<String>, why: &str) -> Vec<PendingRevision> {
+    let why = last_line(why);
     let after = image.known.iter().rposition(|revision| from.contains(revision)).map_or(0, |at| at + 1);
-    let rendered = |revision: &String| Rendered { revision: revision.clone(), sql: Err(why.to_owned()) };
+    let rendered = |revision: &String| Rendered { revision: revision.clone(), sql: Err(why.clone()) };
     image.known[after..].iter().map(rendered).map(revision).collect()
 }
 
@@ -64,10 +66,24 @@ pub(super) fn pending(image: &Image, from: &BTreeSet<String>, plan: &PlanReport)
     format!("{at}; the image's head is {head}: {count} pending, {verdict}")
 }
 
+/// Of a traceback the end says what it was.
+pub(super) fn last_line(why: &str) -> String {
+    why.lines().last().unwrap_or_default().chars().take(LONGEST_LINE).collect()
+}
+
 /// Labels are missing.
 pub(super) fn labels(missing: &BTreeMap<String, Vec<String>>) -> String {
     let types: Vec<_> = missing.iter().map(|(name, labels)| format!("{name} {}", labels.join(", "))).collect();
     format!("enum labels that the code needs and cannot use yet: {}", types.join("; "))
+}
+
+/// Rows hold labels that the code doesn't have.
+pub(super) fn unreadable(found: &[Unreadable]) -> String {
+    let entry = |entry: &Unreadable| {
+        let rows = if entry.rows == 1 { "row" } else { "rows" };
+        format!("{}.{} '{}' ({} {rows})", entry.table, entry.column, entry.label, entry.rows)
+    };
+    format!("rows that this image can't read: {}", found.iter().map(entry).collect::<Vec<_>>().join(", "))
 }
 
 fn list(revisions: &BTreeSet<String>) -> String {

@@ -11,6 +11,7 @@ mod migrate_labels;
 mod migrate_stamp;
 mod migrate_upgrade;
 mod plan;
+mod plan_newer;
 mod probe;
 mod run;
 mod sample;

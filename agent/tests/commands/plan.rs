@@ -23,12 +23,12 @@ fn dump(server: &Postgres, name: &str) -> Vec<String> {
 }
 
 /// A plan as for a Managed database.
-fn agent(sample: &Sample, version: &str, name: &str) -> Agent {
+pub(crate) fn agent(sample: &Sample, version: &str, name: &str) -> Agent {
     sample.command_at("plan", sample.server.port, version, name).admin(&sample.server)
 }
 
 /// Runs a plan to its end; it changes nothing.
-fn planned(sample: &Sample, mut agent: Agent, name: &str) -> Ran {
+pub(crate) fn planned(sample: &Sample, mut agent: Agent, name: &str) -> Ran {
     let before = dump(&sample.server, name);
     let ran = ran(&mut agent);
     assert!(!ran.log.contains(PASSWORD) && ran.report["command"] == "plan", "{}", ran.log);
@@ -38,7 +38,7 @@ fn planned(sample: &Sample, mut agent: Agent, name: &str) -> Ran {
 
 /// A plan that succeeds.
 #[track_caller]
-fn plan(sample: &Sample, version: &str, name: &str, reason: &str) -> Value {
+pub(crate) fn plan(sample: &Sample, version: &str, name: &str, reason: &str) -> Value {
     planned(sample, agent(sample, version, name), name).expect("Succeeded", reason).report
 }
 
@@ -66,7 +66,7 @@ fn what_is_not_there_is_not_made() {
         execute(&statement);
         let mut agent = agent(&sample, "1.0.0", &name).env("ODOOAI_DATABASE_USER", &name);
         let report = ran(&mut agent).expect("Succeeded", "Bootstrap").report;
-        assert_eq!(report["plan"], json!({"needed": true, "pending": [], "missingLabels": {}}));
+        assert_eq!(report["plan"], json!({"needed": true, "bootstrap": true, "pending": [], "missingLabels": {}}));
         assert_eq!(report["schema"]["heads"], json!(["003_phase2_tables"]));
         assert_eq!(report["schema"]["current"], json!([]));
         assert_eq!(report["rulesEmpty"], true);
