@@ -14,7 +14,7 @@ mod full;
 mod install;
 #[path = "stack/memory.rs"]
 mod memory;
-#[path = "stack/migrations.rs"]
+#[path = "stack/migrations/mod.rs"]
 mod migrations;
 #[path = "stack/network.rs"]
 mod network;
@@ -104,7 +104,7 @@ async fn a_stack_survives_faults_and_its_own_deletion() -> Result<()> {
 
         turns.busy().await;
         checks.check("PostgreSQL's pod is deleted", faults::database_pod_deleted(room, recorder)).await;
-        checks.check("a migration waits for its backup", migrations::waits_for_a_backup(room)).await;
+        checks.check("a migration waits for its backup", migrations::core::waits_for_a_backup(room)).await;
         checks.check("back to the image that runs", faults::back_to_what_runs(room)).await;
         Box::pin(checks.check("both passwords are changed", credentials::passwords_change(room))).await;
         checks.check("Redis starts with the new one", credentials::redis_restarts_with_them(room)).await;
@@ -115,7 +115,7 @@ async fn a_stack_survives_faults_and_its_own_deletion() -> Result<()> {
         let mark = faults::Mark::read(room).await?;
         checks.need("deletion keeps the data", faults::deleted_keeps_data(room)).await?;
         checks.check("the same stack with the same data", faults::comes_back(room, &mark)).await;
-        checks.check("a new image brings its schema", migrations::upgrades(room)).await;
+        checks.check("a new image brings its schema", migrations::core::upgrades(room)).await;
         checks.finish()
     })
     .await

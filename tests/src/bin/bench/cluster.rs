@@ -53,7 +53,7 @@ pub(crate) async fn run(rounds: u32, idle_seconds: u64) -> Result<()> {
     for round in 1..=rounds {
         scale(cluster, 1).await?;
         let idle = (round == rounds).then_some(idle_seconds);
-        last = by_operator(cluster, idle).await?;
+        last = Box::pin(by_operator(cluster, idle)).await?;
         scale(cluster, 0).await?;
         let script = by_script(cluster, &last).await?;
         eprintln!("round {round}: operator {:.1} s, script {script:.1} s", last.seconds);
@@ -67,7 +67,7 @@ async fn by_operator(cluster: &Cluster, idle_seconds: Option<u64>) -> Result<Tur
     // The room goes with the closure; what was found must outlive it.
     let found = Arc::new(Mutex::new(Turn::default()));
     let result = Arc::clone(&found);
-    with_namespace_in(cluster, "bench-operator", |client, ns| async move {
+    let work = with_namespace_in(cluster, "bench-operator", |client, ns| async move {
         let room = Room::new(client, ns).await?;
         let before = Metrics::read(&room.client).await?.writes();
         let began = Instant::now();
@@ -87,8 +87,8 @@ async fn by_operator(cluster: &Cluster, idle_seconds: Option<u64>) -> Result<Tur
         let turn = Turn { seconds, children, namespace: room.ns.clone(), writes, idle };
         *result.lock().unwrap_or_else(PoisonError::into_inner) = turn;
         room.clear().await
-    })
-    .await?;
+    });
+    Box::pin(work).await?;
     Ok(std::mem::take(&mut *found.lock().unwrap_or_else(PoisonError::into_inner)))
 }
 
