@@ -146,6 +146,8 @@ async fn a_stack_on_servers_of_somebody_else() -> Result<()> {
         checks.need("the servers run", outside::servers_run(room)).await?;
         checks.check("a wrong password is named first", outside::wrong_password_is_named(room)).await;
         checks.need("the right one brings it up", outside::comes_up(room)).await?;
+        checks.check("a migration through TLS", outside::migrates(room)).await;
+        checks.check("no secret is shown", safety::no_secret_is_shown(room)).await;
         turns.busy().await;
         checks.check("a changed password", outside::password_changes(room)).await;
         checks.finish()

@@ -227,6 +227,11 @@ pub struct DatabaseStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub schema_revision: Option<String>,
+    /// Alembic head of the image that the spec asks for, once a Job has told it; several are joined by commas. The
+    /// database is brought there, or is beyond it where an older image may run on a newer schema.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub schema_head: Option<String>,
     /// Which database this is: `<system identifier>/<database OID>`. Another value means another database.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]

@@ -137,6 +137,15 @@ pub fn planned(status: &mut OdooAiStackStatus, target: &str, report: Report, vol
     });
 }
 
+/// The head that the image of `target` needs, where a Job has told it.
+pub fn note_head(status: &mut OdooAiStackStatus, target: &str) {
+    let entry = status.history.iter().find(|entry| entry.revision == target);
+    let heads = entry.map(|entry| entry.schema_heads.join(",")).filter(|heads| !heads.is_empty());
+    if let Some(database) = &mut status.database {
+        database.schema_head = heads;
+    }
+}
+
 fn unreadable(it: UnreadableReport) -> UnreadableRows {
     UnreadableRows { table: it.table, column: it.column, label: it.label, rows: it.rows }
 }
@@ -173,7 +182,7 @@ pub fn record(status: &mut OdooAiStackStatus, target: &str, report: Report, volu
         volume_uid: volume.uid.clone(),
         size_bytes: report.database_bytes.or(old.size_bytes),
         credentials_generation: old.credentials_generation,
-        pre_migration_backup: None,
+        ..DatabaseStatus::default()
     });
 }
 

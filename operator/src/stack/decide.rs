@@ -274,6 +274,7 @@ fn learn(scene: &Scene<'_>, status: &mut OdooAiStackStatus) {
     {
         status.database.get_or_insert_default().pre_migration_backup = Some(noted);
     }
+    history::note_head(status, scene.target);
 }
 
 /// The Job that the step needs now.

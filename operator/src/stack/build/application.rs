@@ -258,13 +258,15 @@ pub fn copy_name(stack: &str, revision: &str) -> String {
 /// Where database and Redis are, for the agent; passwords and Redis' URL come from files.
 #[must_use]
 pub fn connection(stack: &Stack) -> Vec<EnvVar> {
-    let Connection { host, port, database, user, ssl_mode, .. } = &stack.connection;
+    let Connection { host, port, database, user, ssl_mode, lock_database, .. } = &stack.connection;
     vec![
         pod::env("ODOOAI_DATABASE_HOST", host.clone()),
         pod::env("ODOOAI_DATABASE_PORT", port.to_string()),
         pod::env("ODOOAI_DATABASE_NAME", database.clone()),
         pod::env("ODOOAI_DATABASE_USER", user.clone()),
         pod::env("ODOOAI_DATABASE_SSLMODE", *ssl_mode),
+        // Of Jobs, and of who runs `agent downgrade` by hand in a pod.
+        pod::env("ODOOAI_LOCK_DATABASE", lock_database.clone()),
     ]
 }
 

@@ -169,7 +169,7 @@ fn pod_spec(rendering: &Rendering<'_>, command: &str) -> PodSpec {
     let mut mounts = vec![agent_mount, pod::mount("tmp", "/tmp", false), credentials_mount];
     let mut env = connection(stack);
     as_admin(stack, &mut volumes, &mut mounts, &mut env);
-    env.extend([pod::env("ODOOAI_LOCK_DATABASE", stack.connection.lock_database.clone()), database_url(stack)]);
+    env.push(database_url(stack));
     env.extend(settings_of(stack));
     env.extend(rendering.inputs.environment(Component::AiService, &rendering.copy()));
     let container = Container {

@@ -1,5 +1,6 @@
 //! Figures of the operator, for `hack/bench`: what many stacks cost without nodes (`scale`), and
-//! how long one takes on a real node beside a script that does the same (`cluster`).
+//! how long one takes on a real node beside a script that does the same (`cluster`), and what its
+//! migrations cost (`migrate`).
 
 mod audit;
 mod cluster;
@@ -7,6 +8,7 @@ mod figures;
 #[path = "../../../suites/stack/memory.rs"]
 #[expect(dead_code, reason = "shared with the suite `stack`")]
 mod memory;
+mod migrate;
 #[path = "../../../suites/stack/operator.rs"]
 #[expect(dead_code, reason = "shared with the suite `stack`")]
 mod operator;
@@ -46,6 +48,12 @@ enum Command {
         #[arg(long, default_value_t = 600)]
         idle_seconds: u64,
     },
+    /// Migrations on a real node, beside Alembic by hand.
+    Migrate {
+        /// How often everything is measured.
+        #[arg(long, default_value_t = 5)]
+        rounds: u32,
+    },
 }
 
 #[derive(clap::Args)]
@@ -65,6 +73,7 @@ struct Scale {
 async fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::Scale(arguments) => Box::pin(scale::run(&arguments)).await,
+        Command::Migrate { rounds } => Box::pin(migrate::run(rounds)).await,
         Command::Cluster { rounds, idle_seconds } => Box::pin(cluster::run(rounds, idle_seconds)).await,
     }
 }

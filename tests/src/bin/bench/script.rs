@@ -62,16 +62,24 @@ fn cleaned(resource: &ApiResource, namespace: &str, child: &DynamicObject) -> Re
     let mut object = serde_json::to_value(child)?;
     object["apiVersion"] = json!(resource.api_version);
     object["kind"] = json!(resource.kind);
-    let labels = object["metadata"]["labels"].clone();
-    object["metadata"] = json!({"name": child.name_any(), "namespace": namespace, "labels": labels});
-    let fields = object.as_object_mut().context("an object")?;
-    fields.remove("status");
+    let mut object = without_its_place(&object)?;
+    object["metadata"]["namespace"] = json!(namespace);
+    Ok(object)
+}
+
+/// An object without what the API server and controllers gave it.
+pub(crate) fn without_its_place(object: &Value) -> Result<Value> {
+    let mut object = object.clone();
+    let metadata = &object["metadata"];
+    object["metadata"] = json!({"name": metadata["name"], "labels": metadata["labels"]});
+    object.as_object_mut().context("an object")?.remove("status");
+    let kind = object["kind"].as_str().unwrap_or("Job").to_owned();
     let mut remove = |path: &str, field: &str| {
         if let Some(Value::Object(parent)) = object.pointer_mut(path) {
             parent.remove(field);
         }
     };
-    match resource.kind.as_str() {
+    match kind.as_str() {
         "Service" => {
             for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
                 remove("/spec", field);
