@@ -55,7 +55,11 @@ impl Env {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    fn required(&self, name: &'static str) -> Result<&str, ConfigError> {
+    /// The value.
+    ///
+    /// # Errors
+    /// When it is unset or empty.
+    pub(crate) fn required(&self, name: &'static str) -> Result<&str, ConfigError> {
         self.get(name).ok_or(ConfigError::Missing(name))
     }
 

@@ -9,6 +9,7 @@ use crate::config::Env;
 use crate::redact::Redactor;
 use crate::report::{Outcome, Report};
 use crate::signals::{TERMINATED, Termination};
+use crate::telemetry;
 
 /// Time for one login.
 pub(crate) const ATTEMPT: Duration = Duration::from_secs(5);
@@ -42,9 +43,19 @@ pub(crate) struct Ended {
 impl Ended {
     /// Publishes the report; the exit code of the process.
     pub(crate) fn publish(self, env: &Env, redactor: &Redactor) -> ExitCode {
-        let code = if self.terminated { TERMINATED } else { self.report.result.exit_code() };
+        let code = self.exit_code();
         self.report.publish(env, redactor);
-        ExitCode::from(code)
+        code
+    }
+
+    /// Tells a person at a terminal how it ended; the exit code of the process.
+    pub(crate) fn print(self, redactor: &Redactor) -> ExitCode {
+        telemetry::print_line(&redactor.redact(&self.report.message));
+        self.exit_code()
+    }
+
+    fn exit_code(&self) -> ExitCode {
+        ExitCode::from(if self.terminated { TERMINATED } else { self.report.result.exit_code() })
     }
 }
 

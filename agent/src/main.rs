@@ -1,6 +1,7 @@
 //! The agent: one small static binary that runs in the pods and Jobs of the stack.
 
 mod config;
+mod downgrade;
 mod encode;
 mod install;
 mod job;
@@ -76,6 +77,8 @@ enum Command {
     Migrate,
     /// Tell what `migrate` would do, changing nothing; the command of a Job.
     Plan,
+    /// Undo revisions of the schema; run by hand in a container of the newer image.
+    Downgrade(downgrade::Request),
     /// Prove new credentials by logging in, after changing them on Managed servers; the command of a Job.
     Login,
 }
@@ -108,6 +111,7 @@ fn main() -> ExitCode {
         }
         Command::Migrate => migrate::main(&env, &redactor),
         Command::Plan => plan::main(&env, &redactor),
+        Command::Downgrade(request) => downgrade::main(&env, &redactor, &request),
         Command::Login => login::main(&env, &redactor),
     }
 }

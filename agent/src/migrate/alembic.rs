@@ -6,7 +6,8 @@ use crate::migrate::child::{Finished, Python};
 use crate::migrate::error::MigrateError;
 
 /// Begins every script. The working directory has a folder `alembic` too, which must
-/// not be taken for the package.
+/// not be taken for the package. `at_connect` runs a statement in every new session of
+/// `SQLAlchemy`.
 macro_rules! script {
     ($body:literal) => {
         concat!(
@@ -18,6 +19,14 @@ import alembic.config, alembic.script
 sys.path.insert(0, here)
 def result(value):
     print("ODOOAI-RESULT " + json.dumps(value), flush=True)
+def at_connect(statement):
+    import sqlalchemy
+    @sqlalchemy.event.listens_for(sqlalchemy.engine.Engine, "connect")
+    def connected(connection, _):
+        cursor = connection.cursor()
+        cursor.execute(statement)
+        cursor.close()
+        connection.commit()
 "#,
             $body
         )
@@ -30,13 +39,7 @@ pub(crate) use script;
 /// with certainty, so the exception is asked.
 const MAIN: &str = script!(
     r#"
-import sqlalchemy
-@sqlalchemy.event.listens_for(sqlalchemy.engine.Engine, "connect")
-def connected(connection, _):
-    cursor = connection.cursor()
-    cursor.execute("SET lock_timeout = '5s'")
-    cursor.close()
-    connection.commit()
+at_connect("SET lock_timeout = '5s'")
 try:
     alembic.config.main(argv=sys.argv[1:])
 except BaseException as error:

@@ -38,6 +38,14 @@ impl Tools<'_> {
         self.run("alembic upgrade", &["upgrade", "head"], heads.iter().cloned().collect()).await
     }
 
+    /// Takes the schema back to an earlier revision.
+    ///
+    /// # Errors
+    /// As [`Tools::upgrade`].
+    pub(crate) async fn downgrade(&self, revision: &str) -> Result<(), MigrateError> {
+        self.run("alembic downgrade", &["downgrade", revision], [revision.to_owned()].into()).await
+    }
+
     /// Records a revision without running it.
     ///
     /// # Errors

@@ -34,6 +34,7 @@ pub(crate) struct Python<'a> {
     program: &'static str,
     environment: Vec<(&'static str, String)>,
     redactor: &'a Redactor,
+    is_quiet: bool,
 }
 
 /// A child that ended.
@@ -93,11 +94,16 @@ impl<'a> Python<'a> {
         if let Some(password) = password {
             environment.push(("PGPASSWORD", password.expose().to_owned()));
         }
-        Self { program, environment, redactor }
+        Self { program, environment, redactor, is_quiet: false }
+    }
+
+    /// The same without its output: what Alembic says while it prints SQL sounds as if it ran it.
+    pub(crate) fn quiet(self) -> Self {
+        Self { is_quiet: true, ..self }
     }
 
     /// Runs Python with these arguments; its redacted output goes to stdout, each
-    /// line after `label`. The child dies with this future.
+    /// line after `label`, unless it is quiet. The child dies with this future.
     ///
     /// # Errors
     /// When it cannot be started or watched; how it ended is no error.
@@ -149,7 +155,9 @@ impl<'a> Python<'a> {
                 continue;
             }
             let line = self.redactor.redact(line);
-            telemetry::print_line(&format!("{label}: {line}"));
+            if !self.is_quiet {
+                telemetry::print_line(&format!("{label}: {line}"));
+            }
             followed.tail.push_back(line);
             if followed.tail.len() > TAIL {
                 followed.tail.pop_front();

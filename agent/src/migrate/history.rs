@@ -164,7 +164,7 @@ impl Tape {
             Effect::DropIndex { name } => (vec![Object::Index(name.clone())], vec![]),
             Effect::CreateType { name, .. } => (vec![], vec![Object::Type(name.clone())]),
             Effect::AddLabel { .. } | Effect::RenameLabel { .. } => return Played::Labels,
-            Effect::Other | Effect::Unreadable => return Played::Unseen,
+            Effect::Rowless | Effect::Other | Effect::Unreadable => return Played::Unseen,
         };
         for (objects, there) in [(&removed, false), (&made, true)] {
             for object in objects {

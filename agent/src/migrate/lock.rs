@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 
 use crate::migrate::error::{MigrateError, Step};
 use crate::postgres::{Session, bounded};
+use crate::report::Outcome;
 
 const LIMIT: Duration = Duration::from_secs(10);
 const REPEAT: Duration = Duration::from_secs(30);
@@ -25,14 +26,31 @@ pub(crate) fn key(database: &str) -> i64 {
     i64::from_be_bytes(*head)
 }
 
+/// Who holds the lock, for people.
+async fn holder(session: &Session, key: i64) -> String {
+    const HOLDER: &str = "
+        SELECT format('pid %s (%s, role %s)', a.pid, to_json(coalesce(a.application_name, '')), a.usename)
+        FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+        WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND a.datname = current_database()
+          AND l.database = a.datid AND (l.classid::int8 << 32) | l.objid::int8 = $1";
+    match bounded(LIMIT, session.query_opt(HOLDER, &[&key])).await {
+        Ok(Some(row)) => row.get(0),
+        _ => "a session that is gone".to_owned(),
+    }
+}
+
 impl Lock {
-    /// Polls until the lock is ours, without a limit: the Job has a deadline.
-    /// A waiter that blocks inside the server would pin a snapshot.
+    /// Polls until the lock is ours. A waiter that blocks inside the server would pin a snapshot.
+    /// Without `patience` there is no limit: a Job has a deadline.
     ///
     /// # Errors
-    /// When the session breaks.
-    pub(crate) async fn acquire(session: Session, database: &str) -> Result<Self, MigrateError> {
-        let key = key(database);
+    /// When the session breaks; `LockHeld`, after `patience`.
+    pub(crate) async fn acquire(
+        session: Session,
+        database: &str,
+        patience: Option<Duration>,
+    ) -> Result<Self, MigrateError> {
+        let (key, began) = (key(database), Instant::now());
         // The default; a server that ends idle sessions would end the lock with it.
         bounded(LIMIT, session.batch_execute("SET idle_session_timeout = 0"))
             .await
@@ -46,8 +64,19 @@ impl Lock {
             if row.get(0) {
                 return Ok(Self { session, key });
             }
+            if patience.is_some_and(|patience| began.elapsed() >= patience) {
+                return Err(MigrateError::Decided {
+                    outcome: Outcome::Failed,
+                    reason: "LockHeld",
+                    message: format!(
+                        "another Job works on this database; the lock is held by {}: try again later",
+                        holder(&session, key).await
+                    ),
+                });
+            }
             if announced.is_none_or(|at| at.elapsed() >= REPEAT) {
-                tracing::info!(key, "waiting: another Job works on this database");
+                let holder = holder(&session, key).await;
+                tracing::info!(key, holder, "waiting: another Job works on this database");
                 announced = Some(Instant::now());
             }
             tokio::time::sleep(Duration::from_secs_f64(0.7 + 0.6 * fastrand::f64())).await;

@@ -1,6 +1,6 @@
 //! As whom a command works on the application's database, and where its lock is.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::config::{Admin, Database, Env};
 use crate::job::{ATTEMPT, PATIENCE, patiently};
@@ -48,11 +48,11 @@ impl Logins {
         self.application.password.as_ref()
     }
 
-    /// Waits for the lock, after all that nobody will correct meanwhile.
+    /// Waits for the lock, after all that nobody will correct meanwhile; without `patience` for ever.
     ///
     /// # Errors
-    /// What the server said; `PoolerUnfit`.
-    pub(crate) async fn lock(&self) -> Result<Lock, MigrateError> {
+    /// What the server said; `PoolerUnfit`; `LockHeld`.
+    pub(crate) async fn lock(&self, patience: Option<Duration>) -> Result<Lock, MigrateError> {
         if self.admin.is_none() {
             let session = login(&self.application, "log in as the application").await?;
             // A pooler's mode is a database's own.
@@ -62,7 +62,7 @@ impl Logins {
         }
         let locking = login(&self.locker, "log in for the lock").await?;
         pooler::check(&locking, &self.locker).await?;
-        Lock::acquire(locking, &self.application.database).await
+        Lock::acquire(locking, &self.application.database, patience).await
     }
 }
 

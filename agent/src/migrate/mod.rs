@@ -1,7 +1,7 @@
 //! `agent migrate`: lock → ensure → prove → inspect → decide → act → labels → report.
 
 mod alembic;
-mod backup;
+pub(crate) mod backup;
 mod blockers;
 mod bootstrap;
 pub(crate) mod change;
@@ -10,12 +10,12 @@ pub(crate) mod decide;
 mod drift;
 mod ensure;
 pub(crate) mod error;
-mod history;
+pub(crate) mod history;
 pub(crate) mod image;
 pub(crate) mod inspect;
 pub(crate) mod labels;
-mod leftovers;
-mod lock;
+pub(crate) mod leftovers;
+pub(crate) mod lock;
 pub(crate) mod logins;
 pub(crate) mod offline;
 mod place;
@@ -51,7 +51,7 @@ async fn migrate(env: &Env, redactor: &Redactor, facts: &mut Facts) -> Result<Su
     let backup = Backup::from_env(env)?;
     let newer_allowed = newer_allowed(env)?;
     let logins = Logins::read(env, &database, redactor)?;
-    let lock = logins.lock().await?;
+    let lock = logins.lock(None).await?;
     if let (Some(admin), Some(password)) = (&logins.admin, logins.password()) {
         let session = login(&logins.locker, "log in as superuser").await?;
         ensure::role_and_database(&session, &admin.user, &database, password).await?;

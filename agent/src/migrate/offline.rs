@@ -8,24 +8,20 @@ use crate::migrate::alembic::script;
 use crate::migrate::child::{Finished, Python};
 use crate::migrate::error::MigrateError;
 
-/// Prints the order first, then each revision's SQL in pieces that fit a line, then how it
-/// ended. Only its own step is taken for each, so that a merge's or a dependency's statements
-/// count once. A revision that hangs is ended after half a minute, and one that asks a database
-/// on its own can't write there.
+/// `up CURRENT…` or `down CURRENT TARGET`. Prints the order first, then each revision's SQL in
+/// pieces that fit a line, then how it ended. Only its own step is taken for each, so that a
+/// merge's or a dependency's statements count once. A revision that hangs is ended after half a
+/// minute, and one that asks a database on its own can't write there.
 const RENDER: &str = script!(
     r#"
-import io, signal, sqlalchemy, traceback
+import io, signal, traceback
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationStep
 from alembic.script import ScriptDirectory
 
-@sqlalchemy.event.listens_for(sqlalchemy.engine.Engine, "connect")
-def connected(connection, _):
-    cursor = connection.cursor()
-    cursor.execute("SET default_transaction_read_only = on")
-    cursor.close()
-    connection.commit()
+at_connect("SET default_transaction_read_only = on")
+up, revisions = sys.argv[1] == "up", sys.argv[2:]
 
 class Hangs(BaseException):
     pass
@@ -35,20 +31,25 @@ def hangs(*_):
 
 def sql(script):
     down, buffer = script.down_revision or (), io.StringIO()
-    before = (down,) if isinstance(down, str) else tuple(down)
+    before = ((down,) if isinstance(down, str) else tuple(down)) or "base"
+    make = MigrationStep.upgrade_from_script if up else MigrationStep.downgrade_from_script
     def step(_, context):
-        return [MigrationStep.upgrade_from_script(scripts.revision_map, script)]
+        return [make(scripts.revision_map, script)]
+    start, end = (before, script.revision) if up else (script.revision, before)
     settings = Config("alembic.ini", output_buffer=buffer)
-    target = {"starting_rev": before or "base", "destination_rev": script.revision}
+    target = {"starting_rev": start, "destination_rev": end}
     with EnvironmentContext(settings, scripts, fn=step, as_sql=True, **target):
         scripts.run_env()
     text = buffer.getvalue()
-    if "-- Running upgrade" not in text:
+    if f"-- Running {'up' if up else 'down'}grade" not in text:
         raise RuntimeError("Alembic printed no SQL")
     return text
 
 scripts = ScriptDirectory.from_config(Config("alembic.ini"))
-way = list(scripts.iterate_revisions("heads", tuple(sys.argv[1:]), implicit_base=True))[::-1]
+if up:
+    way = list(scripts.iterate_revisions("heads", tuple(revisions), implicit_base=True))[::-1]
+else:
+    way = list(scripts.iterate_revisions(*revisions))
 result({"revisions": [script.revision for script in way]})
 signal.signal(signal.SIGALRM, hangs)
 for script in way:
@@ -66,7 +67,7 @@ for script in way:
 "#
 );
 
-/// One revision's way up.
+/// One revision's way up or down.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Rendered {
     /// The revision.
@@ -92,8 +93,20 @@ enum Line {
 /// none.
 pub(crate) async fn upgrade(python: &Python<'_>, current: &BTreeSet<String>) -> Result<Vec<Rendered>, MigrateError> {
     let current = current.iter().map(String::as_str);
-    let arguments: Vec<_> = ["-c", RENDER].into_iter().chain(current).collect();
-    let finished = python.run("print SQL", &arguments).await?;
+    render(python, &["up"].into_iter().chain(current).collect::<Vec<_>>()).await
+}
+
+/// The revisions that `alembic downgrade TARGET` would undo from `current`, in its order: the
+/// newest first. The rest as in [`upgrade`].
+///
+/// # Errors
+/// As [`upgrade`].
+pub(crate) async fn downgrade(python: &Python<'_>, current: &str, target: &str) -> Result<Vec<Rendered>, MigrateError> {
+    render(python, &["down", current, target]).await
+}
+
+async fn render(python: &Python<'_>, arguments: &[&str]) -> Result<Vec<Rendered>, MigrateError> {
+    let finished = python.run("print SQL", &[&["-c", RENDER], arguments].concat()).await?;
     rendered(&finished.results, &finished.status_text()).ok_or_else(|| failed(finished))
 }
 

@@ -3,7 +3,7 @@
 
 mod connect;
 pub(crate) mod report;
-mod unreadable;
+pub(crate) mod unreadable;
 mod verdict;
 
 use std::collections::BTreeSet;
@@ -61,7 +61,7 @@ async fn plan(env: &Env, redactor: &Redactor, facts: &mut Facts) -> Result<Succe
 }
 
 /// What a revision or the application's code does to the database on its own can't write.
-fn read_only(env: &Env) -> Env {
+pub(crate) fn read_only(env: &Env) -> Env {
     let options = format!("{} {READ_ONLY}", env.get("PGOPTIONS").unwrap_or_default());
     env.iter().chain([("PGOPTIONS", options.trim())]).collect()
 }

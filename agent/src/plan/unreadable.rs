@@ -25,7 +25,7 @@ const MOST: usize = 8;
 ///
 /// # Errors
 /// What the server said.
-pub(super) async fn find(session: &Session, models: &Models) -> Result<Vec<Unreadable>, MigrateError> {
+pub(crate) async fn find(session: &Session, models: &Models) -> Result<Vec<Unreadable>, MigrateError> {
     let mut found = Vec::new();
     for column in columns(session, models).await? {
         found.extend(column.count(session).await?);

@@ -70,11 +70,15 @@ fn judge(table: &str, operation: &AlterTableOperation) -> Judged {
         }
         AlterTableOperation::AddConstraint { constraint, .. } => {
             let why = format!("ADD CONSTRAINT on {table}: older releases' writes may break it: {}", told(constraint));
-            (Effect::Other, Err(why))
+            (Effect::Rowless, Err(why))
+        }
+        AlterTableOperation::DropConstraint { .. } | AlterTableOperation::RenameConstraint { .. } => {
+            (Effect::Rowless, Err(format!("ALTER TABLE {table} {}: not known to be additive", told(operation))))
         }
         AlterTableOperation::AlterColumn { column_name, op } => {
             let column = format!("{table}.{}", ident(column_name));
-            (Effect::Other, altered_column(op).map_or(Ok(()), |why| Err(format!("ALTER COLUMN {column} {why}"))))
+            let effect = if changes_rows(op) { Effect::Other } else { Effect::Rowless };
+            (effect, altered_column(op).map_or(Ok(()), |why| Err(format!("ALTER COLUMN {column} {why}"))))
         }
         other => (Effect::Other, Err(format!("ALTER TABLE {table} {}: not known to be additive", told(other)))),
     }
@@ -102,6 +106,17 @@ fn new_column(column: &ColumnDef) -> Option<String> {
     }
     let has_value = default.is_some_and(|value| !mentions_null(value));
     (not_null && !has_value).then(|| "NOT NULL without a default, so older releases' inserts fail".to_owned())
+}
+
+/// Whether a change of a column may write rows; values may be lost then.
+fn changes_rows(operation: &AlterColumnOperation) -> bool {
+    !matches!(
+        operation,
+        AlterColumnOperation::SetNotNull
+            | AlterColumnOperation::DropNotNull
+            | AlterColumnOperation::SetDefault { .. }
+            | AlterColumnOperation::DropDefault
+    )
 }
 
 /// What speaks against changing a column of an older table. The SQL doesn't tell what type or

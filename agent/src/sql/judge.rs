@@ -54,10 +54,10 @@ pub(super) fn judge(statement: &Statement, text: &str, made: &mut Made) -> Vec<J
             names.iter().map(|name| drop_one(*object_type, &object(name), *cascade, made)).collect()
         }
         Statement::CreateDomain(_) | Statement::CreateSequence { .. } | Statement::Comment { .. } => {
-            vec![(Effect::Other, Ok(()))]
+            vec![(Effect::Rowless, Ok(()))]
         }
         Statement::Set(Set::SingleAssignment { variable, .. }) if TIMEOUTS.contains(&object(variable).as_str()) => {
-            vec![(Effect::Other, Ok(()))]
+            vec![(Effect::Rowless, Ok(()))]
         }
         _ => match targets(statement) {
             Some(tables) if !tables.is_empty() && tables.iter().all(|table| made.has(table)) => {
@@ -167,6 +167,10 @@ fn drop_one(object_type: ObjectType, name: &str, cascade: bool, made: &mut Made)
     let effect = match object_type {
         ObjectType::Table => Effect::DropTable { name: name.to_owned() },
         ObjectType::Index => Effect::DropIndex { name: name.to_owned() },
+        // With CASCADE columns go too.
+        ObjectType::Type | ObjectType::View | ObjectType::MaterializedView | ObjectType::Sequence if !cascade => {
+            Effect::Rowless
+        }
         _ => Effect::Other,
     };
     if object_type == ObjectType::Table && !cascade && made.0.remove(name) {

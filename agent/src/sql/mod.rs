@@ -40,6 +40,8 @@ pub(crate) enum Effect {
     AddLabel { type_name: String, label: String },
     /// A label has another name.
     RenameLabel { type_name: String, from: String, to: String },
+    /// Something that writes and removes no row: a constraint, a default, what only holds names.
+    Rowless,
     /// Something else.
     Other,
     /// Nobody here can tell.

@@ -3,6 +3,7 @@
 
 mod agent;
 mod certificates;
+mod downgrade;
 mod install;
 mod login;
 mod migrate;

@@ -5,7 +5,7 @@ use crate::sample::{ROLE, Ran, Sample, State, ran};
 use crate::servers::{PASSWORD, Postgres, block_on};
 
 /// Everything that a statement could have changed: with `xmin`, a row that was written again shows too.
-fn dump(server: &Postgres, name: &str) -> Vec<String> {
+pub(crate) fn dump(server: &Postgres, name: &str) -> Vec<String> {
     let mut rows = server.execute(
         name,
         "SELECT concat_ws(' ', xmin, oid, relname, relfilenode, relacl) FROM pg_class
