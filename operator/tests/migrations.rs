@@ -51,7 +51,7 @@ fn jobs(world: &World, component: &str) -> usize {
 fn env(world: &World, name: &str) -> Option<String> {
     let jobs = world.objects.iter().filter(|(key, _)| key.kind == "Job" && key.name.contains("-migrate-"));
     let of_target = |key: &str| key.contains(&status(world).update_revision.unwrap_or_default());
-    let (_, job) = jobs.filter(|(key, _)| of_target(&key.name)).last()?;
+    let (_, job) = jobs.filter(|(key, _)| of_target(&key.name)).next_back()?;
     let env = job["spec"]["template"]["spec"]["containers"][0]["env"].as_array()?;
     Some(env.iter().find(|it| it["name"] == name)?["value"].as_str()?.to_owned())
 }
@@ -380,11 +380,11 @@ fn step_back(additive: bool, plan: &str, change: impl FnOnce(&mut World)) -> Wor
     let mut world = World::new();
     world.report = sim::MIGRATED.replace("003", "002");
     world.run_to_the_end();
-    world.report = sim::MIGRATED.to_owned();
+    sim::MIGRATED.clone_into(&mut world.report);
     world.plan = sim::PLANNED.replace("\"additive\":false", &format!("\"additive\":{additive}"));
     image(&mut world, "2.0.0");
     world.run_to_the_end();
-    world.plan = plan.to_owned();
+    plan.clone_into(&mut world.plan);
     image(&mut world, "1.0.1");
     change(&mut world);
     go_on(&mut world);

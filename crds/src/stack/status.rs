@@ -389,8 +389,8 @@ pub struct MigrationPlan {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UnreadableRows {
-    /// The table.
-    #[schemars(length(max = 63))]
+    /// The table, with its schema where that is not the application's.
+    #[schemars(length(max = 127))]
     pub table: String,
     /// The column.
     #[schemars(length(max = 63))]

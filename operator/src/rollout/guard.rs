@@ -55,7 +55,10 @@ pub fn newer_schema(
     if plan.unreadable.is_empty() {
         return Ok(());
     }
-    let rows = plan.unreadable.iter().map(|it| format!("{}.{} '{}' ({} rows)", it.table, it.column, it.label, it.rows));
+    let rows = plan.unreadable.iter().map(|it| {
+        let rows = if it.rows == 1 { "1 row".to_owned() } else { format!("{} rows", it.rows) };
+        format!("{}.{} '{}' ({rows})", it.table, it.column, it.label)
+    });
     Err(format!(
         "{newer}, and its code can't read {}: change or remove those rows",
         rows.collect::<Vec<_>>().join(", ")

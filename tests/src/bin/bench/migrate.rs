@@ -86,14 +86,15 @@ async fn by_job(room: &Room, pattern: &Value, round: u32) -> Result<f64> {
     job["metadata"] = json!({"name": format!("bench-{round}")});
     let began = Instant::now();
     let made = room.api::<Job>().create(&PostParams::default(), &serde_json::from_value(job)?).await?;
-    let done = await_condition(room.api::<Job>(), &made.name_any(), |job: Option<&Job>| {
+    let name = made.name_any();
+    let done = await_condition(room.api::<Job>(), &name, |job: Option<&Job>| {
         let conditions = job.and_then(|job| job.status.as_ref()?.conditions.as_ref());
         conditions.is_some_and(|all| all.iter().any(|it| it.type_ == "Complete" && it.status == "True"))
     });
     tokio::time::timeout(STEP, done).await.context("the Job doesn't end")??;
     let seconds = began.elapsed().as_secs_f64();
     at_head(room).await?;
-    room.api::<Job>().delete(&made.name_any(), &DeleteParams::background()).await?;
+    room.api::<Job>().delete(&name, &DeleteParams::background()).await?;
     Ok(seconds)
 }
 
@@ -108,14 +109,15 @@ async fn by_hand(room: &Room, pattern: &Value, round: u32) -> Result<f64> {
     });
     let began = Instant::now();
     let made = room.api::<Pod>().create(&PostParams::default(), &serde_json::from_value(pod)?).await?;
-    let done = await_condition(room.api::<Pod>(), &made.name_any(), |pod: Option<&Pod>| {
+    let name = made.name_any();
+    let done = await_condition(room.api::<Pod>(), &name, |pod: Option<&Pod>| {
         let phase = pod.and_then(|pod| pod.status.as_ref()?.phase.as_deref());
         phase.is_some_and(|phase| ["Succeeded", "Failed"].contains(&phase))
     });
     tokio::time::timeout(STEP, done).await.context("the pod doesn't end")??;
     let seconds = began.elapsed().as_secs_f64();
     at_head(room).await?;
-    room.api::<Pod>().delete(&made.name_any(), &DeleteParams::default()).await?;
+    room.api::<Pod>().delete(&name, &DeleteParams::default()).await?;
     Ok(seconds)
 }
 

@@ -138,7 +138,7 @@ pub(super) async fn counts_rows(room: &Room) -> Result<String> {
     room.sql(&format!("{row} VALUES ('of tomorrow', 'FORECAST', 'nothing', false)")).await?;
     room.change(json!({"images": {"aiService": image("1.0.0")}})).await?;
     let stalled = room.wait("Stalled", "True", "SchemaNewerThanImage", 90).await?;
-    names(&stalled, &["automation_rules.automation_type 'FORECAST' (1 rows)", "kubectl delete job"])?;
+    names(&stalled, &["automation_rules.automation_type 'FORECAST' (1 row)", "kubectl delete job"])?;
     answers(room).await?;
     room.sql("DELETE FROM automation_rules WHERE automation_type = 'FORECAST'").await?;
     look_again(room).await?;

@@ -9,7 +9,7 @@ use kube::api::{DeleteParams, ListParams};
 use odoo_ai_tests::{Cluster, logs, wait_for};
 use serde_json::json;
 
-use super::look::{FIRST, READY, SECOND, answers, image, revision, schema_came_first, served, target};
+use super::look::{FIRST, READY, SECOND, answers, image, look_again, revision, schema_came_first, served, target};
 use crate::faults::{is_stalled, names};
 use crate::room::{COMPONENT, Room, condition, sample};
 
@@ -135,6 +135,32 @@ pub(super) async fn is_not_additive(room: &Room) -> Result<String> {
     answers(room).await?;
     ensure!(before == served(room).await?, "pods were touched");
     Ok(stalled.message)
+}
+
+/// As docs/stack.md has it: the newer pods have the scripts of the way down, and the older image waits.
+pub(super) async fn goes_down_by_hand(room: &Room) -> Result<String> {
+    room.change(json!({"worker": {"replicas": 0}})).await?;
+    let usage = "INSERT INTO rule_usage (rule_id, day) SELECT id, now() FROM automation_rules LIMIT 1";
+    room.sql(usage).await?;
+    wait_for("the worker to go", Duration::from_mins(2), || async {
+        Ok(room.pods_of("worker").await?.is_empty().then_some(()))
+    })
+    .await?;
+    let command = |more: &[&'static str]| [&["/odooai/bin/agent", "downgrade", "--to"], more].concat();
+    let plan = room.run("ai-service", &command(&[SECOND])).await?;
+    ensure!(plan.contains("005_breaking") && plan.contains("Nothing was changed"), "it says {plan}");
+    let further = room.run("ai-service", &command(&[FIRST])).await?;
+    ensure!(further.contains("table rule_usage (1 row)"), "it doesn't name the table with a row: {further}");
+    let refused = room.run("ai-service", &command(&[FIRST, "--confirm"])).await;
+    ensure!(refused.is_err_and(|error| format!("{error:#}").contains("rule_usage")), "it loses rows unasked");
+    ensure!(revision(room).await? == "005_breaking", "it was changed without --confirm");
+    let done = room.run("ai-service", &command(&[SECOND, "--confirm"])).await?;
+    ensure!(revision(room).await? == SECOND, "the database is at {}: {done}", revision(room).await?);
+    look_again(room).await?;
+    room.change(json!({"worker": {"replicas": 1}})).await?;
+    room.wait_ready(READY).await?;
+    let image = room.stack().await?.status.and_then(|it| it.components.into_iter().find_map(|part| part.image));
+    Ok(format!("{}; runs {}", done.lines().last().unwrap_or_default(), image.unwrap_or_default()))
 }
 
 async fn of_target(room: &Room, component: &str) -> Result<Vec<Pod>> {

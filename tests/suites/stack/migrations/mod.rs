@@ -48,7 +48,8 @@ async fn what_fails_leaves_the_old_version_serving() -> Result<()> {
         checks.check("one that waits for a lock names who has it", fails::waits_for_a_lock(room)).await;
         checks.check("its pod dies while it waits, and it is resumed", fails::is_resumed(room)).await;
         checks.check("no pod of the image before its schema", fails::no_pod_came_early(room)).await;
-        checks.check("not additive: no way back by itself", fails::is_not_additive(room)).await;
+        checks.need("not additive: no way back by itself", fails::is_not_additive(room)).await?;
+        checks.check("down by hand, and the older image runs", fails::goes_down_by_hand(room)).await;
         checks.finish()
     })
     .await
