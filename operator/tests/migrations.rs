@@ -49,9 +49,9 @@ fn jobs(world: &World, component: &str) -> usize {
 
 /// Environment of the newest migrate Job.
 fn env(world: &World, name: &str) -> Option<String> {
-    let jobs = world.objects.iter().filter(|(key, _)| key.kind == "Job" && key.name.contains("-migrate-"));
+    let mut jobs = world.objects.iter().filter(|(key, _)| key.kind == "Job" && key.name.contains("-migrate-"));
     let of_target = |key: &str| key.contains(&status(world).update_revision.unwrap_or_default());
-    let (_, job) = jobs.filter(|(key, _)| of_target(&key.name)).next_back()?;
+    let (_, job) = jobs.rfind(|(key, _)| of_target(&key.name))?;
     let env = job["spec"]["template"]["spec"]["containers"][0]["env"].as_array()?;
     Some(env.iter().find(|it| it["name"] == name)?["value"].as_str()?.to_owned())
 }
