@@ -84,7 +84,7 @@ pub fn settle(
     let next = generation + 1;
     let prefix = build::job_prefix(next, digest);
     let full = stack.child(&prefix);
-    let work = Work { prefix: &full, component: COMPONENT, does: "logs in with the new credentials" };
+    let work = Work { prefix: &full, component: COMPONENT, does: "logs in with the new credentials", limit: "5 min" };
     let owned = |job: &Job| job.metadata.owner_references.iter().flatten().any(|it| it.uid == stack.owner.uid);
     // It sets the role's password when it begins: to the one that is live.
     if migration::unfinished(children).next().is_some() {

@@ -149,6 +149,8 @@ pub struct Work<'a> {
     pub component: &'static str,
     /// What a Job does, for a message: `prepares the schema`.
     pub does: &'static str,
+    /// How long it may take, for a message.
+    pub limit: &'a str,
 }
 
 /// Reads the Jobs of `work`. Results of Jobs that are not `about` what is wanted say nothing about
@@ -181,7 +183,9 @@ pub fn progress(
         let (trouble, message) = found.map_or((None, message), |it| (Some(it.reason), it.message));
         Progress::Running { attempt, job: job.metadata.uid.clone(), trouble, message }
     };
-    match (ended(job, now), report) {
+    let end = ended(job, now);
+    let late = end.is_some_and(|end| end.late);
+    match (end.map(|end| (end.well, end.at)), report) {
         (None, report) => running(what_runs(job, work.does, report.as_ref())),
         (Some((true, _)), Some(report)) if report.result == "Succeeded" && complete(&report) => {
             Progress::Succeeded(Box::new(report))
@@ -200,8 +204,11 @@ pub fn progress(
             }
         }
         (Some((false, at)), report) => {
-            let failure = report
-                .map_or_else(|| format!("Job {name} failed; see kubectl logs job/{name}"), |report| report.message);
+            let failure = match report {
+                _ if late => format!("Job {name} took longer than it may ({}) and was ended", work.limit),
+                Some(report) => report.message,
+                None => format!("Job {name} failed; see kubectl logs job/{name}"),
+            };
             if at.duration_until(now) >= pause(attempt) { next(Some(failure)) } else { Progress::Pause { failure } }
         }
     }
@@ -244,14 +251,23 @@ pub fn is_finished(job: &Job) -> bool {
     ended(job, Timestamp::UNIX_EPOCH).is_some()
 }
 
-/// Whether the Job ended, well or not, and when.
-fn ended(job: &Job, now: Timestamp) -> Option<(bool, Timestamp)> {
+/// How a Job ended.
+#[derive(Clone, Copy, Debug)]
+struct End {
+    well: bool,
+    /// It took longer than it may.
+    late: bool,
+    at: Timestamp,
+}
+
+fn ended(job: &Job, now: Timestamp) -> Option<End> {
     let conditions = job.status.as_ref()?.conditions.as_ref()?;
     conditions.iter().filter(|condition| condition.status == "True").find_map(|condition| {
         let at = condition.last_transition_time.as_ref().map_or(now, |time| time.0);
+        let late = condition.reason.as_deref() == Some("DeadlineExceeded");
         match condition.type_.as_str() {
-            "Complete" => Some((true, at)),
-            "Failed" => Some((false, at)),
+            "Complete" => Some(End { well: true, late, at }),
+            "Failed" => Some(End { well: false, late, at }),
             _ => None,
         }
     })

@@ -28,7 +28,8 @@ pub fn progress(kind: SchemaJob, view: &View<'_>) -> Progress {
         SchemaJob::Plan => "looks what the migration would do",
         SchemaJob::Migrate => "prepares the schema",
     };
-    let work = Work { prefix: &prefix, component: kind.component(), does };
+    let limit = format!("migrations.timeoutSeconds: {}", stack.migration_timeout);
+    let work = Work { prefix: &prefix, component: kind.component(), does, limit: &limit };
     let rollout = view.rollout();
     let about =
         |job: &Job| is_about(job, &stack.owner.uid, volume) && note(job, annotations::ROLLOUT_STARTED_AT) == rollout;
