@@ -25,7 +25,7 @@ pub(crate) mod position;
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 
-use crate::config::{ConfigError, Database, Env};
+use crate::config::{Database, Env};
 use crate::job::{self, Success};
 use crate::migrate::backup::{Backup, revisions};
 use crate::migrate::change::Tools;
@@ -49,7 +49,6 @@ pub(crate) fn main(env: &Env, redactor: &Redactor) -> ExitCode {
 async fn migrate(env: &Env, redactor: &Redactor, facts: &mut Facts) -> Result<Success, MigrateError> {
     let database = Database::from_env(env)?;
     let backup = Backup::from_env(env)?;
-    let newer_allowed = newer_allowed(env)?;
     let logins = Logins::read(env, &database, redactor)?;
     let lock = logins.lock(None).await?;
     if let (Some(admin), Some(password)) = (&logins.admin, logins.password()) {
@@ -73,7 +72,6 @@ async fn migrate(env: &Env, redactor: &Redactor, facts: &mut Facts) -> Result<Su
         tools: Tools { session: &session, lock: &lock, python: &python, database: &database.name },
         backup,
         incarnation: &incarnation,
-        newer_allowed,
     };
     let result = attempt.run(facts).await;
     if let (Some(schema), Ok(current)) = (&mut facts.schema, inspect::current(&session).await) {
@@ -85,21 +83,11 @@ async fn migrate(env: &Env, redactor: &Redactor, facts: &mut Facts) -> Result<Su
     Ok(success)
 }
 
-fn newer_allowed(env: &Env) -> Result<bool, ConfigError> {
-    const NAME: &str = "ODOOAI_SCHEMA_NEWER";
-    match env.get(NAME) {
-        None => Ok(false),
-        Some("allow") => Ok(true),
-        Some(_) => Err(ConfigError::Invalid { name: NAME, reason: "it must be `allow` or empty".to_owned() }),
-    }
-}
-
 /// Everything that the work under the lock needs.
 struct Attempt<'a> {
     tools: Tools<'a>,
     backup: Backup,
     incarnation: &'a str,
-    newer_allowed: bool,
 }
 
 impl Attempt<'_> {
@@ -113,12 +101,19 @@ impl Attempt<'_> {
             current: found.current.iter().cloned().collect(),
         });
         let head = image.heads.join(", ");
-        let decision = decide::decide(&image, &found, self.newer_allowed);
+        let decision = decide::decide(&image, &found);
         let (mut reason, message) = match &decision {
             Decision::AtHead => ("AtHead", format!("the schema is at {head} already")),
-            Decision::NewerAllowed => {
-                let current = revisions(&found.current);
-                return Ok(("NewerAllowed", format!("the schema is at {current}, newer than {head}, and stays there")));
+            Decision::Newer => {
+                return Err(MigrateError::Decided {
+                    outcome: Outcome::Refused,
+                    reason: "SchemaNewerThanImage",
+                    message: format!(
+                        "the database is at {}, which this image (head {head}) does not know: use the image that \
+                         brought it there or a newer one",
+                        revisions(&found.current)
+                    ),
+                });
             }
             Decision::Bootstrap { resumed } => {
                 tracing::info!(%head, resumed, "making the schema");

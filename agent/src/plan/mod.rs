@@ -84,8 +84,7 @@ impl Plan<'_> {
             known: image.known.clone(),
             current: found.current.iter().cloned().collect(),
         });
-        // Whether a newer schema may stay is the operator's question, which it asks later.
-        let decision = decide::decide(&image, &found, true);
+        let decision = decide::decide(&image, &found);
         let mut plan = PlanReport::default();
         let (reason, message) = match &decision {
             Decision::Refuse { reason, message } => {
@@ -93,7 +92,7 @@ impl Plan<'_> {
                 return Err(MigrateError::Decided { outcome: Outcome::Refused, reason, message });
             }
             Decision::AtHead => ("UpToDate", format!("the schema is at {}", image.heads.join(", "))),
-            Decision::NewerAllowed => ("NewerThanImage", verdict::newer(&image, &found)),
+            Decision::Newer => ("NewerThanImage", verdict::newer(&image, &found)),
             Decision::Bootstrap { resumed } => ("Bootstrap", verdict::bootstrap(&image, *resumed)),
             Decision::Upgrade { from } => {
                 self.upgrade(&image, from, &mut plan).await?;
@@ -108,7 +107,7 @@ impl Plan<'_> {
         if let Some(why) = self.labels(&decision, &mut plan, facts).await? {
             tracing::warn!("enum labels were not looked at: {why}");
             message = format!("{message}; warning: enum labels were not looked at: {why}");
-            plan.labels_unknown = (decision == Decision::NewerAllowed).then(|| verdict::last_line(&why));
+            plan.labels_unknown = (decision == Decision::Newer).then(|| verdict::last_line(&why));
         }
         if !plan.missing_labels.is_empty() {
             plan.needed = true;
@@ -141,7 +140,7 @@ impl Plan<'_> {
             Decision::AtHead | Decision::Upgrade { .. } => {
                 plan.missing_labels = labels::by_type(&labels::missing(session, &models.labels).await?);
             }
-            Decision::NewerAllowed => match unreadable::find(session, &models).await {
+            Decision::Newer => match unreadable::find(session, &models).await {
                 Ok(found) => plan.unreadable = found,
                 // Another attempt ends the same: a table that is not ours to read, or too large.
                 Err(
