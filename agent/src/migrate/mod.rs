@@ -32,7 +32,7 @@ use crate::migrate::change::Tools;
 use crate::migrate::child::Python;
 use crate::migrate::decide::{Decision, Image};
 use crate::migrate::error::{MigrateError, Step as _};
-use crate::migrate::labels::{Labels, Repair};
+use crate::migrate::labels::{Labels, Models, Repair};
 use crate::migrate::logins::{Logins, login};
 use crate::postgres;
 use crate::redact::Redactor;
@@ -93,7 +93,7 @@ struct Attempt<'a> {
 impl Attempt<'_> {
     /// Inspect, decide, act.
     async fn run(&self, facts: &mut Facts) -> Result<Success, MigrateError> {
-        let image = image::revisions(self.tools.python).await?;
+        let (image, models) = image::read(self.tools.python).await?;
         let found = inspect::found(self.tools.session).await?;
         facts.schema = Some(SchemaReport {
             heads: image.heads.clone(),
@@ -137,7 +137,7 @@ impl Attempt<'_> {
         }
 
         let backup = (decision == Decision::AtHead).then_some(&image);
-        let message = match self.repair_labels(backup).await? {
+        let message = match self.repair_labels(models, backup).await? {
             Labeled::Unknown(why) => format!("{message}; enum labels were not looked at: {why}"),
             Labeled::Repaired(labels) if labels.is_empty() => message,
             Labeled::Repaired(labels) => {
@@ -179,12 +179,16 @@ impl Attempt<'_> {
     }
 
     /// `uncovered`: no backup was asked for yet in this attempt.
-    async fn repair_labels(&self, uncovered: Option<&Image>) -> Result<Labeled, MigrateError> {
-        let needed = match labels::needed(self.tools.python).await {
+    async fn repair_labels(
+        &self,
+        models: Result<Models, String>,
+        uncovered: Option<&Image>,
+    ) -> Result<Labeled, MigrateError> {
+        let needed = match models {
             Ok(models) => models.labels,
-            Err(error) => {
-                tracing::warn!("enum labels were not looked at: {error}");
-                return Ok(Labeled::Unknown(error.to_string()));
+            Err(why) => {
+                tracing::warn!("enum labels were not looked at: {why}");
+                return Ok(Labeled::Unknown(why));
             }
         };
         let missing = labels::missing(self.tools.session, &needed).await?;
