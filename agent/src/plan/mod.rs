@@ -101,7 +101,6 @@ impl Plan<'_> {
             }
         };
         plan.needed = matches!(decision, Decision::Bootstrap { .. } | Decision::Upgrade { .. });
-
         plan.bootstrap = matches!(decision, Decision::Bootstrap { .. });
 
         let (mut reason, mut message) = (reason, message);
