@@ -60,7 +60,7 @@ async fn downgrade(env: &Env, redactor: &Redactor, request: &Request) -> Result<
     let python = |env: &Env| Python::new(env, &database.tls, logins.password(), server_version, redactor);
 
     let reader = python(&read_only(env)).quiet();
-    let image = image::revisions(&reader).await?;
+    let (image, _) = image::read(&reader).await?;
     let recorded: Vec<_> = inspect::current(&session).await?.into_iter().collect();
     let current = start(&image, &recorded, &request.to)?;
     if current == request.to {

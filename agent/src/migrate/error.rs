@@ -52,9 +52,6 @@ pub(crate) enum MigrateError {
     /// The processes ended well and the database shows no effect.
     #[error("{0}")]
     NoEvidence(String),
-    /// The models can't be read.
-    #[error("the application's models cannot be read: {0}")]
-    Models(String),
     /// Something that was decided or found out, told in its own words.
     #[error("{message}")]
     Decided {
@@ -77,7 +74,7 @@ impl Failure for MigrateError {
             Self::Config(_) => "ConfigInvalid",
             Self::Secret(_) | Self::NoPassword => "PasswordUnreadable",
             Self::Database { source, .. } => source.reason(),
-            Self::Image(_) | Self::Models(_) => "ImageInvalid",
+            Self::Image(_) => "ImageInvalid",
             Self::Spawn { .. } => "ProcessNotStarted",
             Self::Child { .. } => "BootstrapFailed",
             Self::NoEvidence(_) => "BootstrapIncomplete",
@@ -90,7 +87,6 @@ impl Failure for MigrateError {
             Self::Decided { outcome, .. } => *outcome,
             Self::Config(_)
             | Self::Image(_)
-            | Self::Models(_)
             | Self::NoEvidence(_)
             | Self::Database {
                 source: DatabaseError::Rejected(_) | DatabaseError::Missing(_) | DatabaseError::Tls(_),

@@ -12,8 +12,6 @@ use std::time::Duration;
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 use serde::Deserialize;
 
-use crate::migrate::alembic::script;
-use crate::migrate::child::Python;
 use crate::migrate::error::{MigrateError, Step};
 use crate::postgres::{DatabaseError, Session, bounded};
 
@@ -22,23 +20,6 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 /// Rows of every table with such a column may have to be written.
 const REPAIR: Duration = Duration::from_mins(10);
-
-const READ_LABELS: &str = script!(
-    r#"
-from sqlalchemy import Enum
-from app.models.audit import Base
-labels, columns = {}, []
-for table in Base.metadata.tables.values():
-    for column in table.columns:
-        kind = getattr(column.type, "item_type", column.type)
-        if not isinstance(kind, Enum):
-            continue
-        columns.append({"table": table.name, "column": column.name, "labels": list(kind.enums)})
-        if kind.native_enum and kind.name:
-            labels.setdefault(kind.name, list(kind.enums))
-result({"labels": labels, "columns": columns})
-"#
-);
 
 /// Labels by type name, in the code's order.
 pub(crate) type Labels = BTreeMap<String, Vec<String>>;
@@ -94,19 +75,7 @@ impl Repair {
     }
 }
 
-/// What the application's models need. Reads the code only; nothing is connected to.
-///
-/// # Errors
-/// When Python can't tell; that is no reason to stop.
-pub(crate) async fn needed(python: &Python<'_>) -> Result<Models, MigrateError> {
-    let finished = python.run("read labels", &["-c", READ_LABELS]).await?;
-    match finished.result.as_deref().map(serde_json::from_str) {
-        Some(Ok(models)) => Ok(models),
-        _ => Err(MigrateError::Models(format!("{}: {}", finished.status_text(), finished.tail))),
-    }
-}
-
-/// What the database lacks of it.
+/// What the database lacks of what the models need.
 ///
 /// # Errors
 /// What the server said.

@@ -25,14 +25,14 @@ pub(crate) mod position;
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 
-use crate::config::{ConfigError, Database, Env};
+use crate::config::{Database, Env};
 use crate::job::{self, Success};
 use crate::migrate::backup::{Backup, revisions};
 use crate::migrate::change::Tools;
 use crate::migrate::child::Python;
 use crate::migrate::decide::{Decision, Image};
 use crate::migrate::error::{MigrateError, Step as _};
-use crate::migrate::labels::{Labels, Repair};
+use crate::migrate::labels::{Labels, Models, Repair};
 use crate::migrate::logins::{Logins, login};
 use crate::postgres;
 use crate::redact::Redactor;
@@ -49,7 +49,6 @@ pub(crate) fn main(env: &Env, redactor: &Redactor) -> ExitCode {
 async fn migrate(env: &Env, redactor: &Redactor, facts: &mut Facts) -> Result<Success, MigrateError> {
     let database = Database::from_env(env)?;
     let backup = Backup::from_env(env)?;
-    let newer_allowed = newer_allowed(env)?;
     let logins = Logins::read(env, &database, redactor)?;
     let lock = logins.lock(None).await?;
     if let (Some(admin), Some(password)) = (&logins.admin, logins.password()) {
@@ -73,7 +72,6 @@ async fn migrate(env: &Env, redactor: &Redactor, facts: &mut Facts) -> Result<Su
         tools: Tools { session: &session, lock: &lock, python: &python, database: &database.name },
         backup,
         incarnation: &incarnation,
-        newer_allowed,
     };
     let result = attempt.run(facts).await;
     if let (Some(schema), Ok(current)) = (&mut facts.schema, inspect::current(&session).await) {
@@ -85,27 +83,17 @@ async fn migrate(env: &Env, redactor: &Redactor, facts: &mut Facts) -> Result<Su
     Ok(success)
 }
 
-fn newer_allowed(env: &Env) -> Result<bool, ConfigError> {
-    const NAME: &str = "ODOOAI_SCHEMA_NEWER";
-    match env.get(NAME) {
-        None => Ok(false),
-        Some("allow") => Ok(true),
-        Some(_) => Err(ConfigError::Invalid { name: NAME, reason: "it must be `allow` or empty".to_owned() }),
-    }
-}
-
 /// Everything that the work under the lock needs.
 struct Attempt<'a> {
     tools: Tools<'a>,
     backup: Backup,
     incarnation: &'a str,
-    newer_allowed: bool,
 }
 
 impl Attempt<'_> {
     /// Inspect, decide, act.
     async fn run(&self, facts: &mut Facts) -> Result<Success, MigrateError> {
-        let image = image::revisions(self.tools.python).await?;
+        let (image, models) = image::read(self.tools.python).await?;
         let found = inspect::found(self.tools.session).await?;
         facts.schema = Some(SchemaReport {
             heads: image.heads.clone(),
@@ -113,12 +101,19 @@ impl Attempt<'_> {
             current: found.current.iter().cloned().collect(),
         });
         let head = image.heads.join(", ");
-        let decision = decide::decide(&image, &found, self.newer_allowed);
+        let decision = decide::decide(&image, &found);
         let (mut reason, message) = match &decision {
             Decision::AtHead => ("AtHead", format!("the schema is at {head} already")),
-            Decision::NewerAllowed => {
-                let current = revisions(&found.current);
-                return Ok(("NewerAllowed", format!("the schema is at {current}, newer than {head}, and stays there")));
+            Decision::Newer => {
+                return Err(MigrateError::Decided {
+                    outcome: Outcome::Refused,
+                    reason: "SchemaNewerThanImage",
+                    message: format!(
+                        "the database is at {}, which this image (head {head}) does not know: use the image that \
+                         brought it there or a newer one",
+                        revisions(&found.current)
+                    ),
+                });
             }
             Decision::Bootstrap { resumed } => {
                 tracing::info!(%head, resumed, "making the schema");
@@ -142,7 +137,7 @@ impl Attempt<'_> {
         }
 
         let backup = (decision == Decision::AtHead).then_some(&image);
-        let message = match self.repair_labels(backup).await? {
+        let message = match self.repair_labels(models, backup).await? {
             Labeled::Unknown(why) => format!("{message}; enum labels were not looked at: {why}"),
             Labeled::Repaired(labels) if labels.is_empty() => message,
             Labeled::Repaired(labels) => {
@@ -184,12 +179,16 @@ impl Attempt<'_> {
     }
 
     /// `uncovered`: no backup was asked for yet in this attempt.
-    async fn repair_labels(&self, uncovered: Option<&Image>) -> Result<Labeled, MigrateError> {
-        let needed = match labels::needed(self.tools.python).await {
+    async fn repair_labels(
+        &self,
+        models: Result<Models, String>,
+        uncovered: Option<&Image>,
+    ) -> Result<Labeled, MigrateError> {
+        let needed = match models {
             Ok(models) => models.labels,
-            Err(error) => {
-                tracing::warn!("enum labels were not looked at: {error}");
-                return Ok(Labeled::Unknown(error.to_string()));
+            Err(why) => {
+                tracing::warn!("enum labels were not looked at: {why}");
+                return Ok(Labeled::Unknown(why));
             }
         };
         let missing = labels::missing(self.tools.session, &needed).await?;

@@ -14,6 +14,7 @@ use crate::job::{self, Success};
 use crate::migrate::child::Python;
 use crate::migrate::decide::{self, Decision, Found, Image};
 use crate::migrate::error::MigrateError;
+use crate::migrate::labels::Models;
 use crate::migrate::logins::Logins;
 use crate::migrate::{image, inspect, labels, position};
 use crate::plan::connect::{Place, READ_ONLY, connect};
@@ -74,7 +75,7 @@ struct Plan<'a> {
 
 impl Plan<'_> {
     async fn make(&self, facts: &mut Facts) -> Result<Success, MigrateError> {
-        let image = image::revisions(self.python).await?;
+        let (image, models) = image::read(self.python).await?;
         let found = match self.session {
             None => Found::default(),
             Some(session) => inspect::found(session).await?,
@@ -84,8 +85,7 @@ impl Plan<'_> {
             known: image.known.clone(),
             current: found.current.iter().cloned().collect(),
         });
-        // Whether a newer schema may stay is the operator's question, which it asks later.
-        let decision = decide::decide(&image, &found, true);
+        let decision = decide::decide(&image, &found);
         let mut plan = PlanReport::default();
         let (reason, message) = match &decision {
             Decision::Refuse { reason, message } => {
@@ -93,7 +93,7 @@ impl Plan<'_> {
                 return Err(MigrateError::Decided { outcome: Outcome::Refused, reason, message });
             }
             Decision::AtHead => ("UpToDate", format!("the schema is at {}", image.heads.join(", "))),
-            Decision::NewerAllowed => ("NewerThanImage", verdict::newer(&image, &found)),
+            Decision::Newer => ("NewerThanImage", verdict::newer(&image, &found)),
             Decision::Bootstrap { resumed } => ("Bootstrap", verdict::bootstrap(&image, *resumed)),
             Decision::Upgrade { from } => {
                 self.upgrade(&image, from, &mut plan).await?;
@@ -101,14 +101,13 @@ impl Plan<'_> {
             }
         };
         plan.needed = matches!(decision, Decision::Bootstrap { .. } | Decision::Upgrade { .. });
-
         plan.bootstrap = matches!(decision, Decision::Bootstrap { .. });
 
         let (mut reason, mut message) = (reason, message);
-        if let Some(why) = self.labels(&decision, &mut plan, facts).await? {
+        if let Some(why) = self.labels(models, &decision, &mut plan, facts).await? {
             tracing::warn!("enum labels were not looked at: {why}");
             message = format!("{message}; warning: enum labels were not looked at: {why}");
-            plan.labels_unknown = (decision == Decision::NewerAllowed).then(|| verdict::last_line(&why));
+            plan.labels_unknown = (decision == Decision::Newer).then(|| verdict::last_line(&why));
         }
         if !plan.missing_labels.is_empty() {
             plan.needed = true;
@@ -127,13 +126,14 @@ impl Plan<'_> {
     /// Compares the database's enum labels with those of the code; why not, where that couldn't be done.
     async fn labels(
         &self,
+        models: Result<Models, String>,
         decision: &Decision,
         plan: &mut PlanReport,
         facts: &mut Facts,
     ) -> Result<Option<String>, MigrateError> {
-        let models = match labels::needed(self.python).await {
+        let models = match models {
             Ok(models) => models,
-            Err(error) => return Ok(Some(error.to_string())),
+            Err(why) => return Ok(Some(why)),
         };
         facts.enum_labels = Some(models.labels.clone());
         let Some(session) = self.session else { return Ok(None) };
@@ -141,7 +141,7 @@ impl Plan<'_> {
             Decision::AtHead | Decision::Upgrade { .. } => {
                 plan.missing_labels = labels::by_type(&labels::missing(session, &models.labels).await?);
             }
-            Decision::NewerAllowed => match unreadable::find(session, &models).await {
+            Decision::Newer => match unreadable::find(session, &models).await {
                 Ok(found) => plan.unreadable = found,
                 // Another attempt ends the same: a table that is not ours to read, or too large.
                 Err(

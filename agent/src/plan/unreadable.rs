@@ -95,7 +95,8 @@ impl Column {
             format!("(SELECT {column}::text AS label FROM {relation}) AS l")
         };
         let count = format!(
-            "SELECT l.label, count(*) FROM {values} WHERE l.label <> ALL ($1) GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {MOST}"
+            "SELECT l.label, count(*) FROM {values} WHERE l.label <> ALL ($1)
+             GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {MOST}"
         );
         let rows = bounded(COUNT, session.query(&count, &[&self.readable]))
             .await

@@ -29,7 +29,8 @@ fn rows_that_the_older_release_cannot_read_are_counted() {
 
     rules(&sample, &name, &["QUALITY", "QUALITY", "QUALITY"]);
     for sql in [
-        "INSERT INTO audit_logs (timestamp, automation_type, action_name, odoo_model) VALUES (now(), 'QUALITY', 'a', 'm')",
+        "INSERT INTO audit_logs (timestamp, automation_type, action_name, odoo_model)
+         VALUES (now(), 'QUALITY', 'a', 'm')",
         // Elements count once a row, in whatever table the type is used.
         "CREATE TABLE newer (kinds automationtype[])",
         "INSERT INTO newer VALUES ('{CRM,QUALITY,QUALITY}'), ('{{QUALITY},{CRM}}'), ('{CRM}'), ('{}'), (NULL)",
@@ -37,7 +38,9 @@ fn rows_that_the_older_release_cannot_read_are_counted() {
         "ALTER TABLE agent_runs ALTER status DROP DEFAULT, ALTER status TYPE varchar(20)",
         "INSERT INTO agent_runs (agent_type, status) VALUES ('t', 'PAUSED')",
         // Of a type that the release doesn't know it reads nothing.
-        "CREATE TYPE other AS ENUM ('QUALITY'); CREATE TABLE others (o other, t text); INSERT INTO others VALUES ('QUALITY', 't')",
+        "CREATE TYPE other AS ENUM ('QUALITY')",
+        "CREATE TABLE others (o other, t text)",
+        "INSERT INTO others VALUES ('QUALITY', 't')",
     ] {
         sample.sql(&name, sql);
     }
@@ -49,8 +52,8 @@ fn rows_that_the_older_release_cannot_read_are_counted() {
         entry("audit_logs", "automation_type", "QUALITY", 1),
     ];
     assert_eq!(ran.report["plan"]["unreadable"], json!(expected));
-    let told = "rows that this image can't read: automation_rules.automation_type 'QUALITY' (3 rows), newer.kinds 'QUALITY' \
-                (2 rows), agent_runs.status 'PAUSED' (1 row), audit_logs";
+    let told = "rows that this image can't read: automation_rules.automation_type 'QUALITY' (3 rows), newer.kinds \
+                'QUALITY' (2 rows), agent_runs.status 'PAUSED' (1 row), audit_logs";
     assert!(ran.message().contains(told), "{}", ran.message());
     assert_eq!(ran.report["schema"]["current"], json!(["005_breaking"]));
     assert_eq!(ran.report["schema"]["heads"], json!(["003_phase2_tables"]));
