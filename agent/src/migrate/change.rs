@@ -96,8 +96,12 @@ fn failure(step: &str, finished: &Finished, blockers: &[Blocker], changed: &str)
     if why.sqlstate.as_deref() == Some(alembic::LOCK_TIMEOUT) {
         return blocked(step, blockers, changed);
     }
-    let told = finished.tail.contains(&why.text);
-    let text = if told { finished.tail.clone() } else { format!("{}\n{}", why.text, finished.tail) };
+    // The cause first: the end of a traceback may be nothing but SQL.
+    let text = match (why.text.as_str(), finished.tail.as_str()) {
+        ("", tail) => tail.to_owned(),
+        (text, "") => text.to_owned(),
+        (text, tail) => format!("{text}; its last lines: {tail}"),
+    };
     let passing = why.is_passing() || finished.status.code().is_none();
     MigrateError::Decided {
         outcome: if passing { Outcome::Failed } else { Outcome::Refused },
