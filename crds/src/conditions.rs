@@ -2,8 +2,7 @@
 //!
 //! A reason is never renamed within v1alpha1. The troubleshooting page has an entry for each one that this version
 //! sets. These are not set yet and have none, they come with later features: `RollingOut`, `Deleting`,
-//! `ProgressDeadlineExceeded`, `CheckFailed`, `HealthCheckFailed`, `WatchInconclusive`, `RolledBack`,
-//! `RolloutFailed`, `RollbackFailed`, `RollbackBlockedBySchema`, `StackNotFound`, `Conflict`, `HostConflict`.
+//! `CheckFailed`, `WatchInconclusive`, `StackNotFound`, `Conflict`, `HostConflict`.
 
 /// Types of conditions.
 pub mod types {
@@ -177,6 +176,10 @@ pub mod reasons {
     pub const HEALTH_CHECK_FAILED: &str = "HealthCheckFailed";
     /// The watch could not take its samples.
     pub const WATCH_INCONCLUSIVE: &str = "WatchInconclusive";
+    /// A revision failed and the one before is being put back.
+    pub const ROLLING_BACK: &str = "RollingBack";
+    /// A person asked for an earlier revision.
+    pub const ROLLBACK_REQUESTED: &str = "RollbackRequested";
     /// The new revision failed and the one before was put back.
     pub const ROLLED_BACK: &str = "RolledBack";
     /// The revision failed and rollbacks are Manual.
@@ -226,11 +229,11 @@ pub mod annotations {
     pub const APPROVED_MIGRATION: &str = "odoo-ai.atmatasolutions.com/approved-migration";
     /// Who approved; the chart's admission policy binds it to the user of the request.
     pub const APPROVED_BY: &str = "odoo-ai.atmatasolutions.com/approved-by";
-    /// Not handled yet. Request: try the failed revision again. Any new value, for example a time.
+    /// Request: try the failed revision again. Any new value, for example a time.
     pub const RETRY_REQUESTED_AT: &str = "odoo-ai.atmatasolutions.com/retry-requested-at";
-    /// Not handled yet. Request: roll back to the revision named by `rollback-to`. Any new value.
+    /// Request: roll back to the revision named by `rollback-to`. Any new value, for example a time.
     pub const ROLLBACK_REQUESTED_AT: &str = "odoo-ai.atmatasolutions.com/rollback-requested-at";
-    /// Not handled yet. The revision that a requested rollback goes to.
+    /// The revision that a requested rollback goes to; without it, the current one.
     pub const ROLLBACK_TO: &str = "odoo-ai.atmatasolutions.com/rollback-to";
     /// Request on a Backup: run now. Any new value. A stack asks so before a migration.
     pub const BACKUP_REQUESTED_AT: &str = "odoo-ai.atmatasolutions.com/backup-requested-at";

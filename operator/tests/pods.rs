@@ -58,7 +58,7 @@ fn ended(reason: &str, code: i32, message: &str) -> Value {
 }
 
 fn reads(found: Option<Trouble>, reason: &str, parts: &[&str]) {
-    let Trouble { reason: found, message } = found.unwrap_or_else(|| panic!("no trouble, not {reason}"));
+    let Trouble { reason: found, message, .. } = found.unwrap_or_else(|| panic!("no trouble, not {reason}"));
     assert_eq!(found, reason, "{message}");
     for part in parts {
         assert!(message.contains(part), "no {part:?} in: {message}");

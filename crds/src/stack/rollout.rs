@@ -67,11 +67,11 @@ pub struct Rollout {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<Mode>,
     /// Automatic: a revision that fails is replaced by the one before. Manual: it is left and reported. Default:
-    /// Automatic. Not acted on yet: a failed rollout stands still until the spec changes.
+    /// Automatic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollback: Option<Mode>,
     /// Seconds that one step may take, 30 to 86400; waiting for a lock, an approval or the watch doesn't count.
-    /// Default: 600. Not acted on yet: no step but the migration (`migrations.timeoutSeconds`) has a deadline.
+    /// It is for steps that bring in a component; the migration has `migrations.timeoutSeconds`. Default: 600.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 30, max = 86_400))]
     pub progress_deadline_seconds: Option<i32>,
@@ -109,8 +109,7 @@ pub struct HealthCheck {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 300))]
     pub period_seconds: Option<i32>,
-    /// Bad samples in a row that count as a failure, 1 to 100. Default: 3. Not acted on yet: a bad sample starts the
-    /// watch anew.
+    /// Bad samples in a row that count as a failure, 1 to 100. A bad one starts the watch anew. Default: 3.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100))]
     pub failure_threshold: Option<i32>,

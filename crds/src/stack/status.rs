@@ -112,6 +112,9 @@ pub struct OdooAiStackStatus {
     /// The rollout that is running, or the last one that stopped before its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutStatus>,
+    /// Why the revision of the spec failed, and what came of it; absent once the spec changes or a retry is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<RolloutFailure>,
     /// Past revisions, the newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
@@ -331,6 +334,12 @@ pub struct RolloutStatus {
     /// The step that it is at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<Step>,
+    /// Whether it goes back to a revision that ran before.
+    #[serde(default, skip_serializing_if = "is_unset")]
+    pub rollback: bool,
+    /// Since when an image can't be pulled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull_failing_since: Option<Time>,
     /// When that step will have failed; absent where waiting doesn't count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Time>,
@@ -350,6 +359,50 @@ pub struct RolloutStatus {
     /// Bad samples in a row.
     #[serde(default, skip_serializing_if = "is_unset")]
     pub failed_samples: i32,
+}
+
+/// What came of a revision that failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = crate::schema::undescribed)]
+pub enum FailureOutcome {
+    /// The revision before is being put back.
+    #[default]
+    RollingBack,
+    /// The revision before runs again.
+    RolledBack,
+    /// The revision before failed too: what serves is kept.
+    RollbackFailed,
+    /// It is left as it is: `rollout.rollback` is Manual.
+    Left,
+}
+
+display_as_name!(FailureOutcome);
+
+/// Why a revision failed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutFailure {
+    /// The revision.
+    #[schemars(length(max = 63))]
+    pub revision: String,
+    /// The step that it was at; absent where a person asked for the way back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<Step>,
+    /// Condition reason of the cause.
+    #[schemars(length(max = 64))]
+    pub reason: String,
+    /// The cause in one sentence.
+    #[schemars(length(max = 4096))]
+    pub message: String,
+    /// When its threshold was met.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_at: Option<Time>,
+    /// The revision that is put back; absent where none is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub back_to: Option<String>,
+    /// What came of it.
+    pub outcome: FailureOutcome,
 }
 
 /// What the migration of a revision would do to the database.

@@ -97,7 +97,7 @@ pub fn request(view: &View<'_>) -> Option<(String, String)> {
 }
 
 fn standing<'a>(view: &View<'a>) -> Standing<'a> {
-    if !view.stack.backup_required || migration::migrated(view) {
+    if !view.stack.backup_required || view.back || migration::migrated(view) {
         return Standing::Open;
     }
     let progress = view.progress(SchemaJob::Migrate);

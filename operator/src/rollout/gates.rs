@@ -31,6 +31,13 @@ pub enum Gate {
         /// What is waited for.
         message: String,
     },
+    /// The revision has failed: waiting changes nothing.
+    Failed {
+        /// Condition reason.
+        reason: String,
+        /// What is wrong, where, and what to do.
+        message: String,
+    },
     /// Not without a person, or at least not soon.
     Blocked {
         /// Condition reason.
@@ -61,6 +68,8 @@ pub struct View<'a> {
     pub credentials: &'a Standing,
     /// The status as it was read.
     pub status: &'a OdooAiStackStatus,
+    /// The target ran before and is put back.
+    pub back: bool,
     /// What a person approved.
     pub approval: Approval<'a>,
     /// The Backup that the spec names.
@@ -191,8 +200,12 @@ fn component_gate(view: &View<'_>, component: Component, target: &str, of_pods: 
     }
     let matters = |pod: &Pod| of_pods.is_none() || revision::label(&pod.metadata) == of_pods;
     let trouble = pods::trouble(view.children, component.name(), matters, view.now).or(refused);
-    if let Some(Trouble { reason, message }) = trouble {
-        return Gate::Wait { reason: reason.to_owned(), message };
+    match trouble {
+        Some(Trouble { reason, message, fatal: true }) if of_pods.is_some() => {
+            return Gate::Failed { reason: reason.to_owned(), message };
+        }
+        Some(Trouble { reason, message, .. }) => return Gate::Wait { reason: reason.to_owned(), message },
+        None => {}
     }
     let waiting_for = view.agents.explain(component).map(|why| format!(": {why}")).unwrap_or_default();
     let Counts { available, wanted, .. } = counts;

@@ -4,21 +4,32 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use odoo_ai_crds::conditions::reasons;
 use odoo_ai_crds::stack::{
     DatabaseStatus, EnumLabels, HistoryImage, LastMigration, MigrationPlan, OdooAiStackStatus, PendingMigration,
-    RevisionHistory, RevisionResult, RolloutStatus, UnreadableRows,
+    RevisionHistory, RevisionResult, RolloutStatus, Step, UnreadableRows,
 };
 
-use super::gates::Volume;
+use super::failure;
+use super::gates::{Gate, Volume};
 use super::jobs::{Report, UnreadableReport};
+use super::steps::Position;
 use crate::component::Component;
 use crate::stack::model::Stack;
 
-/// The status with the intent to bring in `target`.
+/// The status with the intent to bring in `target`, which is that of the spec; `None` while something else is
+/// put back.
 #[must_use]
-pub fn intend(mut status: OdooAiStackStatus, stack: &Stack, target: &str, now: Timestamp) -> OdooAiStackStatus {
-    status.update_revision = Some(target.to_owned());
+pub fn intend(
+    mut status: OdooAiStackStatus,
+    stack: &Stack,
+    wanted: &str,
+    target: Option<&String>,
+    now: Timestamp,
+) -> OdooAiStackStatus {
+    status.update_revision = Some(wanted.to_owned());
+    let Some(target) = target.map(String::as_str) else { return status };
     for entry in &mut status.history {
         if entry.result == Some(RevisionResult::InProgress) && entry.revision != target {
             entry.result = Some(RevisionResult::Superseded);
@@ -38,6 +49,31 @@ pub fn intend(mut status: OdooAiStackStatus, stack: &Stack, target: &str, now: T
     }
     trim(&mut status, usize::try_from(stack.rollout.history_limit).unwrap_or(1));
     status
+}
+
+/// Where the rollout stands now, and until when its step may take. The watch goes on while a component of it
+/// stumbles: those are its bad samples.
+pub fn advance(status: &mut OdooAiStackStatus, position: &Position, stack: &Stack, now: Timestamp) {
+    // The rules gate is for the first install: whatever let it pass, it never comes again.
+    if position.step.is_none_or(|step| step > Step::RulesGate) {
+        status.rules.get_or_insert_default().seeded_disabled = true;
+    }
+    let Some(rollout) = &mut status.rollout else { return };
+    let stumbles = rollout.step == Some(Step::Watch) && position.step.is_some_and(failure::has_deadline);
+    let step = if stumbles { Some(Step::Watch) } else { position.step };
+    if step != rollout.step {
+        rollout.step = step;
+        rollout.samples = 0;
+        rollout.failed_samples = 0;
+        let limit = SignedDuration::from_secs(i64::from(stack.rollout.progress_deadline));
+        rollout.deadline = step.filter(|step| failure::has_deadline(*step)).map(|_| Time(now + limit));
+    }
+    let pulling = matches!(&position.gate, Gate::Wait { reason, .. } if reason == reasons::IMAGE_PULL_FAILED);
+    match (&rollout.pull_failing_since, pulling) {
+        (None, true) => rollout.pull_failing_since = Some(Time(now)),
+        (Some(_), false) => rollout.pull_failing_since = None,
+        _ => {}
+    }
 }
 
 /// The target's entry moves to the front, anew where it has none.

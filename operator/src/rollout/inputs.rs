@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 
 use crate::cluster::intent::{canonical, hex};
-use crate::component::{Component, ComponentExt};
+use crate::component::{APPLICATION, Component, ComponentExt};
 use crate::stack::build::pod;
 
 /// Characters of a revision's name: 40 bits, plenty for the few that one stack keeps.
@@ -94,6 +94,24 @@ impl Inputs {
             Content::Secret(_) => json!([variable.audience.prefix(), variable.name, "secret"]),
         });
         json!({"spec": written(&self.spec), "variables": variables.collect::<Vec<_>>()})
+    }
+
+    /// What [`Self::stored`] says: enough for the environment, which refers to the copies of Secrets by name.
+    #[must_use]
+    pub fn from_stored(stored: &Value) -> Self {
+        let variable = |entry: &Value| {
+            let audience = match entry[0].as_str()? {
+                "shared" => Audience::Shared,
+                name => Audience::Only(APPLICATION.into_iter().find(|component| component.name() == name)?),
+            };
+            let value = match (entry[2].as_str()?, entry[3].as_str()) {
+                ("literal", Some(value)) => Content::Literal(value.to_owned()),
+                _ => Content::Secret(String::new()),
+            };
+            Some(Variable { audience, name: entry[1].as_str()?.to_owned(), value })
+        };
+        let variables = stored["variables"].as_array().into_iter().flatten().filter_map(variable).collect();
+        Self { spec: stored["spec"].clone(), variables }
     }
 
     /// Data of the revision's immutable Secret.

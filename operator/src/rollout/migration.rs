@@ -78,7 +78,7 @@ pub fn schema(view: &View<'_>) -> Schema {
 pub fn migrated(view: &View<'_>) -> bool {
     match schema(view) {
         Schema::AtHead => true,
-        Schema::Beyond => runs_already(view) || newer_schema(view).is_ok(),
+        Schema::Beyond => !view.back && runs_already(view) || newer_schema(view).is_ok(),
         Schema::Behind => false,
     }
 }
@@ -106,7 +106,7 @@ fn newer_schema(view: &View<'_>) -> Result<(), String> {
 #[must_use]
 pub fn plan(view: &View<'_>) -> Gate {
     let unasked = view.stack.migration_policy == Mode::Automatic && view.stack.backward_compatible.is_empty();
-    if migrated(view) || view.is_current() || view.is_first() && unasked {
+    if migrated(view) || view.is_current() && !view.back || view.is_first() && unasked {
         return Gate::Open;
     }
     if view.plan().is_none() {
@@ -114,7 +114,9 @@ pub fn plan(view: &View<'_>) -> Gate {
     }
     match newer_schema(view) {
         Err(why) if schema(view) == Schema::Beyond => {
-            Gate::blocked(reasons::SCHEMA_NEWER_THAN_IMAGE, format!("{why}; to look again: {}", look_again(view)))
+            let (back, forward) = (reasons::ROLLBACK_BLOCKED_BY_SCHEMA, reasons::SCHEMA_NEWER_THAN_IMAGE);
+            let reason = if view.back { back } else { forward };
+            Gate::blocked(reason, format!("{why}; to look again: {}", look_again(view)))
         }
         _ => backup::unusable(view).map_or(Gate::Open, |why| Gate::blocked(reasons::BACKUP_NOT_CONFIGURED, why)),
     }
@@ -129,7 +131,8 @@ fn look_again(view: &View<'_>) -> String {
 /// The schema is what the target's image needs, as its Job found or made it.
 #[must_use]
 pub fn gate(view: &View<'_>) -> Gate {
-    if migrated(view) {
+    // What runs on a newer schema was let pass by its plan.
+    if migrated(view) || view.back {
         return Gate::Open;
     }
     schema_job(view.progress(SchemaJob::Migrate), reasons::MIGRATING, reasons::MIGRATION_FAILED)
@@ -143,9 +146,13 @@ fn schema_job(progress: Progress, routine: &str, failed: &str) -> Gate {
         Progress::Start { failure: Some(message), .. } | Progress::Pause { failure: message } => {
             Gate::wait(failed, message)
         }
+        Progress::Refused { reason, message } if FAILED.contains(&reason.as_str()) => Gate::Failed { reason, message },
         Progress::Refused { reason, message } => Gate::Blocked { reason, message },
     }
 }
+
+/// Refusals of the agent that are the image's own fault: another image may do better.
+const FAILED: [&str; 2] = [reasons::MIGRATION_FAILED, "MigrationIncomplete"];
 
 /// Unfinished Jobs of other revisions: they would look at the schema for what nobody wants any more.
 #[must_use]

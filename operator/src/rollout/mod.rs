@@ -4,7 +4,9 @@
 pub mod approval;
 pub mod backup;
 pub mod changes;
+pub mod course;
 pub mod credentials;
+pub mod failure;
 pub mod gates;
 pub mod guard;
 pub mod history;
@@ -12,6 +14,7 @@ pub mod inputs;
 pub mod jobs;
 pub mod migration;
 pub mod pods;
+pub mod requests;
 pub mod revision;
 pub mod scheduling;
 pub mod steps;

@@ -12,6 +12,8 @@ use crate::cluster::cache::Children;
 
 /// Restarts of one container that count as a crash loop.
 const CRASH_LOOP: i32 = 3;
+/// Name of the sidecar.
+const SIDECAR: &str = "agent";
 /// A pod that was put off its node explains for this long why its component has too few.
 const RECENT: SignedDuration = SignedDuration::from_mins(10);
 
@@ -22,12 +24,14 @@ pub struct Trouble {
     pub reason: &'static str,
     /// What, where and, where it is known, why and what to do.
     pub message: String,
+    /// One container was restarted so often that its revision has failed.
+    pub fatal: bool,
 }
 
 impl Trouble {
-    /// A trouble.
+    /// A trouble that may pass.
     pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
+        Self { reason, message: message.into(), fatal: false }
     }
 }
 
@@ -44,7 +48,12 @@ fn of_pod(pod: &Pod, component: &str, children: &Children, now: Timestamp) -> Op
     let status = pod.status.as_ref()?;
     let mut containers = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
     containers
-        .find_map(|container| of_container(name, component, container))
+        .find_map(|container| {
+            let trouble = of_container(name, component, container)?;
+            // The agent beside the application is no part of the revision.
+            let fatal = container.name != SIDECAR && container.restart_count >= CRASH_LOOP;
+            Some(Trouble { fatal: fatal && trouble.reason != reasons::IMAGE_PULL_FAILED, ..trouble })
+        })
         .or_else(|| scheduling::trouble(pod, component, &children.pending.claims, now))
         .or_else(|| {
             let words = children.pending.mounts.get(name)?;

@@ -9,11 +9,13 @@ use rand::Rng;
 use rand::distr::Alphanumeric;
 use serde_json::json;
 
+use super::base::Base;
 use super::build::{API_PORT, assemble, data};
-use super::decide::{Base, Decision, Roll};
+use super::decide::Decision;
 use super::error::Error;
 use super::observe::Observed;
 use super::prune;
+use super::roll::Roll;
 use crate::cluster::FIELD_MANAGER;
 use crate::cluster::apply::Outcome;
 use crate::cluster::delete::{self, Doomed};

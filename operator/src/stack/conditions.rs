@@ -2,11 +2,12 @@
 //! the stack are in [`health`].
 
 use odoo_ai_crds::conditions::{reasons, types};
-use odoo_ai_crds::stack::Step;
+use odoo_ai_crds::stack::{FailureOutcome, Step};
 
-use super::decide::{Decision, Roll};
+use super::decide::Decision;
 use super::error::Error;
 use super::observe::Observed;
+use super::roll::{self, Roll};
 use super::{health, validate};
 use crate::cluster::status::{Tri, Verdict};
 use crate::component::Component;
@@ -76,6 +77,10 @@ fn summary(decision: &Decision, failure: Option<&Error>) -> (Verdict, Verdict, V
         Decision::Hold(hold) if hold.problem.stalled => stuck(hold.problem.reason, hold.problem.message.clone()),
         Decision::Hold(hold) => working(hold.problem.reason, hold.problem.message.clone()),
         Decision::Generate(..) => working(reasons::INSTALLING, "keys and passwords are generated".to_owned()),
+        Decision::Roll(roll) if roll.back => {
+            let (moving, reason, message) = going_back(roll);
+            if moving { working(reason, message) } else { stuck(reason, message) }
+        }
         Decision::Roll(roll) => match (&roll.position.gate, roll.position.step) {
             (Gate::Open, _) | (_, None) => resting(Verdict::new(
                 true,
@@ -85,12 +90,31 @@ fn summary(decision: &Decision, failure: Option<&Error>) -> (Verdict, Verdict, V
             (Gate::Wait { reason, message }, Some(Step::Approval)) => {
                 resting(Verdict::new(Tri::Unknown, reason, message.clone()))
             }
-            (Gate::Wait { reason, message }, Some(step)) => working(reason, at(step, message)),
+            (Gate::Wait { reason, message } | Gate::Failed { reason, message }, Some(step)) => {
+                working(reason, at(step, message))
+            }
             (Gate::Blocked { reason, message }, Some(step)) if roll.first_install() => {
                 working(reason, at(step, message))
             }
             (Gate::Blocked { reason, message }, Some(step)) => stuck(reason, at(step, message)),
         },
+    }
+}
+
+/// Whether something is still done about a failed revision, and what is to be said of it.
+fn going_back(roll: &Roll) -> (bool, &'static str, String) {
+    let failure = roll.status.failure.clone().unwrap_or_default();
+    let (cause, remedy, to) = (roll::cause(&failure), roll::remedy(&roll.base.stack), &roll.target);
+    match (&roll.position.gate, roll.position.step) {
+        (Gate::Blocked { reason, message }, Some(_)) if reason == reasons::ROLLBACK_BLOCKED_BY_SCHEMA => {
+            (false, reasons::ROLLBACK_BLOCKED_BY_SCHEMA, format!("{cause}; it can't be put back to {to}: {message}"))
+        }
+        (Gate::Wait { message, .. } | Gate::Failed { message, .. } | Gate::Blocked { message, .. }, Some(step))
+            if failure.outcome != FailureOutcome::RolledBack =>
+        {
+            (true, reasons::ROLLING_BACK, format!("{cause}; going back to {to}, {}", at(step, message)))
+        }
+        _ => (false, reasons::ROLLED_BACK, format!("{cause}; revision {to} runs again. {remedy}")),
     }
 }
 
@@ -141,7 +165,7 @@ fn migrated(roll: &Roll) -> Verdict {
         return Verdict::new(true, reasons::AT_HEAD, format!("the database is at {heads}, which the image needs"));
     }
     match &roll.position.gate {
-        Gate::Wait { reason, message } | Gate::Blocked { reason, message }
+        Gate::Wait { reason, message } | Gate::Blocked { reason, message } | Gate::Failed { reason, message }
             if matches!(roll.position.step, Some(Step::Plan | Step::Backup | Step::Migration)) =>
         {
             Verdict::new(false, reason, message.clone())

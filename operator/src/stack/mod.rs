@@ -2,6 +2,7 @@
 
 pub mod agents;
 pub mod apply;
+pub mod base;
 pub mod build;
 pub mod conditions;
 pub mod credentials;
@@ -17,6 +18,7 @@ pub mod prune;
 pub mod references;
 pub mod report;
 pub mod resolve;
+pub mod roll;
 pub mod run;
 pub mod status;
 pub mod telling;

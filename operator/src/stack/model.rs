@@ -231,6 +231,10 @@ pub struct Rollout {
     pub watch_period: i32,
     /// Failed samples in a row that end the watch.
     pub failure_threshold: i32,
+    /// Whether a revision that fails is taken back by itself.
+    pub rollback: Mode,
+    /// Seconds that a step which brings in a component may take.
+    pub progress_deadline: i32,
     /// Revisions kept for a rollback.
     pub history_limit: i32,
 }

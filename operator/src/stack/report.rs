@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
 use odoo_ai_crds::conditions::types;
@@ -17,6 +18,7 @@ use super::{status as stack_status, telling};
 use crate::cluster::status::{self, Verdict};
 use crate::context::{Context, Name};
 use crate::metrics::Object;
+use crate::rollout::failure;
 use crate::rollout::steps::ordinal;
 
 /// Something is waited for that only Events of others tell.
@@ -35,9 +37,9 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// # Errors
 /// The client's error; a conflict means that the decision is out of date.
 pub async fn intent(ctx: &Context, mut seen: Box<Observed>, decision: &Decision) -> Result<Box<Observed>, Error> {
-    if let Decision::Roll(roll) = decision {
+    if let Some(intent) = decision.intent() {
         let before = seen.status();
-        let mut wanted = roll.status.clone();
+        let mut wanted = intent.clone();
         wanted.conditions.clone_from(&before.conditions);
         if wanted != before {
             let step = |status: &OdooAiStackStatus| status.rollout.as_ref().and_then(|rollout| rollout.step);
@@ -49,7 +51,10 @@ pub async fn intent(ctx: &Context, mut seen: Box<Observed>, decision: &Decision)
                 ctx.events.publish(&seen.object, false, &Step::Migration.to_string(), &reason, &message).await;
             }
             if let Some(step) = started {
-                let message = format!("revision {}: step {} ({step})", roll.target, ordinal(step));
+                let rollout = seen.status().rollout.unwrap_or_default();
+                let way = if rollout.rollback { "back to revision" } else { "revision" };
+                let target = rollout.revision.unwrap_or_default();
+                let message = format!("{way} {target}: step {} ({step})", ordinal(step));
                 ctx.events.publish(&seen.object, false, &step.to_string(), "StepStarted", &message).await;
             }
         }
@@ -107,11 +112,15 @@ fn again(decision: &Decision, uid: &str) -> Action {
         Decision::Problem(_) | Decision::Hold(_) => Action::requeue(AGAIN),
         Decision::Generate(..) => Action::requeue(Duration::from_secs(1)),
         Decision::Roll(roll) if roll.settled() => Action::requeue(resync(uid)),
-        Decision::Roll(roll) if roll.position.step == Some(Step::Watch) => {
+        Decision::Roll(roll) if roll.watching() => {
             let period = u64::from(roll.base.stack.rollout.watch_period.unsigned_abs());
             Action::requeue(Duration::from_secs(period).saturating_sub(DEBOUNCE))
         }
-        Decision::Roll(_) => Action::requeue(PATIENCE),
+        Decision::Roll(roll) => {
+            let due = roll.status.rollout.as_ref().and_then(failure::due);
+            let left = due.and_then(|due| Duration::try_from(Timestamp::now().duration_until(due)).ok());
+            Action::requeue(left.map_or(PATIENCE, |left| PATIENCE.min(left + DEBOUNCE)))
+        }
     }
 }
 
@@ -122,7 +131,8 @@ fn resync(uid: &str) -> Duration {
 
 fn sample_due(ctx: &Context, name: &Name, decision: &Decision) -> bool {
     match decision {
-        Decision::Roll(roll) if roll.position.step == Some(Step::Watch) => {
+        // A server that is away, or a person that is waited for, is no bad sample.
+        Decision::Roll(roll) if roll.watching() && roll.position.step.is_some() => {
             let period = u64::from(roll.base.stack.rollout.watch_period.unsigned_abs());
             ctx.pacer.due(name, Duration::from_secs(period))
         }

@@ -3,22 +3,24 @@
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use odoo_ai_crds::stack::{
-    AppSecrets as Origin, ComponentStatus, EffectiveSettings, MigrationBackup, OdooAiStackStatus, RevisionResult, Urls,
+    AppSecrets as Origin, ComponentStatus, EffectiveSettings, MigrationBackup, OdooAiStackStatus, RevisionResult, Step,
+    Urls,
 };
 
 use super::apply::Applied;
 use super::build::{API_PORT, DASHBOARD_PORT};
 use super::conditions;
-use super::decide::{Decision, Roll};
+use super::decide::Decision;
 use super::error::Error;
 use super::model::{AppSecrets, Stack};
 use super::observe::Observed;
+use super::roll::Roll;
 use super::telling::Transition;
 use crate::cluster::cache::Children;
 use crate::cluster::status;
 use crate::component::{ALL, APPLICATION, Component, ComponentExt};
-use crate::rollout::revision;
 use crate::rollout::workload::{self, Counts, Workload};
+use crate::rollout::{course, revision};
 
 /// The whole status, and which conditions changed. `sample`: the watch takes one now.
 #[must_use]
@@ -50,7 +52,14 @@ fn next(seen: &Observed, decision: &Decision, applied: Applied, sample: bool) ->
     let mut wanted = seen.status();
     wanted.observed_generation = Some(seen.generation());
     match decision {
-        Decision::Suspended | Decision::Problem(_) => {}
+        // The time of a step doesn't run while nothing may be done.
+        Decision::Suspended => {
+            if let Some(rollout) = &mut wanted.rollout {
+                rollout.step = None;
+                rollout.deadline = None;
+            }
+        }
+        Decision::Problem(_) => {}
         Decision::Hold(hold) => {
             wanted.effective = Some(effective(&hold.base.stack, seen));
             wanted.components = components(&hold.base.stack, &seen.children);
@@ -68,7 +77,13 @@ fn next(seen: &Observed, decision: &Decision, applied: Applied, sample: bool) ->
                 wanted.rules.get_or_insert_default().seeded_disabled = true;
             }
             if let Some(rollout) = wanted.rollout.as_mut().filter(|_| sample) {
-                rollout.samples += 1;
+                if roll.position.step == Some(Step::Watch) {
+                    rollout.samples += 1;
+                    rollout.failed_samples = 0;
+                } else {
+                    rollout.samples = 0;
+                    rollout.failed_samples += 1;
+                }
             }
             if roll.settled() {
                 complete(&mut wanted, roll, seen);
@@ -82,6 +97,9 @@ fn next(seen: &Observed, decision: &Decision, applied: Applied, sample: bool) ->
 fn complete(wanted: &mut OdooAiStackStatus, roll: &Roll, seen: &Observed) {
     wanted.current_revision = Some(roll.target.clone());
     wanted.rollout = None;
+    if roll.back {
+        course::done(wanted, seen.now);
+    }
     let ids: Vec<_> = wanted.components.iter().map(|part| (part.name, part.image_id.clone())).collect();
     let Some(entry) = wanted.history.iter_mut().find(|entry| entry.revision == roll.target) else { return };
     for image in &mut entry.images {
@@ -99,6 +117,8 @@ fn effective(stack: &Stack, seen: &Observed) -> EffectiveSettings {
     EffectiveSettings {
         environment: Some(stack.environment),
         approval: Some(rollout.approval),
+        rollback: Some(rollout.rollback),
+        progress_deadline_seconds: Some(rollout.progress_deadline),
         health_check_duration_seconds: Some(rollout.watch_duration),
         health_check_period_seconds: Some(rollout.watch_period),
         health_check_failure_threshold: Some(rollout.failure_threshold),

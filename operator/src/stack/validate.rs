@@ -132,16 +132,10 @@ fn not_yet(spec: &OdooAiStackSpec) -> Result<(), Problem> {
 #[must_use]
 pub fn ignored(spec: &OdooAiStackSpec) -> Vec<&'static str> {
     let rollout = &spec.rollout;
-    [
-        ("ingress", spec.ingress.is_some()),
-        ("rollout.checks", !rollout.checks.is_empty()),
-        ("rollout.rollback", rollout.rollback.is_some()),
-        ("rollout.healthCheck.failureThreshold", rollout.health_check.failure_threshold.is_some()),
-        ("rollout.progressDeadlineSeconds", rollout.progress_deadline_seconds.is_some()),
-    ]
-    .into_iter()
-    .filter_map(|(field, set)| set.then_some(field))
-    .collect()
+    [("ingress", spec.ingress.is_some()), ("rollout.checks", !rollout.checks.is_empty())]
+        .into_iter()
+        .filter_map(|(field, set)| set.then_some(field))
+        .collect()
 }
 
 /// Where the application's database is.
@@ -337,6 +331,8 @@ fn rollout(spec: &OdooAiStackSpec) -> Rollout {
         watch_duration,
         watch_period: check.period_seconds.unwrap_or(5).min(watch_duration),
         failure_threshold: check.failure_threshold.unwrap_or(3),
+        rollback: spec.rollout.rollback.unwrap_or(Mode::Automatic),
+        progress_deadline: spec.rollout.progress_deadline_seconds.unwrap_or(600),
         history_limit: spec.rollout.revision_history_limit.unwrap_or(10),
     }
 }

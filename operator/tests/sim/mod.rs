@@ -141,8 +141,8 @@ impl World {
         self.now += SignedDuration::from_secs(1);
         let mut seen = self.observe();
         let decision = decide(&seen, &self.operator);
-        if let Decision::Roll(roll) = &decision {
-            let mut intent = roll.status.clone();
+        if let Some(intent) = decision.intent() {
+            let mut intent = intent.clone();
             intent.conditions = seen.status().conditions;
             self.write_status(intent)?;
             seen.object = self.stack.clone();

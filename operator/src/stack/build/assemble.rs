@@ -15,20 +15,28 @@ use crate::component::{APPLICATION, Component, ComponentExt};
 use crate::rollout::changes;
 use crate::rollout::gates::replicas;
 use crate::rollout::revision::{self, Stored};
-use crate::stack::decide::{Base, Roll};
+use crate::stack::base::Base;
 use crate::stack::model::{Database, Redis, Stack};
 use crate::stack::observe::Observed;
+use crate::stack::roll::Roll;
 
 /// The objects of a rollout, or of the steady state.
 #[must_use]
 pub fn assemble(roll: &Roll, seen: &Observed) -> Vec<Intent> {
-    let stack = &roll.base.stack;
+    let mut stack = roll.base.stack.clone();
+    if let (true, Some(image)) = (roll.back, roll.inputs.spec["images"]["aiService"].as_str()) {
+        // Its Job looks at the schema with the image that is put back.
+        image.clone_into(&mut stack.images.ai_service);
+    }
+    let stack = &stack;
     let stored_name = revision::name(&stack.name, &roll.target);
     let schema = roll.schema.clone().unwrap_or_default();
     let rendering = Rendering { stack, revision: &roll.target, inputs: &roll.inputs, schema: &schema };
     let owner = revision::owner_of_copy(&seen.children, &stack.namespace, &rendering.copy());
     let mut intents = foundation(&roll.base, seen);
-    intents.push(data::copies(&rendering, owner));
+    if !roll.back {
+        intents.push(data::copies(&rendering, owner));
+    }
     if let Some(candidate) = &roll.login {
         let name = &candidate.name;
         intents.push(match &candidate.job {

@@ -1,0 +1,29 @@
+//! What people ask for by annotation: tokens, each counted once.
+
+use std::collections::BTreeMap;
+
+use odoo_ai_crds::conditions::annotations;
+
+/// The annotations of a stack that ask for something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Requests<'a> {
+    /// `retry-requested-at`.
+    pub retry: Option<&'a str>,
+    /// `rollback-requested-at`.
+    pub rollback: Option<&'a str>,
+    /// `rollback-to`.
+    pub rollback_to: Option<&'a str>,
+}
+
+impl<'a> Requests<'a> {
+    /// Reads them.
+    #[must_use]
+    pub fn of(annotations: Option<&'a BTreeMap<String, String>>) -> Self {
+        let value = |name| annotations.and_then(|all| all.get(name)).map(String::as_str).filter(|it| !it.is_empty());
+        Self {
+            retry: value(annotations::RETRY_REQUESTED_AT),
+            rollback: value(annotations::ROLLBACK_REQUESTED_AT),
+            rollback_to: value(annotations::ROLLBACK_TO),
+        }
+    }
+}
