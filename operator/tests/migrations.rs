@@ -334,12 +334,12 @@ fn somebody_elses_request_is_not_overwritten() {
 #[test]
 fn a_migration_that_comes_late_gets_a_new_backup() {
     let mut world = installed(with_backup);
-    world.report = refused("MigrationFailed");
+    world.report = refused("SchemaAmbiguous");
     image(&mut world, "2.0.0");
     go_on(&mut world);
     answers(&mut world, "a1", "1/2", "002");
     go_on(&mut world);
-    assert_eq!((world.words("Stalled").0.as_str(), jobs(&world, "migrate")), ("MigrationFailed", 2));
+    assert_eq!((world.words("Stalled").0.as_str(), jobs(&world, "migrate")), ("SchemaAmbiguous", 2));
     world.now += SignedDuration::from_mins(31);
     go_on(&mut world);
     assert_eq!((made(&world).id.as_deref(), jobs(&world, "migrate")), (Some("a1"), 3), "young enough");

@@ -58,7 +58,8 @@ pub fn advance(status: &mut OdooAiStackStatus, position: &Position, stack: &Stac
     if position.step.is_none_or(|step| step > Step::RulesGate) {
         status.rules.get_or_insert_default().seeded_disabled = true;
     }
-    let Some(rollout) = &mut status.rollout else { return };
+    // A rollout that is done goes with the next write.
+    let (Some(rollout), Some(_)) = (&mut status.rollout, position.step) else { return };
     let stumbles = rollout.step == Some(Step::Watch) && position.step.is_some_and(failure::has_deadline);
     let step = if stumbles { Some(Step::Watch) } else { position.step };
     if step != rollout.step {

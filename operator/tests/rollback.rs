@@ -1,0 +1,491 @@
+//! Revisions that fail, in a simulated cluster: what is put back, what is kept, and what is never taken for a
+//! failure.
+
+mod sim;
+
+use k8s_openapi::jiff::SignedDuration;
+use odoo_ai_crds::conditions::annotations;
+use odoo_ai_crds::stack::{FailureOutcome, LogLevel, Mode, OdooAiStackStatus, RevisionResult};
+use odoo_ai_operator::stack::agents::Agents;
+use serde_json::{Value, json};
+use sim::{World, key};
+
+/// What an older image's plan Job reports of a schema at 003.
+const OLDER: &str = r#"{"version":1,"result":"Succeeded","reason":"NewerThanImage","message":"","plan":{"needed":false},
+    "schema":{"heads":["002"],"known":["001","002"],"current":["003"]},"incarnation":"1/2"}"#;
+
+fn status(world: &World) -> OdooAiStackStatus {
+    world.stack.status.clone().expect("a status")
+}
+
+fn current(world: &World) -> String {
+    status(world).current_revision.expect("a current revision")
+}
+
+fn target(world: &World) -> String {
+    status(world).update_revision.expect("an update revision")
+}
+
+fn installed() -> World {
+    let mut world = World::new();
+    world.run_to_the_end();
+    world
+}
+
+fn image(world: &mut World, tag: &str) {
+    world.edit(|stack| stack.spec.images.ai_service = format!("registry.example.com/ai-service:{tag}"));
+}
+
+/// Reconciles, with everything becoming ready but the workloads named; samples of the watch are taken.
+fn go_on(world: &mut World, but: &[&str]) {
+    for _ in 0..12 {
+        let _ = world.reconcile(true);
+        let names: Vec<_> = world.objects.keys().cloned().collect();
+        for key in names.into_iter().filter(|key| !but.contains(&key.name.as_str())) {
+            world.becomes_ready(&key);
+        }
+    }
+}
+
+/// A new revision whose ai-service never becomes ready.
+fn hanging() -> World {
+    let mut world = installed();
+    world.edit(|stack| stack.spec.log_level = Some(LogLevel::Debug));
+    for _ in 0..4 {
+        world.settle();
+    }
+    assert_eq!(world.revision("Deployment", "ai-service"), Some(target(&world).as_str()));
+    world
+}
+
+/// A pod of a revision whose container is as told.
+fn pod(world: &mut World, component: &str, revision: &str, container: &Value) {
+    let mut container = container.clone();
+    container["image"] = json!("x");
+    container["imageID"] = json!("");
+    container["ready"] = json!(false);
+    let pod = json!({
+        "metadata": {
+            "name": format!("{component}-x"), "creationTimestamp": "2026-01-01T00:00:00Z",
+            "labels": {"app.kubernetes.io/component": component, "odoo-ai.atmatasolutions.com/revision": revision},
+        },
+        "spec": {"nodeName": "n", "containers": []},
+        "status": {"phase": "Pending", "containerStatuses": [container]},
+    });
+    world.objects.insert(key("Pod", &format!("{component}-x")), pod);
+}
+
+fn crashing(name: &str, restarts: i32) -> Value {
+    json!({
+        "name": name, "restartCount": restarts,
+        "state": {"waiting": {"reason": "CrashLoopBackOff", "message": ""}},
+        "lastState": {"terminated": {"exitCode": 3, "reason": "Error"}},
+    })
+}
+
+/// The revision before runs in every component, and the status says why.
+#[track_caller]
+fn is_rolled_back(world: &World, old: &str, cause: &str) {
+    let (reason, message) = world.words("Ready");
+    assert_eq!((world.condition("Ready"), reason.as_str()), (Some("False"), "RolledBack"), "{message}");
+    assert_eq!((world.condition("Stalled"), world.condition("Reconciling")), (Some("True"), Some("False")));
+    assert_eq!(world.condition("Available"), Some("True"));
+    assert!(message.contains(cause) && message.contains(&format!("revision {old} runs again")), "{message}");
+    for (kind, component) in
+        [("Deployment", "ai-service"), ("Deployment", "worker"), ("StatefulSet", "beat"), ("Deployment", "dashboard")]
+    {
+        assert_eq!(world.revision(kind, component), Some(old), "{component}");
+    }
+    let status = status(world);
+    assert_eq!(status.current_revision.as_deref(), Some(old));
+    assert_eq!(status.failed_revision, status.update_revision);
+    assert!(status.rollout.is_none());
+    let failure = status.failure.expect("a failure");
+    assert_eq!(failure.outcome, FailureOutcome::RolledBack);
+    let entry = status.history.iter().find(|entry| entry.revision == failure.revision).expect("an entry");
+    assert_eq!(entry.result, Some(RevisionResult::RolledBack));
+}
+
+#[test]
+fn three_restarts_put_the_revision_before_back() {
+    let mut world = hanging();
+    let (old, new) = (current(&world), target(&world));
+    pod(&mut world, "ai-service", &new, &crashing("ai-service", 2));
+    world.settle();
+    assert_eq!(world.revision("Deployment", "ai-service"), Some(new.as_str()), "two are not enough");
+    pod(&mut world, "ai-service", &new, &crashing("ai-service", 3));
+    let _ = world.reconcile(false);
+    assert_eq!(world.revision("Deployment", "ai-service"), Some(old.as_str()), "at once");
+    assert_eq!(world.words("Ready").0, "RollingBack");
+    go_on(&mut world, &[]);
+    is_rolled_back(&world, &old, "CrashLoop");
+    // GitOps applies the same spec again, and nothing is tried again.
+    let writes = world.writes.len();
+    world.stack.metadata.generation = world.stack.metadata.generation.map(|it| it + 1);
+    go_on(&mut world, &[]);
+    assert_eq!(world.writes.len(), writes + 1, "the observed generation only");
+    is_rolled_back(&world, &old, "CrashLoop");
+}
+
+#[test]
+fn the_sidecar_is_no_part_of_a_revision() {
+    let mut world = hanging();
+    let new = target(&world);
+    pod(&mut world, "ai-service", &new, &crashing("agent", 9));
+    go_on(&mut world, &["odoo-ai-ai-service"]);
+    assert_eq!(status(&world).failure, None);
+    assert_eq!(world.revision("Deployment", "ai-service"), Some(new.as_str()));
+}
+
+#[test]
+fn an_image_that_can_not_be_pulled_for_a_minute_is_a_failure() {
+    let mut world = hanging();
+    let (old, new) = (current(&world), target(&world));
+    let pulling = json!({"name": "ai-service", "restartCount": 0,
+        "state": {"waiting": {"reason": "ImagePullBackOff", "message": "ErrImagePull: not found"}}});
+    pod(&mut world, "ai-service", &new, &pulling);
+    world.settle();
+    assert_eq!((world.words("Ready").0.as_str(), status(&world).failure), ("ImagePullFailed", None));
+    world.now += SignedDuration::from_secs(61);
+    go_on(&mut world, &[]);
+    is_rolled_back(&world, &old, "ImagePullFailed");
+}
+
+#[test]
+fn a_step_has_its_time_and_a_finished_one_is_never_late() {
+    let mut world = hanging();
+    let (old, new) = (current(&world), target(&world));
+    world.now += SignedDuration::from_secs(590);
+    world.settle();
+    assert_eq!(world.revision("Deployment", "ai-service"), Some(new.as_str()));
+    // The operator was away for long; meanwhile the pods became ready.
+    let mut healthy = world.clone();
+    healthy.now += SignedDuration::from_hours(5);
+    healthy.becomes_ready(&key("Deployment", "odoo-ai-ai-service"));
+    go_on(&mut healthy, &[]);
+    assert_eq!((healthy.condition("Ready"), current(&healthy)), (Some("True"), new));
+
+    world.now += SignedDuration::from_secs(20);
+    go_on(&mut world, &[]);
+    is_rolled_back(&world, &old, "ProgressDeadlineExceeded");
+    assert!(world.words("Ready").1.contains("not done within 600 s"));
+}
+
+#[test]
+fn a_failed_migration_moves_nothing() {
+    let mut world = installed();
+    let old = current(&world);
+    world.report =
+        r#"{"version":1,"result":"Refused","reason":"MigrationFailed","message":"no such table"}"#.to_owned();
+    image(&mut world, "2.0.0");
+    let before = world.objects[&key("Deployment", "odoo-ai-ai-service")]["metadata"]["generation"].clone();
+    go_on(&mut world, &[]);
+    is_rolled_back(&world, &old, "step 7 of 13 (Migration): MigrationFailed: no such table");
+    assert_eq!(world.objects[&key("Deployment", "odoo-ai-ai-service")]["metadata"]["generation"], before);
+}
+
+/// All components run the new revision, and the watch has begun.
+fn watched() -> World {
+    let mut world = installed();
+    world.edit(|stack| {
+        stack.spec.log_level = Some(LogLevel::Debug);
+        stack.spec.rollout.health_check.duration_seconds = Some(600);
+    });
+    go_on(&mut world, &[]);
+    assert_eq!(world.words("Ready").0, "Watching");
+    world
+}
+
+#[test]
+fn bad_samples_in_a_row_end_the_watch() {
+    let mut world = watched();
+    let (old, new) = (current(&world), target(&world));
+    let worker = key("Deployment", "odoo-ai-worker");
+    let ready = world.objects[&worker]["status"].clone();
+    let away = json!({"observedGeneration": ready["observedGeneration"], "replicas": 1, "updatedReplicas": 1});
+    world.objects.get_mut(&worker).expect("it exists")["status"] = away.clone();
+    let _ = world.reconcile(true);
+    let _ = world.reconcile(true);
+    assert_eq!(status(&world).rollout.expect("a rollout").failed_samples, 2);
+    // A good one between them, and it counts anew; so does the watch.
+    world.objects.get_mut(&worker).expect("it exists")["status"] = ready;
+    let _ = world.reconcile(true);
+    let rollout = status(&world).rollout.expect("a rollout");
+    assert_eq!((rollout.failed_samples, rollout.samples), (0, 1));
+    world.objects.get_mut(&worker).expect("it exists")["status"] = away;
+    for _ in 0..3 {
+        assert_eq!(world.revision("Deployment", "worker"), Some(new.as_str()));
+        let _ = world.reconcile(true);
+    }
+    go_on(&mut world, &[]);
+    is_rolled_back(&world, &old, "(Watch): HealthCheckFailed: 3 samples of the watch in a row were bad");
+}
+
+#[test]
+fn a_database_that_restarts_in_the_watch_is_no_failure() {
+    let mut world = watched();
+    let new = target(&world);
+    let database = key("StatefulSet", "odoo-ai-postgresql");
+    let ready = world.objects[&database]["status"].clone();
+    for gone in [&database, &key("Deployment", "odoo-ai-ai-service")] {
+        let generation = world.objects[gone]["status"]["observedGeneration"].clone();
+        world.objects.get_mut(gone).expect("it exists")["status"] =
+            json!({"observedGeneration": generation, "replicas": 1});
+    }
+    world.now += SignedDuration::from_hours(1);
+    for _ in 0..9 {
+        let _ = world.reconcile(true);
+    }
+    assert_eq!((status(&world).failure, world.revision("Deployment", "ai-service")), (None, Some(new.as_str())));
+    world.objects.get_mut(&database).expect("it exists")["status"] = ready;
+    go_on(&mut world, &[]);
+    assert_eq!(world.words("Ready").0, "Watching", "{:?}", world.words("Ready"));
+}
+
+#[test]
+fn what_the_agents_can_not_reach_is_no_failure_of_the_revision() {
+    let mut world = hanging();
+    let new = target(&world);
+    let facts = |lost: bool| {
+        let facts = odoo_ai_operator::stack::facts::Facts { database_lost: lost, ..Default::default() };
+        Agents::new([("ai-service-old".to_owned(), facts)].into())
+    };
+    world.agents = facts(true);
+    world.now += SignedDuration::from_hours(1);
+    go_on(&mut world, &["odoo-ai-ai-service"]);
+    assert_eq!((status(&world).failure, world.revision("Deployment", "ai-service")), (None, Some(new.as_str())));
+    world.agents = facts(false);
+    go_on(&mut world, &["odoo-ai-ai-service"]);
+    assert!(status(&world).failure.is_some(), "{:?}", world.words("Ready"));
+}
+
+#[test]
+fn a_first_install_keeps_trying() {
+    let mut world = World::new();
+    for _ in 0..6 {
+        world.settle();
+        let names: Vec<_> = world.objects.keys().filter(|key| !key.name.ends_with("ai-service")).cloned().collect();
+        names.iter().for_each(|key| world.becomes_ready(key));
+    }
+    let new = target(&world);
+    pod(&mut world, "ai-service", &new, &crashing("ai-service", 7));
+    world.now += SignedDuration::from_hours(1);
+    world.settle();
+    assert_eq!((world.condition("Reconciling"), world.words("Ready").0.as_str()), (Some("True"), "CrashLoop"));
+    assert_eq!(status(&world).failure, None);
+}
+
+/// The revision failed and the one before runs again.
+fn rolled_back() -> World {
+    let mut world = hanging();
+    let new = target(&world);
+    pod(&mut world, "ai-service", &new, &crashing("ai-service", 3));
+    let _ = world.reconcile(false);
+    world.objects.remove(&key("Pod", "ai-service-x"));
+    go_on(&mut world, &[]);
+    assert_eq!(world.words("Ready").0, "RolledBack");
+    world
+}
+
+fn annotate(world: &mut World, name: &str, value: &str) {
+    world.stack.metadata.annotations.get_or_insert_default().insert(name.to_owned(), value.to_owned());
+}
+
+#[test]
+fn another_spec_or_a_retry_goes_forward_again() {
+    let mut world = rolled_back();
+    let (old, new) = (current(&world), target(&world));
+    world.edit(|stack| stack.spec.log_level = Some(LogLevel::Warning));
+    go_on(&mut world, &[]);
+    assert_eq!((world.condition("Ready"), status(&world).failure), (Some("True"), None));
+
+    let mut world = rolled_back();
+    annotate(&mut world, annotations::RETRY_REQUESTED_AT, "1");
+    go_on(&mut world, &[]);
+    assert_eq!((world.condition("Ready"), current(&world)), (Some("True"), new.clone()));
+    assert_eq!(status(&world).failed_revision, None);
+
+    // Back to what runs: nothing is left of the failure, and the failed one may come again.
+    let mut world = rolled_back();
+    world.edit(|stack| stack.spec.log_level = None);
+    go_on(&mut world, &[]);
+    assert_eq!((world.condition("Ready"), current(&world), status(&world).failure), (Some("True"), old, None));
+    world.edit(|stack| stack.spec.log_level = Some(LogLevel::Debug));
+    go_on(&mut world, &[]);
+    assert_eq!((world.condition("Ready"), current(&world)), (Some("True"), new));
+}
+
+#[test]
+fn a_retry_is_counted_once_and_needs_no_approval() {
+    let mut world = rolled_back();
+    world.edit(|stack| stack.spec.rollout.approval = Some(Mode::Manual));
+    annotate(&mut world, annotations::RETRY_REQUESTED_AT, "1");
+    for _ in 0..4 {
+        world.settle();
+    }
+    let new = target(&world);
+    assert_eq!(world.revision("Deployment", "ai-service"), Some(new.as_str()), "{:?}", world.words("Ready"));
+    pod(&mut world, "ai-service", &new, &crashing("ai-service", 3));
+    let _ = world.reconcile(false);
+    world.objects.remove(&key("Pod", "ai-service-x"));
+    go_on(&mut world, &[]);
+    assert_eq!(world.words("Ready").0, "RolledBack", "the token was used");
+}
+
+#[test]
+fn where_the_way_back_fails_too_what_serves_is_kept() {
+    let mut world = hanging();
+    let (old, new) = (current(&world), target(&world));
+    pod(&mut world, "ai-service", &new, &crashing("ai-service", 3));
+    let _ = world.reconcile(false);
+    pod(&mut world, "ai-service", &old, &crashing("ai-service", 3));
+    go_on(&mut world, &["odoo-ai-ai-service"]);
+    let (reason, message) = world.words("Stalled");
+    assert_eq!(reason, "RollbackFailed", "{message}");
+    assert!(
+        message.contains(&format!("revision {new} failed")) && message.contains(&format!("revision {old} failed too"))
+    );
+    let writes = world.writes.len();
+    go_on(&mut world, &["odoo-ai-ai-service"]);
+    assert_eq!(world.writes.len(), writes, "no ping-pong");
+}
+
+#[test]
+fn under_the_mode_manual_a_failure_is_left_and_reported() {
+    let mut world = hanging();
+    world.edit(|stack| stack.spec.rollout.rollback = Some(Mode::Manual));
+    let (old, new) = (current(&world), target(&world));
+    pod(&mut world, "ai-service", &new, &crashing("ai-service", 3));
+    world.settle();
+    world.settle();
+    assert_eq!(world.words("Stalled").0, "RolloutFailed");
+    assert_eq!(world.revision("Deployment", "ai-service"), Some(new.as_str()));
+    assert_eq!(world.revision("Deployment", "worker"), Some(old.as_str()));
+    // A person asks for the way back.
+    annotate(&mut world, annotations::ROLLBACK_REQUESTED_AT, "now");
+    world.objects.remove(&key("Pod", "ai-service-x"));
+    go_on(&mut world, &[]);
+    assert_eq!(world.words("Ready").0, "RolledBack");
+    assert_eq!(world.revision("Deployment", "ai-service"), Some(old.as_str()));
+}
+
+#[test]
+fn a_person_may_go_back_to_any_revision_that_ran() {
+    let mut world = installed();
+    let first = current(&world);
+    for level in [LogLevel::Debug, LogLevel::Warning] {
+        world.edit(|stack| stack.spec.log_level = Some(level));
+        go_on(&mut world, &[]);
+    }
+    assert_ne!(current(&world), first);
+    world.edit(|stack| stack.spec.rollout.approval = Some(Mode::Manual));
+    annotate(&mut world, annotations::ROLLBACK_TO, &first);
+    annotate(&mut world, annotations::ROLLBACK_REQUESTED_AT, "now");
+    go_on(&mut world, &[]);
+    let (reason, message) = world.words("Ready");
+    assert_eq!((reason.as_str(), current(&world)), ("RolledBack", first.clone()), "{message}");
+    assert!(message.contains(&format!("was taken back: the annotations asked for revision {first}")), "{message}");
+    // An unknown one changes nothing.
+    annotate(&mut world, annotations::ROLLBACK_TO, "0123456789");
+    annotate(&mut world, annotations::ROLLBACK_REQUESTED_AT, "later");
+    go_on(&mut world, &[]);
+    assert_eq!(current(&world), first);
+}
+
+/// 2.0.0 brought the schema to 003, with this verdict on it, and then it crashes; 1.0.0 knows 002.
+fn migrated_and_failed(additive: bool, plan: &str) -> (World, String) {
+    let mut world = World::new();
+    world.report = sim::MIGRATED.replace("003", "002");
+    world.run_to_the_end();
+    let old = current(&world);
+    world.report = sim::MIGRATED.replace("\"rulesEmpty\":true", "\"rulesEmpty\":false");
+    world.plan = sim::PLANNED.replace("\"additive\":false", &format!("\"additive\":{additive}"));
+    image(&mut world, "2.0.0");
+    go_on(&mut world, &["odoo-ai-ai-service"]);
+    let new = target(&world);
+    assert_eq!(world.revision("Deployment", "ai-service"), Some(new.as_str()), "{:?}", world.words("Ready"));
+    plan.clone_into(&mut world.plan);
+    pod(&mut world, "ai-service", &new, &crashing("ai-service", 3));
+    let _ = world.reconcile(false);
+    (world, old)
+}
+
+#[test]
+fn after_an_additive_migration_the_older_image_looks_at_its_rows_first() {
+    let (mut world, old) = migrated_and_failed(true, OLDER);
+    let job = world.objects.iter().find(|(key, _)| key.kind == "Job" && key.name.contains(&format!("plan-{old}")));
+    let (_, job) = job.expect("a plan Job of the revision that is put back");
+    let container = &job["spec"]["template"]["spec"]["containers"][0];
+    let image = container["image"].as_str().expect("an image");
+    assert!(!image.contains("2.0.0"), "{image}");
+    assert!(container["env"].to_string().contains(&format!("odoo-ai-config-{old}")), "its own copies");
+    world.objects.remove(&key("Pod", "ai-service-x"));
+    go_on(&mut world, &[]);
+    is_rolled_back(&world, &old, "CrashLoop");
+}
+
+#[rstest::rstest]
+#[case::not_additive(false, "", "003 is not known to leave older images working")]
+#[case::rows(true, r#","unreadable":[{"table":"t","column":"c","label":"L","rows":2}]"#, "t.c 'L' (2 rows)")]
+fn a_schema_that_the_older_image_can_not_live_with_blocks_the_way_back(
+    #[case] additive: bool,
+    #[case] plan: &str,
+    #[case] told: &str,
+) {
+    let plan = OLDER.replace("\"needed\":false", &format!("\"needed\":false{plan}"));
+    let (mut world, old) = migrated_and_failed(additive, &plan);
+    let new = target(&world);
+    go_on(&mut world, &["odoo-ai-ai-service"]);
+    let (reason, message) = world.words("Stalled");
+    assert_eq!(reason, "RollbackBlockedBySchema", "{message}");
+    assert!(message.contains(told) && message.contains("CrashLoop"), "{message}");
+    assert_eq!(world.revision("Deployment", "ai-service"), Some(new.as_str()), "what serves is kept");
+    assert_eq!(world.revision("Deployment", "worker"), Some(old.as_str()));
+}
+
+#[test]
+fn a_crash_before_any_write_of_a_way_back_ends_in_the_same_place() {
+    let start = || {
+        let mut world = installed();
+        world.edit(|stack| stack.spec.log_level = Some(LogLevel::Debug));
+        go_on(&mut world, &["odoo-ai-dashboard"]);
+        let new = target(&world);
+        pod(&mut world, "dashboard", &new, &crashing("dashboard", 3));
+        world
+    };
+    let (old, new) = (current(&start()), target(&start()));
+    // The new dashboard is never ready.
+    let go_on = |world: &mut World| {
+        for _ in 0..24 {
+            let _ = world.reconcile(true);
+            let bad = world.revision("Deployment", "dashboard") == Some(new.as_str());
+            let names: Vec<_> = world.objects.keys().cloned().collect();
+            for key in names.into_iter().filter(|key| !(bad && key.name == "odoo-ai-dashboard")) {
+                world.becomes_ready(&key);
+            }
+        }
+    };
+    let begun = start().writes.len();
+    let mut clean = start();
+    go_on(&mut clean);
+    let total = clean.writes.len();
+    assert!(total >= begun + 10, "{:?}", &clean.writes[begun..]);
+    for crash in begun..total {
+        let mut world = start();
+        world.crash_after = Some(crash);
+        go_on(&mut world);
+        is_rolled_back(&world, &old, "CrashLoop");
+    }
+}
+
+#[test]
+fn suspended_time_does_not_count() {
+    let mut world = hanging();
+    let new = target(&world);
+    world.edit(|stack| stack.spec.suspend = true);
+    world.settle();
+    world.now += SignedDuration::from_hours(5);
+    world.edit(|stack| stack.spec.suspend = false);
+    world.settle();
+    assert_eq!((status(&world).failure, world.revision("Deployment", "ai-service")), (None, Some(new.as_str())));
+}
