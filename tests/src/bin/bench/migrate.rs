@@ -25,7 +25,7 @@ const RELEASE: &str = "odoo-ai-platform/ai-service:1.1.0";
 /// As its migration's own downgrade does it.
 const UNDO: &str = "DROP INDEX idx_audit_logs_timestamp; DROP TABLE rule_usage; \
     ALTER TABLE automation_rules DROP COLUMN last_used_at; UPDATE alembic_version SET version_num = '003_phase2_tables'";
-const BY_HAND: &str = "PGPASSWORD=\"$(cat \"$ODOOAI_DATABASE_PASSWORD_FILE\")\" exec alembic upgrade head";
+const BY_HAND: &str = "PGPASSWORD=\"$(cat /var/run/odooai/credentials/database-password)\" && export PGPASSWORD && exec alembic upgrade head";
 
 /// Seconds of each round.
 #[derive(Default)]

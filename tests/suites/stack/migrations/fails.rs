@@ -162,8 +162,9 @@ pub(super) async fn goes_down_by_hand(room: &Room) -> Result<String> {
     look_again(room).await?;
     room.change(json!({"worker": {"replicas": 1}})).await?;
     room.wait_ready(READY).await?;
-    let image = room.stack().await?.status.and_then(|it| it.components.into_iter().find_map(|part| part.image));
-    Ok(format!("{}; runs {}", done.lines().last().unwrap_or_default(), image.unwrap_or_default()))
+    let runs: Vec<_> = super::look::status(room).await?.components.into_iter().filter_map(|part| part.image).collect();
+    ensure!(runs.contains(&image("1.1.0")), "it runs {runs:?}");
+    Ok(done.lines().last().unwrap_or_default().to_owned())
 }
 
 async fn of_target(room: &Room, component: &str) -> Result<Vec<Pod>> {
