@@ -262,6 +262,8 @@ pub(crate) struct Serve {
     pub(crate) redis: Redis,
     /// Base URL of the application in the same pod.
     pub(crate) app_url: String,
+    /// Key of its API; without one it is not asked.
+    pub(crate) app_key: Option<String>,
     /// Queues whose length is reported.
     pub(crate) queues: Vec<String>,
     /// Odoo, when the pod knows it.
@@ -278,6 +280,7 @@ impl Serve {
             database: Database::from_env(env)?,
             redis: Redis::from_env(env),
             app_url: env.get("ODOOAI_APP_URL").unwrap_or("http://127.0.0.1:8000").trim_end_matches('/').to_owned(),
+            app_key: env.get("AI_SECRET_KEY").map(str::to_owned),
             queues: env.list("ODOOAI_QUEUES"),
             odoo: Odoo::from_env(env),
         })

@@ -152,6 +152,28 @@ fn an_image_that_can_not_be_pulled_for_a_minute_is_a_failure() {
 }
 
 #[test]
+fn a_plan_whose_image_can_not_be_pulled_is_a_failure_too() {
+    let mut world = installed();
+    let old = current(&world);
+    image(&mut world, "9.9.9");
+    world.settle();
+    let new = target(&world);
+    let job = key("Job", &format!("odoo-ai-plan-{new}-1"));
+    let mut waiting = sim::job_pod(&job, &world.objects[&job], "");
+    waiting["status"] = json!({"phase": "Pending", "containerStatuses": [{
+        "name": "plan", "image": "x", "imageID": "", "ready": false, "restartCount": 0,
+        "state": {"waiting": {"reason": "ImagePullBackOff", "message": "ErrImagePull: not found"}},
+    }]});
+    world.objects.insert(key("Pod", "plan-x"), waiting);
+    world.settle();
+    assert_eq!((world.words("Ready").0.as_str(), status(&world).failure), ("ImagePullFailed", None));
+    world.now += SignedDuration::from_secs(61);
+    world.settle();
+    is_rolled_back(&world, &old, "step 4 of 13 (Plan): ImagePullFailed");
+    assert!(!world.objects.contains_key(&job), "nobody waits for its Job any more");
+}
+
+#[test]
 fn a_step_has_its_time_and_a_finished_one_is_never_late() {
     let mut world = hanging();
     let (old, new) = (current(&world), target(&world));

@@ -28,6 +28,8 @@ mod poller;
 mod ready;
 #[path = "stack/record.rs"]
 mod record;
+#[path = "stack/rollouts/mod.rs"]
+mod rollouts;
 #[path = "stack/room.rs"]
 mod room;
 #[path = "stack/safety.rs"]

@@ -1,9 +1,10 @@
 //! What `serve` knows of the pod's surroundings, never older than a second when asked.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use reqwest::Client;
+use reqwest::{Client, StatusCode};
 use tokio::sync::watch;
 
 use crate::config;
@@ -15,6 +16,8 @@ use crate::serve::fresh::Fresh;
 
 /// Answers are shared for this long.
 const LIFETIME: Duration = Duration::from_secs(1);
+/// Rows of the database by way of the application: all of its models' labels are read.
+const RULES: &str = "/api/rules";
 /// Time for the application to answer.
 const APPLICATION: Duration = Duration::from_secs(3);
 /// Time until Odoo is asked again, before jitter. Odoo locks an address out after a few refused logins,
@@ -78,6 +81,9 @@ pub(crate) struct Observer {
     broker: Broker,
     client: Client,
     app_url: String,
+    app_key: Option<String>,
+    /// Everything answered once, the application's API included.
+    started: AtomicBool,
     redactor: Arc<Redactor>,
     basics: Fresh<Option<Basics>>,
     details: Fresh<Option<(database::Content, broker::Content)>>,
@@ -96,6 +102,8 @@ impl Observer {
             broker: Broker::new(config.redis, Arc::clone(redactor), config.queues),
             client,
             app_url: config.app_url,
+            app_key: config.app_key,
+            started: AtomicBool::new(false),
             redactor: Arc::clone(redactor),
             basics: Fresh::new(LIFETIME),
             details: Fresh::new(LIFETIME),
@@ -115,6 +123,9 @@ impl Observer {
                     redis: self.redacted(redis),
                     application: self.redacted(application),
                 };
+                if now.all() {
+                    self.started.store(true, Ordering::Relaxed);
+                }
                 log_change(before.flatten().as_ref(), &now);
                 Some(now)
             })
@@ -141,10 +152,26 @@ impl Observer {
         Observation { basics, database, redis, odoo: self.odoo.borrow().clone() }
     }
 
+    /// It answers and, until it has started, its own code reaches the database: `/openapi.json` asks for neither,
+    /// and `/health` would ask Odoo without a limit of time, while nothing else is answered.
     async fn application(&self) -> Reached {
-        let request = self.client.get(format!("{}/openapi.json", self.app_url)).timeout(APPLICATION);
+        self.ask("/openapi.json", None).await?;
+        match &self.app_key {
+            Some(key) if !self.started.load(Ordering::Relaxed) => self.ask(RULES, Some(key)).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn ask(&self, path: &str, key: Option<&String>) -> Reached {
+        let mut request = self.client.get(format!("{}{path}", self.app_url)).timeout(APPLICATION);
+        if let Some(key) = key {
+            request = request.header("X-API-Key", key);
+        }
         match request.send().await {
             Ok(response) if response.status().is_success() => Ok(()),
+            // A release without this path has nothing to prove by it.
+            Ok(response) if response.status() == StatusCode::NOT_FOUND && key.is_some() => Ok(()),
+            Ok(response) if key.is_some() => Err(format!("application answered {path} with {}", response.status())),
             Ok(response) => Err(format!("application answered {}", response.status())),
             Err(error) if error.is_timeout() => {
                 Err(format!("application gave no answer within {} s", APPLICATION.as_secs()))

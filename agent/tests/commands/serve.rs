@@ -83,6 +83,50 @@ fn get_json(port: u16, path: &str) -> (u16, Value) {
     (status, serde_json::from_str(&body).expect("JSON"))
 }
 
+/// An application whose rules are answered as told, and everything else well; who asked for rules with the key.
+fn application(rules: &Arc<std::sync::Mutex<&'static str>>) -> u16 {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let rules = Arc::clone(rules);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a client");
+            let (mut head, mut lines) = (String::new(), BufReader::new(stream.try_clone().expect("a copy")));
+            while !head.ends_with("\r\n\r\n") && lines.read_line(&mut head).is_ok_and(|read| read > 0) {}
+            let keyed = head.to_lowercase().contains("x-api-key: the key");
+            let status = match head.starts_with("GET /api/rules ") {
+                true if !keyed => "401 Unauthorized",
+                true => *rules.lock().expect("whole"),
+                false => "200 OK",
+            };
+            let _ = write!(stream, "HTTP/1.1 {status}\r\nContent-Length: 2\r\nConnection: close\r\n\r\n[]");
+        }
+    });
+    port
+}
+
+#[test]
+fn startup_waits_for_the_database_by_way_of_the_application() {
+    let Some(redis) = Redis::start(free_port()) else { return skip("the application's own database", "no Redis here") };
+    let rules = Arc::new(std::sync::Mutex::new("500 Internal Server Error"));
+    let app = application(&rules);
+    let Some(serving) =
+        serve("the application's own database", &redis.url_file(), app, &[("AI_SECRET_KEY", "the key")])
+    else {
+        return;
+    };
+    let (status, body) = get_json(serving.port, "/startup");
+    assert_eq!((status, &body["application"]), (503, &json!(false)));
+    let message = body["message"].as_str().expect("a message");
+    assert!(message.contains("/api/rules with 500") && !message.contains("the key"), "{message}");
+    *rules.lock().expect("whole") = "200 OK";
+    eventually("started", Duration::from_secs(3), || get(serving.port, "/startup").0 == 200);
+    // What it has shown once is not asked for again: a request of the application costs it something.
+    *rules.lock().expect("whole") = "500 Internal Server Error";
+    std::thread::sleep(Duration::from_millis(1100));
+    assert_eq!(get(serving.port, "/startup").0, 200);
+}
+
 #[test]
 fn startup_says_what_is_missing_until_nothing_is() {
     let redis_port = free_port();

@@ -38,7 +38,7 @@ pub fn of(view: &View<'_>, position: &Position) -> Option<Failure> {
     let settled = view.is_current() && !view.back;
     // A breach counts only while what it depends on is independently healthy.
     let away = [Component::Database, Component::Redis].into_iter().any(|it| view.agents.unreachable(it).is_some());
-    if view.is_first() || settled || away || step < Step::Migration {
+    if view.is_first() || settled || away || step < Step::Plan {
         return None;
     }
     let (reason, message) = cause(view, rollout, step, &position.gate)?;

@@ -44,7 +44,7 @@ pub(crate) async fn odoo_fails_and_comes_back(room: &Room) -> Result<String> {
     Ok(times.join(", "))
 }
 
-async fn set_mode(room: &Room, mode: &str) -> Result<()> {
+pub(crate) async fn set_mode(room: &Room, mode: &str) -> Result<()> {
     let script =
         "import sys, urllib.request as r; r.urlopen('http://127.0.0.1:8070/stub/mode', sys.argv[1].encode(), 10)";
     let parameters = kube::api::ListParams::default().labels("app.kubernetes.io/name=odoo-stub");

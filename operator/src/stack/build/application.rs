@@ -217,13 +217,14 @@ impl Rendering<'_> {
         let mut env = self.agent_environment();
         env.push(pod::env("ODOOAI_APP_URL", format!("http://127.0.0.1:{API_PORT}")));
         env.push(pod::env("ODOOAI_QUEUES", self.stack.components.queues.join(",")));
-        let odoo = ["ODOO_URL", "ODOO_DB", "ODOO_USERNAME", "ODOO_PASSWORD", "ODOO_API_KEY"];
+        // And the API, which must answer before the pod gets a request.
+        let asks = ["ODOO_URL", "ODOO_DB", "ODOO_USERNAME", "ODOO_PASSWORD", "ODOO_API_KEY", "AI_SECRET_KEY"];
         let application = self.inputs.environment(Component::AiService, &self.copy());
         env.extend(
             settings_of(self.stack)
                 .into_iter()
                 .chain(application)
-                .filter(|variable| odoo.contains(&variable.name.as_str())),
+                .filter(|variable| asks.contains(&variable.name.as_str())),
         );
         Container {
             name: "agent".to_owned(),

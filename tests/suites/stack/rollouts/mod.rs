@@ -1,0 +1,65 @@
+//! Revisions that fail on a real cluster, and what must never be taken for a failure. The full tier,
+//! `hack/test rollouts`; `failed_and_taken_back` is in the core tier too.
+
+mod calm;
+mod fails;
+
+use anyhow::Result;
+
+use crate::checks::Checks;
+use crate::turns::with_room;
+
+/// A misbehaving version, bad settings and a bad Secret in one change: everything is as before.
+#[tokio::test]
+async fn a_failed_revision_is_taken_back_whole() -> Result<()> {
+    with_room("back", |cluster, room, turns| async move {
+        let (room, mut checks) = (&room, Checks::new("back"));
+        turns.busy().await;
+        checks.need("the first install", fails::installs(room, cluster)).await?;
+        checks.need("image, setting and Secret in one change", Box::pin(fails::restores_everything(room))).await?;
+        checks.check("an unhealthy version gets no request", Box::pin(fails::gets_no_request(room))).await;
+        checks.finish()
+    })
+    .await
+}
+
+/// Each cause, with what the user reads.
+#[tokio::test]
+#[ignore = "full tier"]
+async fn each_cause_is_named() -> Result<()> {
+    with_room("causes", |cluster, room, turns| async move {
+        let (room, mut checks) = (&room, Checks::new("causes"));
+        turns.busy().await;
+        checks.need("the first install", fails::installs(room, cluster)).await?;
+        checks.check("an image that can't be pulled", fails::can_not_be_pulled(room)).await;
+        checks.check("a failed migration", fails::migration_failed(room)).await;
+        checks.check("a worker that ends at once", fails::worker_crashes(room)).await;
+        checks.check("a retry", fails::is_tried_again(room)).await;
+        checks.check("a version that needs too much memory", fails::out_of_memory(room)).await;
+        checks.check("one that crashes in the watch", fails::crashes_in_the_watch(room)).await;
+        checks.check("back on request", fails::on_request(room)).await;
+        checks.check("a schema that the older image can't live with", fails::blocked_by_schema(room)).await;
+        checks.finish()
+    })
+    .await
+}
+
+/// The world around it stumbles in the watch.
+#[tokio::test]
+#[ignore = "full tier"]
+async fn what_is_around_it_is_no_failure_of_a_revision() -> Result<()> {
+    with_room("calm", |cluster, room, turns| async move {
+        let (room, mut checks) = (&room, Checks::new("calm"));
+        turns.busy().await;
+        checks.need("the first install", calm::installs(room)).await?;
+        checks.need("the watch of a new revision begins", calm::is_watched(room)).await?;
+        checks.check("PostgreSQL and Redis restart", calm::servers_restart(room)).await;
+        checks.check("the sidecar is killed", calm::sidecar_killed(room)).await;
+        checks.check("Odoo refuses and hangs", calm::odoo_fails(room)).await;
+        turns.alone().await;
+        checks.check("the operator is killed", calm::operator_killed(room, cluster)).await;
+        checks.check("it passes its watch", calm::passes(room)).await;
+        checks.finish()
+    })
+    .await
+}
