@@ -155,11 +155,14 @@ impl Observer {
     /// It answers and, until it has started, its own code reaches the database: `/openapi.json` asks for neither,
     /// and `/health` would ask Odoo without a limit of time, while nothing else is answered.
     async fn application(&self) -> Reached {
-        self.ask("/openapi.json", None).await?;
-        match &self.app_key {
-            Some(key) if !self.started.load(Ordering::Relaxed) => self.ask(RULES, Some(key)).await,
-            _ => Ok(()),
-        }
+        let asked = async {
+            self.ask("/openapi.json", None).await?;
+            match &self.app_key {
+                Some(key) if !self.started.load(Ordering::Relaxed) => self.ask(RULES, Some(key)).await,
+                _ => Ok(()),
+            }
+        };
+        tokio::time::timeout(APPLICATION, asked).await.unwrap_or_else(|_| Err(silent()))
     }
 
     async fn ask(&self, path: &str, key: Option<&String>) -> Reached {
@@ -173,9 +176,7 @@ impl Observer {
             Ok(response) if response.status() == StatusCode::NOT_FOUND && key.is_some() => Ok(()),
             Ok(response) if key.is_some() => Err(format!("application answered {path} with {}", response.status())),
             Ok(response) => Err(format!("application answered {}", response.status())),
-            Err(error) if error.is_timeout() => {
-                Err(format!("application gave no answer within {} s", APPLICATION.as_secs()))
-            }
+            Err(error) if error.is_timeout() => Err(silent()),
             Err(error) if error.is_connect() => Err("application not listening".to_owned()),
             Err(_) => Err("application broke the connection off".to_owned()),
         }
@@ -184,6 +185,10 @@ impl Observer {
     fn redacted(&self, reached: Reached) -> Reached {
         reached.map_err(|message| self.redactor.redact(&message))
     }
+}
+
+fn silent() -> String {
+    format!("application gave no answer within {} s", APPLICATION.as_secs())
 }
 
 fn log_change(before: Option<&Basics>, now: &Basics) {
