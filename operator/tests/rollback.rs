@@ -444,6 +444,11 @@ fn after_an_additive_migration_the_older_image_looks_at_its_rows_first() {
     world.objects.remove(&key("Pod", "ai-service-x"));
     go_on(&mut world, &[]);
     is_rolled_back(&world, &old, "CrashLoop");
+    let writes = world.writes.len();
+    go_on(&mut world, &[]);
+    assert_eq!(&world.writes[writes..], Vec::<String>::new(), "it rests");
+    let plans = world.objects.keys().filter(|key| key.kind == "Job" && key.name.contains("-plan-")).count();
+    assert_eq!((plans, world.condition("Migrated")), (2, Some("True")), "{:?}", world.words("Migrated"));
 }
 
 #[rstest::rstest]

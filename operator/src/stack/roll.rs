@@ -228,7 +228,8 @@ impl<'a> Scene<'a> {
             stack: self.stack,
             credentials: self.standing,
             status,
-            back: self.leg.back,
+            // Once it is back it is what runs, as any other.
+            back: self.leg.back && status.rollout.as_ref().is_some_and(|rollout| rollout.rollback),
             approval: Approval::of(seen.object.metadata.annotations.as_ref()),
             backup: seen.backup.as_deref(),
             changed: self.changed,
