@@ -162,7 +162,15 @@ fn routes(seen: &Observed) -> Option<Verdict> {
 fn migrated(roll: &Roll) -> Verdict {
     if let Some(schema) = &roll.schema {
         let heads = schema.heads.join(",");
-        return Verdict::new(true, reasons::AT_HEAD, format!("the database is at {heads}, which the image needs"));
+        let database = roll.status.database.as_ref();
+        return match database.and_then(|database| database.schema_revision.as_ref()).filter(|at| **at != heads) {
+            None => Verdict::new(true, reasons::AT_HEAD, format!("the database is at {heads}, which the image needs")),
+            Some(at) => Verdict::new(
+                true,
+                reasons::AT_HEAD,
+                format!("the database is at {at}, newer than the image's {heads}, which works with it"),
+            ),
+        };
     }
     match &roll.position.gate {
         Gate::Wait { reason, message } | Gate::Blocked { reason, message } | Gate::Failed { reason, message }

@@ -36,7 +36,7 @@ struct Bound {
 }
 
 /// A crash: what it kept from being stored, and a look at everything.
-const RESTART: Bound = Bound { writes: 2, reads: 120 };
+const RESTART: Bound = Bound { writes: 2, reads: 140 };
 /// A broken connection is told in the status, and so is its end; old caches make an operator look.
 const CLOUDED: Bound = Bound { writes: 6, reads: 400 };
 
@@ -223,6 +223,7 @@ swept! {
     failing_job: "a Job that fails is tried again";
     unwanted_job: "a Job that nobody wants any more";
     backup: "a backup before a migration";
+    rollback: "a version that is taken back";
     approval: "an approval";
 }
 

@@ -135,7 +135,9 @@ fn nobody_is_called_for_nothing(world: &World, call: &Call) -> Option<String> {
     };
     let is = |stack: &Value, kind: &str, status: &str| of(stack, kind).as_deref() == Some(status);
     let gone = is(world.stack(), "Available", "True") && is(&call.body, "Available", "False");
-    if is(&call.body, "Stalled", "True") {
+    // What is written before anything is done still has the conditions of before.
+    let told = is(world.stack(), "Stalled", "True") || call.body["status"]["failure"]["outcome"] == "RolledBack";
+    if is(&call.body, "Stalled", "True") && !told {
         Some(format!("Stalled: {}", call.body["status"]["conditions"]))
     } else {
         gone.then(|| "what serves is said not to".to_owned())

@@ -36,7 +36,7 @@ const SECOND: &str = "odoo-ai-platform/ai-service:1.1.0";
 pub(crate) const INSTALL: &[Act] = &[Act { edit: |_| {}, until: ready }];
 
 /// All of them.
-pub(crate) const ALL: [Scenario; 11] = [
+pub(crate) const ALL: [Scenario; 12] = [
     Scenario { name: "first install", start: Start::Nothing, script: INSTALL },
     Scenario {
         name: "another image and another secret",
@@ -146,6 +146,17 @@ pub(crate) const ALL: [Scenario; 11] = [
             },
             until: ready,
         }],
+    },
+    Scenario {
+        name: "a version that is taken back",
+        start: Start::Settled,
+        script: &[
+            Act {
+                edit: |world| world.edit(|spec| spec["images"]["aiService"] = json!("ai-service:crash")),
+                until: |world| world.condition("Ready") == ("False".to_owned(), "RolledBack".to_owned()),
+            },
+            Act { edit: |world| world.edit(|spec| spec["images"]["aiService"] = json!(SECOND)), until: ready },
+        ],
     },
     Scenario {
         name: "an approval",

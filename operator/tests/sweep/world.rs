@@ -17,6 +17,8 @@ pub(crate) const STACKS: &str = "odooaistacks";
 /// Plural and name of the Backup that a stack may name.
 pub(crate) const BACKUPS: &str = "backups";
 pub(crate) const BACKUP: &str = "nightly";
+/// Pod of a version that ends at once.
+const CRASHING: &str = "crashing";
 /// Name of the stack.
 pub(crate) const STACK: &str = "odoo-ai";
 
@@ -112,8 +114,9 @@ impl World {
     /// The controllers of the cluster and the kubelet do what is to be done.
     pub(crate) fn perform(&mut self) {
         for plural in ["deployments", "statefulsets"] {
-            let wanted: Vec<_> =
-                self.store.all(plural).map(|(name, object)| (name.to_owned(), kubelet::ready(object))).collect();
+            let ready =
+                |(name, object): (&str, &Value)| (!crashes(object)).then(|| (name.to_owned(), kubelet::ready(object)));
+            let wanted: Vec<_> = self.store.all(plural).filter_map(ready).collect();
             for (name, status) in wanted {
                 self.store.set_status(plural, &name, status);
                 if name.ends_with("-ai-service") && self.rules.enabled.is_empty() {
@@ -122,6 +125,7 @@ impl World {
                 }
             }
         }
+        self.crash();
         self.back_up();
         let jobs = self.store.all("jobs").filter(|(_, job)| job["status"]["conditions"].is_null());
         // One of somebody else is none of ours.
@@ -139,6 +143,29 @@ impl World {
                 ending => self.finish(&name, &job, ending),
             }
             self.endings.pop_front();
+        }
+    }
+
+    /// A version that ends at once has a pod that was restarted three times, for as long as it is wanted.
+    fn crash(&mut self) {
+        let bad = self.store.all("deployments").find(|(_, object)| crashes(object));
+        let pod = bad.map(|(_, object)| {
+            let labels = object["spec"]["template"]["metadata"]["labels"].clone();
+            let container = json!({
+                "name": "ai-service", "image": "x", "imageID": "", "ready": false, "restartCount": 3,
+                "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+                "lastState": {"terminated": {"exitCode": 1, "reason": "Error"}},
+            });
+            json!({
+                "metadata": {"name": CRASHING, "namespace": "odoo-ai", "labels": labels},
+                "spec": {"nodeName": "n", "containers": []},
+                "status": {"phase": "Running", "containerStatuses": [container]},
+            })
+        });
+        match (pod, self.store.get("pods", CRASHING).is_some()) {
+            (Some(pod), false) => drop(self.store.create("pods", "cluster", pod).expect("a new pod")),
+            (None, true) => self.store.delete("pods", CRASHING, &json!({})).expect("it goes"),
+            _ => {}
         }
     }
 
@@ -178,6 +205,11 @@ impl World {
         let at = Timestamp::now() - SignedDuration::from_secs(if ending == Ending::Fails { 3600 } else { 0 });
         self.store.set_status("jobs", name, kubelet::ended(how, &at.to_string()));
     }
+}
+
+/// The version of a workload ends at once.
+pub(crate) fn crashes(object: &Value) -> bool {
+    object["spec"]["template"]["spec"]["containers"].to_string().contains(":crash\"")
 }
 
 fn encoded(text: &str) -> Value {
