@@ -90,13 +90,13 @@ pub fn roll(seen: &Observed, stack: Stack, standing: Standing, wanted: &str, inp
     loop {
         let leg = match course::of(&status, mode) {
             Course::Forward => Leg { target: wanted.to_owned(), inputs: inputs.clone(), back: false },
-            Course::Back(to) => match seen.stored.get(&revision::name(&stack.name, &to)) {
-                Some(stored) => Leg { target: to, inputs: Inputs::from_stored(&stored.inputs), back: true },
-                None => {
+            Course::Back(to) => {
+                let Some(stored) = seen.stored.get(&revision::name(&stack.name, &to)) else {
                     course::note(&mut status, wanted, gone(&to), true, mode, seen.now);
                     continue;
-                }
-            },
+                };
+                Leg { target: to, inputs: Inputs::from_stored(&stored.inputs), back: true }
+            }
             Course::Stay(failure) => return stay(seen, stack, standing, &volume, status, &failure),
         };
         status = history::intend(status, &stack, wanted, (!leg.back).then_some(&leg.target), seen.now);

@@ -136,7 +136,6 @@ fn effective(stack: &Stack, seen: &Observed) -> EffectiveSettings {
         database_storage_size: stack.database.managed().map(|server| server.storage_size.clone()),
         redis_image: stack.redis.managed().map(|server| server.image.clone()),
         unmanaged_rules: Some(stack.unmanaged_rules),
-        ..EffectiveSettings::default()
     }
 }
 

@@ -91,9 +91,9 @@ impl Stage {
             failure: None,
         };
         for (number, act) in script.iter().enumerate().skip(from.act) {
-            run.act(number, act, from.begun && number == from.act).await?;
+            Box::pin(run.act(number, act, from.begun && number == from.act)).await?;
         }
-        run.rest(script.len()).await?;
+        Box::pin(run.rest(script.len())).await?;
         let Run { cluster, moments, operator, .. } = run;
         drop(operator);
         let (end, faults) = (cluster.world().moment(), cluster.faults().clone());

@@ -75,7 +75,7 @@ async fn by_operator(cluster: &Cluster, idle_seconds: Option<u64>) -> Result<Tur
         let ready = await_condition(room.api::<OdooAiStack>(), STACK, |stack: Option<&OdooAiStack>| {
             stack.and_then(|stack| condition(stack, "Ready")).is_some_and(|it| it.status == "True")
         });
-        tokio::time::timeout(READY, ready).await.context("the stack is not Ready in time")??;
+        Box::pin(tokio::time::timeout(READY, ready)).await.context("the stack is not Ready in time")??;
         let seconds = began.elapsed().as_secs_f64() - WATCH;
         let after = Metrics::read(&room.client).await?.writes();
         let writes = (after.0 - before.0, after.1 - before.1);
