@@ -287,7 +287,9 @@ fn a_first_install_keeps_trying() {
     for _ in 0..6 {
         world.settle();
         let names: Vec<_> = world.objects.keys().filter(|key| !key.name.ends_with("ai-service")).cloned().collect();
-        names.iter().for_each(|key| world.becomes_ready(key));
+        for key in &names {
+            world.becomes_ready(key);
+        }
     }
     let new = target(&world);
     pod(&mut world, "ai-service", &new, &crashing("ai-service", 7));
