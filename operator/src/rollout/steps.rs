@@ -78,6 +78,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_documented_steps_are_the_real_ones() {
+        let page = include_str!("../../../docs/stack.md");
+        let rows: Vec<_> = page.lines().filter_map(|line| line.strip_prefix("| ")?.split(" |").next()).collect();
+        let wanted = TABLE.iter().enumerate().map(|(index, row)| format!("{} {}", index + 1, row.step));
+        let missing: Vec<_> = wanted.filter(|step| !rows.contains(&step.as_str())).collect();
+        assert!(missing.is_empty(), "not in docs/stack.md: {missing:?}");
+    }
+
+    #[test]
     fn the_table_is_in_the_order_of_the_api() {
         assert!(TABLE.windows(2).all(|pair| pair[0].step < pair[1].step));
     }
