@@ -47,8 +47,9 @@ impl<K: Resource<DynamicType = ()>> Slim for PartialObjectMeta<K> {
 
 impl Slim for Deployment {
     fn slim_rest(&mut self) {
-        let Some(DeploymentSpec { replicas, template, .. }) = self.spec.take() else { return };
-        self.spec = Some(DeploymentSpec { replicas, template: of_template(template), ..DeploymentSpec::default() });
+        let Some(DeploymentSpec { replicas, template, min_ready_seconds, .. }) = self.spec.take() else { return };
+        let template = of_template(template);
+        self.spec = Some(DeploymentSpec { replicas, template, min_ready_seconds, ..DeploymentSpec::default() });
     }
 }
 

@@ -111,9 +111,18 @@ fn server(
         (Arc::new(stored.clone()), Some(revision::intent(stack, revision::SERVER, &suffix, number, &stored)))
     };
     let template = stored.templates.get(component.name()).expect("a server's stored set holds its template");
-    let overlay = Overlay { replicas: replicas(stack, component, false), credentials: None };
+    let overlay = Overlay { replicas: replicas(stack, component, false), credentials: None, replaces: false };
     let workload = workload(stack, component, &revision, template, overlay);
     new.into_iter().chain([workload]).collect()
+}
+
+/// A Deployment that has had another template: from its first replacement on, so that nothing is written
+/// when a first install ends.
+fn replaces(seen: &Observed, name: &str, revision: &str) -> bool {
+    seen.children.deployments.get(name).is_some_and(|existing| {
+        let holds_out = existing.spec.as_ref().and_then(|spec| spec.min_ready_seconds).is_some();
+        holds_out || revision::label(&existing.metadata) != Some(revision)
+    })
 }
 
 /// Each application component at the revision that it runs. `target`: a set that may not be in the
@@ -128,7 +137,11 @@ fn workloads(base: &Base, seen: &Observed, target: Option<(&str, &Stored)>) -> V
             _ => seen.stored.get(&revision::name(&stack.name, &runs.revision))?.as_ref(),
         };
         let template = stored.templates.get(component.name())?;
-        let overlay = Overlay { replicas: replicas(stack, component, base.seeding), credentials: runs.credentials };
+        let overlay = Overlay {
+            replicas: replicas(stack, component, base.seeding),
+            credentials: runs.credentials,
+            replaces: replaces(seen, &stack.child(component.name()), &runs.revision),
+        };
         Some(workload(stack, component, &runs.revision, template, overlay))
     };
     APPLICATION.into_iter().filter_map(of).collect()

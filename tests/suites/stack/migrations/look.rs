@@ -50,7 +50,7 @@ pub(super) async fn jobs(room: &Room, component: &str) -> Result<Vec<String>> {
 }
 
 /// The starts of all pods but those of Jobs.
-pub(super) async fn served(room: &Room) -> Result<Vec<(String, (String, i32))>> {
+pub(crate) async fn served(room: &Room) -> Result<Vec<(String, (String, i32))>> {
     let of_job = |name: &str| ["-plan-", "-migrate-"].iter().any(|it| name.contains(it));
     Ok(starts(room).await?.into_iter().filter(|(name, _)| !of_job(name)).collect())
 }

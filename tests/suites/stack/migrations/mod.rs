@@ -4,7 +4,7 @@
 mod asked;
 pub(crate) mod core;
 mod fails;
-mod look;
+pub(crate) mod look;
 
 use anyhow::Result;
 

@@ -13,6 +13,7 @@ use odoo_ai_tests::{Cluster, wait_for};
 use serde_json::{Value, json};
 
 use crate::faults::names;
+use crate::migrations::look::served;
 use crate::poller::Poller;
 use crate::room::{COMPONENT, Room, STACK, sample};
 
@@ -34,14 +35,14 @@ async fn current(room: &Room) -> Result<String> {
     status(room).await?.current_revision.context("no current revision")
 }
 
-pub(super) async fn installs(room: &Room, cluster: &Cluster) -> Result<String> {
+pub(super) async fn installs(room: &Room, cluster: &Cluster, deadline: i32) -> Result<String> {
     if cluster.container().is_ok() {
         cluster.load_images(&VERSIONS.map(image)).await?;
     }
     room.apply(&sample("local.yaml")?).await?;
     // Long enough for a crash every ten seconds to be seen; failures come sooner than by default.
     let check = json!({"durationSeconds": 15, "periodSeconds": 1});
-    room.change(json!({"rollout": {"progressDeadlineSeconds": 45, "healthCheck": check}})).await?;
+    room.change(json!({"rollout": {"progressDeadlineSeconds": deadline, "healthCheck": check}})).await?;
     room.wait_ready(READY).await?;
     Ok(String::new())
 }
@@ -155,11 +156,11 @@ pub(super) async fn can_not_be_pulled(room: &Room) -> Result<String> {
 }
 
 pub(super) async fn migration_failed(room: &Room) -> Result<String> {
-    let (old, pods) = (current(room).await?, crate::steady::starts(room).await?);
+    let (old, pods) = (current(room).await?, served(room).await?);
     room.change(json!({"images": {"aiService": image("1.2.0-failing-migration")}})).await?;
     let stalled = rolled_back(room, &old, &["(Migration)", "MigrationFailed", "no_such_table"]).await?;
-    let now = crate::steady::starts(room).await?;
-    ensure!(pods.iter().all(|pod| now.iter().any(|it| it == pod)), "pods were {pods:?}, now {now:?}");
+    let now = served(room).await?;
+    ensure!(pods == now, "pods were {pods:?}, now {now:?}");
     settle(room, json!({"images": {"aiService": image("1.0.0")}})).await?;
     Ok(stalled.message)
 }

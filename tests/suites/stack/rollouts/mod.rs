@@ -15,7 +15,7 @@ async fn a_failed_revision_is_taken_back_whole() -> Result<()> {
     with_room("back", |cluster, room, turns| async move {
         let (room, mut checks) = (&room, Checks::new("back"));
         turns.busy().await;
-        checks.need("the first install", fails::installs(room, cluster)).await?;
+        checks.need("the first install", fails::installs(room, cluster, 45)).await?;
         checks.need("image, setting and Secret in one change", Box::pin(fails::restores_everything(room))).await?;
         checks.check("an unhealthy version gets no request", Box::pin(fails::gets_no_request(room))).await;
         checks.finish()
@@ -30,7 +30,7 @@ async fn each_cause_is_named() -> Result<()> {
     with_room("causes", |cluster, room, turns| async move {
         let (room, mut checks) = (&room, Checks::new("causes"));
         turns.busy().await;
-        checks.need("the first install", fails::installs(room, cluster)).await?;
+        checks.need("the first install", fails::installs(room, cluster, 120)).await?;
         checks.check("an image that can't be pulled", fails::can_not_be_pulled(room)).await;
         checks.check("a failed migration", fails::migration_failed(room)).await;
         checks.check("a worker that ends at once", fails::worker_crashes(room)).await;
