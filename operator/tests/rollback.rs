@@ -244,6 +244,26 @@ fn bad_samples_in_a_row_end_the_watch() {
 }
 
 #[test]
+fn samples_are_not_bad_while_the_agents_reach_no_database() {
+    let mut world = watched();
+    let new = target(&world);
+    let api = key("Deployment", "odoo-ai-ai-service");
+    let ready = world.objects[&api]["status"].clone();
+    world.objects.get_mut(&api).expect("it exists")["status"] =
+        json!({"observedGeneration": ready["observedGeneration"], "replicas": 1, "updatedReplicas": 1});
+    let facts = odoo_ai_operator::stack::facts::Facts { database_lost: true, ..Default::default() };
+    world.agents = Agents::new([("ai-service-old".to_owned(), facts)].into());
+    for _ in 0..9 {
+        let _ = world.reconcile(true);
+    }
+    // DNS is back, the pod not yet.
+    world.agents = Agents::default();
+    let _ = world.reconcile(true);
+    assert_eq!(status(&world).rollout.expect("a rollout").failed_samples, 1);
+    assert_eq!((status(&world).failure, world.revision("Deployment", "ai-service")), (None, Some(new.as_str())));
+}
+
+#[test]
 fn a_database_that_restarts_in_the_watch_is_no_failure() {
     let mut world = watched();
     let new = target(&world);

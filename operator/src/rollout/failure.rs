@@ -8,6 +8,7 @@ use odoo_ai_crds::stack::{RolloutStatus, Step};
 use super::gates::{Gate, View};
 use super::steps::Position;
 use crate::component::Component;
+use crate::stack::agents::Agents;
 
 /// An image that can't be pulled for so long makes a revision fail.
 pub const PULL: SignedDuration = SignedDuration::from_secs(60);
@@ -36,13 +37,17 @@ pub fn has_deadline(step: Step) -> bool {
 pub fn of(view: &View<'_>, position: &Position) -> Option<Failure> {
     let (step, rollout) = (position.step?, view.status.rollout.as_ref()?);
     let settled = view.is_current() && !view.back;
-    // A breach counts only while what it depends on is independently healthy.
-    let away = [Component::Database, Component::Redis].into_iter().any(|it| view.agents.unreachable(it).is_some());
-    if view.is_first() || settled || away || step < Step::Plan {
+    if view.is_first() || settled || away(view.agents) || step < Step::Plan {
         return None;
     }
     let (reason, message) = cause(view, rollout, step, &position.gate)?;
     Some(Failure { step: at(rollout, step), reason, message })
+}
+
+/// No agent reaches database or Redis: a breach counts only while what it depends on is independently healthy.
+#[must_use]
+pub fn away(agents: &Agents) -> bool {
+    [Component::Database, Component::Redis].into_iter().any(|it| agents.unreachable(it).is_some())
 }
 
 /// The watch goes on while a component of it stumbles.

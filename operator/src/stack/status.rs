@@ -20,7 +20,7 @@ use crate::cluster::cache::Children;
 use crate::cluster::status;
 use crate::component::{ALL, APPLICATION, Component, ComponentExt};
 use crate::rollout::workload::{self, Counts, Workload};
-use crate::rollout::{course, revision};
+use crate::rollout::{course, failure, revision};
 
 /// The whole status, and which conditions changed. `sample`: the watch takes one now.
 #[must_use]
@@ -80,7 +80,7 @@ fn next(seen: &Observed, decision: &Decision, applied: Applied, sample: bool) ->
                 if roll.position.step == Some(Step::Watch) {
                     rollout.samples += 1;
                     rollout.failed_samples = 0;
-                } else {
+                } else if !failure::away(&seen.agents) {
                     rollout.samples = 0;
                     rollout.failed_samples += 1;
                 }
