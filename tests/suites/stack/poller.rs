@@ -87,11 +87,17 @@ impl<'a> Poller<'a> {
 
     /// Ends it. Between `before` and now every question had its answer.
     pub(crate) async fn never_failed(self, before: &Count) -> Result<String> {
+        self.failed_at_most(before, 0).await
+    }
+
+    /// Ends it. Between `before` and now no more than so many questions had none.
+    pub(crate) async fn failed_at_most(self, before: &Count, limit: usize) -> Result<String> {
         let now = self.count().await?;
         self.0.api::<Pod>().delete(NAME, &DeleteParams::default().grace_period(0)).await?;
         let failures = &now.failures[before.failures.len()..];
-        ensure!(failures.is_empty(), "{} questions failed: {}", failures.len(), failures.join("; "));
+        ensure!(failures.len() <= limit, "{} questions failed: {}", failures.len(), failures.join("; "));
         ensure!(now.answered > before.answered + 50, "only {} answers", now.answered - before.answered);
-        Ok(format!("{} answers, none failed, slowest {:.2} s", now.answered - before.answered, now.slowest))
+        let (answered, failed) = (now.answered - before.answered, failures.len());
+        Ok(format!("{answered} answers, {failed} failed, slowest {:.2} s", now.slowest))
     }
 }
