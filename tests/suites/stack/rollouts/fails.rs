@@ -81,10 +81,10 @@ async fn rolled_back(room: &Room, old: &str, parts: &[&str]) -> Result<Condition
     Ok(stalled)
 }
 
-/// Back to the spec that runs.
+/// Another spec, which works.
 async fn settle(room: &Room, spec: Value) -> Result<()> {
     room.change(spec).await?;
-    room.wait_ready(60).await.map(drop)
+    room.wait_ready(READY).await.map(drop)
 }
 
 /// Environment and images of before, byte for byte, while the API serves on.
