@@ -1,5 +1,6 @@
 //! The chart's admission policy: nobody approves in somebody else's name.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -42,8 +43,11 @@ pub(crate) async fn are_bound_to_who_sends_them(server: &ApiServer, watched: &st
         stack.metadata.namespace = Some(namespace.to_owned());
         Api::namespaced(alice.clone(), namespace).create(&PostParams::default(), &stack).await?;
     }
+    let tries = AtomicUsize::new(100);
     wait_for("the policy to hold", Duration::from_secs(30), || async {
-        let answer = approves(&alice, watched, "revision", "r0", Some("bob")).await;
+        // Another one each time: what was let pass before the policy held may be sent again.
+        let revision = format!("r{}", tries.fetch_add(1, Ordering::Relaxed));
+        let answer = approves(&alice, watched, "revision", &revision, Some("bob")).await;
         Ok(answer.is_err_and(|error| error.contains("approved-by")).then_some(()))
     })
     .await?;
