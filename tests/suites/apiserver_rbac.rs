@@ -239,25 +239,7 @@ async fn everything_that_the_code_does_is_allowed_and_little_else() -> Result<()
     })
     .await?;
     assert_eq!(leftovers, 6);
-    // A migration asks for its backup.
-    stage
-        .edit(&json!({
-            "images": {"aiService": "ai-service:2.0.0-migrates"},
-            "migrations": {"backup": "Required", "backupRef": {"name": "nightly"}},
-        }))
-        .await?;
-    wait_for("the Backup to be missed", Duration::from_secs(20), || async {
-        stage.perform().await?;
-        let status = stage.stack().await?.status.unwrap_or_default();
-        Ok(status.conditions.iter().any(|it| it.reason == "BackupNotConfigured").then_some(()))
-    })
-    .await?;
-    apply_file(&client, "odoo-ai", &repository().join("manifests/samples/backup.yaml")).await?;
-    wait_for("the Backup to be asked", Duration::from_secs(20), || async {
-        let backup = stage.api::<Backup>().get("nightly").await?;
-        Ok(backup.annotations().contains_key("odoo-ai.atmatasolutions.com/backup-requested-at").then_some(()))
-    })
-    .await?;
+    asks_for_a_backup(&stage, &client).await?;
     controller.abort();
     for sample in ["backup", "restore", "featureflag"] {
         apply_file(&client, "odoo-ai", &repository().join(format!("manifests/samples/{sample}.yaml"))).await?;
@@ -294,6 +276,29 @@ async fn everything_that_the_code_does_is_allowed_and_little_else() -> Result<()
     assert!(refused.is_empty(), "used and not granted: {refused:#?}");
     let unused: BTreeSet<_> = granted.difference(&used).map(String::as_str).collect();
     assert_eq!(unused, NOT_USED.iter().copied().collect(), "granted and not used");
+    Ok(())
+}
+
+/// A migration misses its Backup, and asks it as soon as it is there.
+async fn asks_for_a_backup(stage: &Stage, client: &Client) -> Result<()> {
+    stage
+        .edit(&json!({
+            "images": {"aiService": "ai-service:2.0.0-migrates"},
+            "migrations": {"backup": "Required", "backupRef": {"name": "nightly"}},
+        }))
+        .await?;
+    wait_for("the Backup to be missed", Duration::from_secs(20), || async {
+        stage.perform().await?;
+        let status = stage.stack().await?.status.unwrap_or_default();
+        Ok(status.conditions.iter().any(|it| it.reason == "BackupNotConfigured").then_some(()))
+    })
+    .await?;
+    apply_file(client, "odoo-ai", &repository().join("manifests/samples/backup.yaml")).await?;
+    wait_for("the Backup to be asked", Duration::from_secs(20), || async {
+        let backup = stage.api::<Backup>().get("nightly").await?;
+        Ok(backup.annotations().contains_key("odoo-ai.atmatasolutions.com/backup-requested-at").then_some(()))
+    })
+    .await?;
     Ok(())
 }
 
