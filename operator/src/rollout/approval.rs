@@ -7,6 +7,7 @@ use odoo_ai_crds::conditions::{annotations, reasons};
 use odoo_ai_crds::stack::{Mode, OdooAiStackStatus};
 
 use super::gates::{Gate, View};
+use super::requests;
 
 /// Characters of what a revision changes, in a condition's message.
 const LONGEST: usize = 2000;
@@ -37,7 +38,7 @@ impl<'a> Approval<'a> {
     /// Reads the annotations.
     #[must_use]
     pub fn of(annotations: Option<&'a BTreeMap<String, String>>) -> Self {
-        let value = |name| annotations.and_then(|all| all.get(name)).map(String::as_str).filter(|it| !it.is_empty());
+        let value = |name| requests::value(annotations, name);
         Self {
             revision: value(annotations::APPROVED_REVISION),
             migration: value(annotations::APPROVED_MIGRATION),

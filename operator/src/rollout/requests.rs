@@ -4,6 +4,11 @@ use std::collections::BTreeMap;
 
 use odoo_ai_crds::conditions::annotations;
 
+/// An annotation that says something.
+pub(super) fn value<'a>(annotations: Option<&'a BTreeMap<String, String>>, name: &str) -> Option<&'a str> {
+    annotations.and_then(|all| all.get(name)).map(String::as_str).filter(|it| !it.is_empty())
+}
+
 /// The annotations of a stack that ask for something.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Requests<'a> {
@@ -19,7 +24,7 @@ impl<'a> Requests<'a> {
     /// Reads them.
     #[must_use]
     pub fn of(annotations: Option<&'a BTreeMap<String, String>>) -> Self {
-        let value = |name| annotations.and_then(|all| all.get(name)).map(String::as_str).filter(|it| !it.is_empty());
+        let value = |name| value(annotations, name);
         Self {
             retry: value(annotations::RETRY_REQUESTED_AT),
             rollback: value(annotations::ROLLBACK_REQUESTED_AT),

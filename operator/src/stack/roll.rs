@@ -294,7 +294,10 @@ fn schema_job(view: &View<'_>, position: &Position) -> Option<SchemaRun> {
 
 /// Settings that differ from those of the current revision, by name.
 fn changed(seen: &Observed, stack: &Stack, status: &OdooAiStackStatus, inputs: &Inputs) -> Vec<String> {
-    let current = status.current_revision.as_deref().map(|current| revision::name(&stack.name, current));
+    // Nobody is asked about what runs: in a steady state nothing is compared.
+    let current =
+        status.current_revision.as_deref().filter(|current| status.update_revision.as_deref() != Some(*current));
+    let current = current.map(|current| revision::name(&stack.name, current));
     let stored = current.and_then(|name| seen.stored.get(&name));
     let key = seen.revision_key.as_ref().map(|key| key.key.as_slice()).unwrap_or_default();
     stored.map(|stored| changes::between(stored, inputs, key)).unwrap_or_default()
