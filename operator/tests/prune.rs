@@ -8,19 +8,21 @@ use std::sync::{Arc, LazyLock};
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
 use odoo_ai_crds::stack::{ComponentStatus, OdooAiStackStatus, RevisionHistory};
 use odoo_ai_operator::cluster::cache::Children;
 use odoo_ai_operator::cluster::delete::Doomed;
 use odoo_ai_operator::component::{ALL, Component, ComponentExt};
 use odoo_ai_operator::labels::{self, REVISION};
+use odoo_ai_operator::rollout::revision::{self, Stored};
 use odoo_ai_operator::rollout::trim;
+use odoo_ai_operator::stack::build::application::copy_name;
 use odoo_ai_operator::stack::decide::Decision;
 use odoo_ai_operator::stack::model::Stack;
 use odoo_ai_operator::stack::prune;
 use rstest::rstest;
 use serde_json::{Value, json};
-use sim::{World, key};
+use sim::{STACK, World, key};
 
 /// The accepted local sample, with a history of three.
 fn stack() -> Stack {
@@ -145,7 +147,38 @@ fn entry(revision: &str) -> RevisionHistory {
 }
 
 fn trimmed(status: &OdooAiStackStatus, children: &Children) -> Vec<String> {
-    names(trim::plan(&stack(), status, std::iter::empty(), true, children))
+    names(trim::plan(&stack(), status, std::iter::empty(), true, children, &stored(&[])))
+}
+
+/// What is stored of the five: each revision brings in all, but for those of which `carried` says that they
+/// keep a component's template of an older one.
+fn stored(carried: &[(&str, &str)]) -> BTreeMap<String, Arc<Stored>> {
+    let template = |revision: &str| {
+        let reference = json!({"name": copy_name(STACK, revision), "key": "shared.A"});
+        let env = json!([{"name": "A", "valueFrom": {"secretKeyRef": reference}}]);
+        let spec = json!({"containers": [{"name": "main", "env": env}]});
+        let template = json!({"metadata": {"labels": {REVISION: revision}}, "spec": spec});
+        serde_json::from_value::<PodTemplateSpec>(template).expect("a template")
+    };
+    let stored = |number: i64| {
+        let own = format!("r{number}");
+        let older = carried.iter().filter(|(revision, _)| *revision == own);
+        let mut templates = BTreeMap::from([("dashboard".to_owned(), template(&own))]);
+        templates.extend(older.map(|(_, older)| ("worker".to_owned(), template(older))));
+        (revision::name(STACK, &own), Arc::new(Stored::new(json!({}), templates)))
+    };
+    (1..=5).map(stored).collect()
+}
+
+#[test]
+fn what_a_kept_revision_still_runs_of_an_older_one_stays() {
+    let (status, children) = five();
+    let trimmed = |stored| names(trim::plan(&stack(), &status, std::iter::empty(), true, &children, &stored));
+    assert_eq!(trimmed(stored(&[("r4", "r1")])), [LIMIT[0], LIMIT[1], LIMIT[3]]);
+    assert_eq!(trimmed(stored(&[("r2", "r1")])), LIMIT, "r2 goes too");
+    let mut unread = stored(&[]);
+    unread.remove(&revision::name(STACK, "r4"));
+    assert!(trimmed(unread).is_empty(), "it isn't known what r4 refers to");
 }
 
 #[test]
@@ -172,7 +205,7 @@ fn what_a_component_is_about_to_run_stays() {
     let (status, children) = five();
     let runs = BTreeMap::from([(Component::Worker, "r1".to_owned())]);
     assert_eq!(
-        names(trim::plan(&stack(), &status, runs.values().map(String::as_str), true, &children)),
+        names(trim::plan(&stack(), &status, runs.values().map(String::as_str), true, &children, &stored(&[]))),
         [LIMIT[1], LIMIT[3]]
     );
 }
@@ -265,7 +298,7 @@ fn templates_of_servers_go_when_all_pods_run_the_new_one(#[case] settled: bool, 
     assert_eq!(children.metadata.len(), 3);
     add(&mut children, "ControllerRevision", &child("postgresql-0000000000", "server-template", &json!({})));
     let runs = roll.base.runs.values().map(|runs| runs.revision.as_str());
-    let doomed = trim::plan(&roll.base.stack, &roll.status, runs, settled, &children);
+    let doomed = trim::plan(&roll.base.stack, &roll.status, runs, settled, &children, &world.observe().stored);
     assert_eq!(names(doomed), expected);
 }
 

@@ -496,7 +496,10 @@ fn a_schema_that_the_older_image_can_not_live_with_blocks_the_way_back(
 fn a_crash_before_any_write_of_a_way_back_ends_in_the_same_place() {
     let start = || {
         let mut world = installed();
-        world.edit(|stack| stack.spec.log_level = Some(LogLevel::Debug));
+        world.edit(|stack| {
+            stack.spec.log_level = Some(LogLevel::Debug);
+            stack.spec.images.dashboard = "dashboard:2".to_owned();
+        });
         go_on(&mut world, &["odoo-ai-dashboard"]);
         let new = target(&world);
         pod(&mut world, "dashboard", &new, &crashing("dashboard", 3));

@@ -151,7 +151,7 @@ pub fn server(view: &View<'_>, component: Component) -> Gate {
         Component::Database => view.stack.database.managed().map(|server| &server.inputs),
         _ => view.stack.redis.managed().map(|server| &server.inputs),
     };
-    inputs.map_or(Gate::Open, |inputs| component_gate(view, component, &revision::of_server(inputs), None))
+    inputs.map_or(Gate::Open, |inputs| component_gate(view, component, &revision::of_server(inputs)))
 }
 
 /// The credentials that the spec asks for are live.
@@ -163,7 +163,7 @@ pub fn credentials(view: &View<'_>) -> Gate {
 /// `component` runs the target revision, and nothing else of it is left but pods that terminate.
 #[must_use]
 pub fn application(view: &View<'_>, component: Component) -> Gate {
-    component_gate(view, component, view.target, Some(view.target))
+    component_gate(view, component, view.target)
 }
 
 /// Wanted pods of `component`: live, never part of a revision. While a new database is seeded there
@@ -179,14 +179,15 @@ pub fn replicas(stack: &Stack, component: Component, seeding: bool) -> i32 {
     }
 }
 
-/// `of_pods`: the revision label of the pods that count.
-fn component_gate(view: &View<'_>, component: Component, target: &str, of_pods: Option<&str>) -> Gate {
+fn component_gate(view: &View<'_>, component: Component, target: &str) -> Gate {
     let name = view.stack.child(component.name());
     let key = view.stack.key(component.kind(), component.name());
     let Some(workload) = workload::observed(view.children, component, &name) else {
         return Gate::wait(reasons::PROGRESSING, format!("{} is created", component.name()));
     };
     let old_login = component.runs_ai_service_image() && generation(&workload) != view.credentials.generation();
+    // Pods of the template that is wanted now; the data servers' are of no revision.
+    let of_pods = workload.introduced();
     let Workload { meta, counts, refused, .. } = workload;
     let wanted = replicas(view.stack, component, seeding(view.stack, view.status, view.volume));
     if revision::label(meta) != Some(target) || counts.wanted != wanted || view.children.behind.contains(&key) {

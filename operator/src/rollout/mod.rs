@@ -3,6 +3,7 @@
 
 pub mod approval;
 pub mod backup;
+pub mod carry;
 pub mod changes;
 pub mod course;
 pub mod credentials;

@@ -2,6 +2,7 @@
 //! templates of the data servers. A plain function says which of them go.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::{Pod, Secret};
@@ -9,7 +10,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::ApiResource;
 use odoo_ai_crds::stack::OdooAiStackStatus;
 
-use super::{jobs, revision};
+use super::revision::Stored;
+use super::{carry, jobs, revision};
 use crate::cluster::cache::Children;
 use crate::cluster::delete::Doomed;
 use crate::cluster::intent::controller;
@@ -28,10 +30,14 @@ pub fn plan<'a>(
     runs: impl Iterator<Item = &'a str>,
     settled: bool,
     children: &Children,
+    read: &BTreeMap<String, Arc<Stored>>,
 ) -> Vec<Doomed> {
     let stored = stored(stack, children);
     let kept = kept(stack, status, in_use(status, runs, children), &stored);
-    let beyond = stored.into_iter().filter(|it| !kept.contains(it.revision)).map(|it| (it.resource, it.meta));
+    let referred = referred(stack, &kept, &stored, read);
+    let unneeded = |it: &Item<'_>| referred.as_ref().is_some_and(|all| !it.is_copy() || !all.contains(it.revision));
+    let beyond = stored.into_iter().filter(|it| !kept.contains(it.revision) && unneeded(it));
+    let beyond = beyond.map(|it| (it.resource, it.meta));
     let servers = servers(stack, children).filter(|_| settled);
     let mut doomed: Vec<_> = beyond.chain(servers).filter_map(|(resource, meta)| Doomed::new(resource, meta)).collect();
     // Templates before their copies: what is still listed as stored is whole.
@@ -44,6 +50,31 @@ struct Item<'a> {
     revision: &'a str,
     resource: ApiResource,
     meta: &'a ObjectMeta,
+}
+
+impl Item<'_> {
+    fn is_copy(&self) -> bool {
+        self.resource.kind == "Secret"
+    }
+}
+
+/// Revisions whose copies the templates that stay refer to: components that a revision didn't change. `None`
+/// where one of them could not be read.
+fn referred<'a>(
+    stack: &Stack,
+    kept: &BTreeSet<String>,
+    stored: &[Item<'_>],
+    read: &'a BTreeMap<String, Arc<Stored>>,
+) -> Option<BTreeSet<&'a str>> {
+    let staying = stored.iter().filter(|it| !it.is_copy() && kept.contains(it.revision));
+    let templates = staying.map(|it| read.get(&revision::name(&stack.name, it.revision)));
+    Some(
+        templates
+            .collect::<Option<Vec<_>>>()?
+            .into_iter()
+            .flat_map(|stored| carry::referred(&stack.name, stored))
+            .collect(),
+    )
 }
 
 /// By exact names, labels and owners: a generated Secret may belong to the stack, too.

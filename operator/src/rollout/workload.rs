@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use odoo_ai_crds::conditions::reasons;
 
 use super::pods::Trouble;
+use super::revision;
 use crate::cluster::cache::Children;
 use crate::component::{Component, ComponentExt};
 
@@ -20,6 +21,15 @@ pub struct Workload<'a> {
     pub template: Option<&'a PodTemplateSpec>,
     /// Why its pods may not even be created, if so.
     pub refused: Option<Trouble>,
+}
+
+impl<'a> Workload<'a> {
+    /// The revision that brought in the template, and with it the label of its pods; the workload's own label
+    /// is the revision that it stands for. `None` for the data servers.
+    #[must_use]
+    pub fn introduced(&self) -> Option<&'a str> {
+        self.template?.metadata.as_ref().and_then(revision::label)
+    }
 }
 
 /// The workload of `component` with this name, if it exists.

@@ -81,7 +81,7 @@ pub fn unwanted(roll: &Roll, seen: &Observed, intents: &[Intent]) -> Vec<Doomed>
     let Base { stack, runs, .. } = &roll.base;
     let runs = runs.values().map(|runs| runs.revision.as_str());
     let mut unwanted = prune::plan(stack, &seen.children, intents, roll.settled());
-    unwanted.extend(trim::plan(stack, &roll.status, runs, roll.settled(), &seen.children));
+    unwanted.extend(trim::plan(stack, &roll.status, runs, roll.settled(), &seen.children, &seen.stored));
     unwanted
 }
 

@@ -151,10 +151,9 @@ fn components(stack: &Stack, children: &Children) -> Vec<ComponentStatus> {
 }
 
 fn component_status(stack: &Stack, children: &Children, component: Component) -> Option<ComponentStatus> {
-    let Workload { meta, counts, template, .. } =
-        workload::observed(children, component, &stack.child(component.name()))?;
-    // The pods of the data servers are of no revision.
-    let of_pods = revision::label(meta).filter(|_| APPLICATION.contains(&component));
+    let workload = workload::observed(children, component, &stack.child(component.name()))?;
+    let of_pods = workload.introduced();
+    let Workload { meta, counts, template, .. } = workload;
     let Counts { available, wanted, .. } = counts;
     let containers = template.and_then(|template| template.spec.as_ref()).map(|spec| spec.containers.as_slice());
     let image = containers.and_then(|all| all.iter().find(|c| c.name == component.name())?.image.clone());
@@ -164,7 +163,7 @@ fn component_status(stack: &Stack, children: &Children, component: Component) ->
         desired: wanted,
         image_id: children.pods_of(component.name()).find_map(|pod| image_id(pod, component, of_pods)),
         image,
-        revision: of_pods.map(str::to_owned),
+        revision: revision::label(meta).filter(|_| APPLICATION.contains(&component)).map(str::to_owned),
     })
 }
 

@@ -3,7 +3,7 @@
 use super::*;
 
 impl World {
-    pub(super) fn observe(&self) -> Observed {
+    pub(crate) fn observe(&self) -> Observed {
         let mut children = Children::default();
         children.pending.claims.clone_from(&self.claims);
         for (key, value) in &self.objects {

@@ -42,7 +42,7 @@ async fn jobs(room: &Room) -> Result<Vec<String>> {
     Ok(room.list::<Job>().await?.iter().map(ResourceExt::name_any).collect())
 }
 
-/// Changes the log level; with an `end` the operator meets it while ai-service is replaced.
+/// Changes a setting of each component; with an `end` the operator meets it while ai-service is replaced.
 pub(crate) async fn rolls(
     room: &Room,
     recorder: &Recorder,
@@ -52,7 +52,8 @@ pub(crate) async fn rolls(
     let poller = Poller::start(room).await?;
     let count = poller.count().await?;
     let applied = Instant::now();
-    room.change(json!({"logLevel": "Debug"})).await?;
+    let of_dashboard = json!({"env": [{"name": "NOTE", "value": "changed"}]});
+    room.change(json!({"logLevel": "Debug", "dashboard": of_dashboard})).await?;
     let old = before.revision();
     let new = |seen: &Seen| seen.is("Pod", "ai-service") && seen.revision() != old && seen.version > before.version;
     recorder.first("a new ai-service pod", STARTS, new).await?;

@@ -12,6 +12,7 @@ use super::workloads::{Overlay, workload};
 use super::{credentials, data, disruption, job, network, postgresql, redis};
 use crate::cluster::intent::Intent;
 use crate::component::{APPLICATION, Component, ComponentExt};
+use crate::rollout::carry;
 use crate::rollout::changes;
 use crate::rollout::gates::replicas;
 use crate::rollout::revision::{self, Stored};
@@ -51,7 +52,11 @@ pub fn assemble(roll: &Roll, seen: &Observed) -> Vec<Intent> {
             let key = seen.revision_key.as_ref();
             let named_by = key.map(|key| key.uid.clone());
             let digests = key.map(|key| changes::digests(&roll.inputs, &key.key));
-            let stored = Stored { named_by, digests, ..Stored::new(roll.inputs.stored(), rendering.templates()) };
+            let current = roll.status.current_revision.as_deref().map(|current| revision::name(&stack.name, current));
+            let current = current.and_then(|name| seen.stored.get(&name));
+            let templates =
+                carry::templates(&rendering, digests.as_ref(), named_by.as_ref(), current.map(AsRef::as_ref));
+            let stored = Stored { named_by, digests, ..Stored::new(roll.inputs.stored(), templates) };
             let number = revision::next_number(&seen.stored);
             intents.push(revision::intent(stack, revision::APPLICATION, &roll.target, number, &stored));
             Some(Arc::new(stored))
