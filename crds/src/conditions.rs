@@ -2,7 +2,7 @@
 //!
 //! A reason is never renamed within v1alpha1. The troubleshooting page has an entry for each one that this version
 //! sets. These are not set yet and have none, they come with later features: `RollingOut`, `Deleting`,
-//! `CheckFailed`, `WatchInconclusive`, `StackNotFound`, `Conflict`, `HostConflict`.
+//! `CheckFailed`, `StackNotFound`, `Conflict`, `HostConflict`.
 
 /// Types of conditions.
 pub mod types {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 
 use crate::backoff::Backoff;
@@ -42,6 +43,10 @@ pub struct Context {
     pub operator: Operator,
     /// Counters.
     pub metrics: Metrics,
+    /// The time of day; a test has its own.
+    pub clock: fn() -> Timestamp,
+    /// Since when this operator acts.
+    pub leading_since: Timestamp,
 }
 
 impl Context {
@@ -68,6 +73,8 @@ impl Context {
             pacer: Pacer::default(),
             operator,
             metrics,
+            clock: Timestamp::now,
+            leading_since: Timestamp::now(),
             client,
         };
         (ctx, streams)

@@ -5,83 +5,14 @@ mod sim;
 
 use k8s_openapi::jiff::SignedDuration;
 use odoo_ai_crds::conditions::annotations;
-use odoo_ai_crds::stack::{FailureOutcome, LogLevel, Mode, OdooAiStackStatus, RevisionResult};
-use odoo_ai_operator::stack::agents::Agents;
-use serde_json::{Value, json};
+use odoo_ai_crds::stack::{FailureOutcome, LogLevel, Mode, RevisionResult};
+use serde_json::json;
+use sim::revisions::{annotate, crashing, current, go_on, hanging, image, installed, pod, status, target, watched};
 use sim::{World, key};
 
 /// What an older image's plan Job reports of a schema at 003.
 const OLDER: &str = r#"{"version":1,"result":"Succeeded","reason":"NewerThanImage","message":"","plan":{"needed":false},
     "schema":{"heads":["002"],"known":["001","002"],"current":["003"]},"incarnation":"1/2"}"#;
-
-fn status(world: &World) -> OdooAiStackStatus {
-    world.stack.status.clone().expect("a status")
-}
-
-fn current(world: &World) -> String {
-    status(world).current_revision.expect("a current revision")
-}
-
-fn target(world: &World) -> String {
-    status(world).update_revision.expect("an update revision")
-}
-
-fn installed() -> World {
-    let mut world = World::new();
-    world.run_to_the_end();
-    world
-}
-
-fn image(world: &mut World, tag: &str) {
-    world.edit(|stack| stack.spec.images.ai_service = format!("registry.example.com/ai-service:{tag}"));
-}
-
-/// Reconciles, with everything becoming ready but the workloads named; samples of the watch are taken.
-fn go_on(world: &mut World, but: &[&str]) {
-    for _ in 0..12 {
-        let _ = world.reconcile(true);
-        let names: Vec<_> = world.objects.keys().cloned().collect();
-        for key in names.into_iter().filter(|key| !but.contains(&key.name.as_str())) {
-            world.becomes_ready(&key);
-        }
-    }
-}
-
-/// A new revision whose ai-service never becomes ready.
-fn hanging() -> World {
-    let mut world = installed();
-    world.edit(|stack| stack.spec.log_level = Some(LogLevel::Debug));
-    for _ in 0..4 {
-        world.settle();
-    }
-    assert_eq!(world.revision("Deployment", "ai-service"), Some(target(&world).as_str()));
-    world
-}
-
-/// A pod of a revision whose container is as told.
-fn pod(world: &mut World, component: &str, revision: &str, container: &Value) {
-    let mut container = container.clone();
-    container["image"] = json!("x");
-    container["imageID"] = json!("");
-    container["ready"] = json!(false);
-    let pod = json!({
-        "metadata": {
-            "name": format!("{component}-x"), "creationTimestamp": "2026-01-01T00:00:00Z",
-            "labels": {"app.kubernetes.io/component": component, "odoo-ai.atmatasolutions.com/revision": revision},
-        },
-        "spec": {"nodeName": "n", "containers": []},
-        "status": {"phase": "Pending", "containerStatuses": [container]},
-    });
-    world.objects.insert(key("Pod", &format!("{component}-x")), pod);
-}
-
-fn crashing(name: &str, restarts: i32) -> Value {
-    json!({
-        "name": name, "restartCount": restarts,
-        "state": {"waiting": {"reason": "CrashLoopBackOff", "message": ""}},
-        "lastState": {"terminated": {"exitCode": 3, "reason": "Error"}},
-    })
-}
 
 /// The revision before runs in every component, and the status says why.
 #[track_caller]
@@ -206,18 +137,6 @@ fn a_failed_migration_moves_nothing() {
     assert_eq!(world.objects[&key("Deployment", "odoo-ai-ai-service")]["metadata"]["generation"], before);
 }
 
-/// All components run the new revision, and the watch has begun.
-fn watched() -> World {
-    let mut world = installed();
-    world.edit(|stack| {
-        stack.spec.log_level = Some(LogLevel::Debug);
-        stack.spec.rollout.health_check.duration_seconds = Some(600);
-    });
-    go_on(&mut world, &[]);
-    assert_eq!(world.words("Ready").0, "Watching");
-    world
-}
-
 #[test]
 fn bad_samples_in_a_row_end_the_watch() {
     let mut world = watched();
@@ -241,64 +160,6 @@ fn bad_samples_in_a_row_end_the_watch() {
     }
     go_on(&mut world, &[]);
     is_rolled_back(&world, &old, "(Watch): HealthCheckFailed: 3 samples of the watch in a row were bad");
-}
-
-#[test]
-fn samples_are_not_bad_while_the_agents_reach_no_database() {
-    let mut world = watched();
-    let new = target(&world);
-    let api = key("Deployment", "odoo-ai-ai-service");
-    let ready = world.objects[&api]["status"].clone();
-    world.objects.get_mut(&api).expect("it exists")["status"] =
-        json!({"observedGeneration": ready["observedGeneration"], "replicas": 1, "updatedReplicas": 1});
-    let facts = odoo_ai_operator::stack::facts::Facts { database_lost: true, ..Default::default() };
-    world.agents = Agents::new([("ai-service-old".to_owned(), facts)].into());
-    for _ in 0..9 {
-        let _ = world.reconcile(true);
-    }
-    // DNS is back, the pod not yet.
-    world.agents = Agents::default();
-    let _ = world.reconcile(true);
-    assert_eq!(status(&world).rollout.expect("a rollout").failed_samples, 1);
-    assert_eq!((status(&world).failure, world.revision("Deployment", "ai-service")), (None, Some(new.as_str())));
-}
-
-#[test]
-fn a_database_that_restarts_in_the_watch_is_no_failure() {
-    let mut world = watched();
-    let new = target(&world);
-    let database = key("StatefulSet", "odoo-ai-postgresql");
-    let ready = world.objects[&database]["status"].clone();
-    for gone in [&database, &key("Deployment", "odoo-ai-ai-service")] {
-        let generation = world.objects[gone]["status"]["observedGeneration"].clone();
-        world.objects.get_mut(gone).expect("it exists")["status"] =
-            json!({"observedGeneration": generation, "replicas": 1});
-    }
-    world.now += SignedDuration::from_hours(1);
-    for _ in 0..9 {
-        let _ = world.reconcile(true);
-    }
-    assert_eq!((status(&world).failure, world.revision("Deployment", "ai-service")), (None, Some(new.as_str())));
-    world.objects.get_mut(&database).expect("it exists")["status"] = ready;
-    go_on(&mut world, &[]);
-    assert_eq!(world.words("Ready").0, "Watching", "{:?}", world.words("Ready"));
-}
-
-#[test]
-fn what_the_agents_can_not_reach_is_no_failure_of_the_revision() {
-    let mut world = hanging();
-    let new = target(&world);
-    let facts = |lost: bool| {
-        let facts = odoo_ai_operator::stack::facts::Facts { database_lost: lost, ..Default::default() };
-        Agents::new([("ai-service-old".to_owned(), facts)].into())
-    };
-    world.agents = facts(true);
-    world.now += SignedDuration::from_hours(1);
-    go_on(&mut world, &["odoo-ai-ai-service"]);
-    assert_eq!((status(&world).failure, world.revision("Deployment", "ai-service")), (None, Some(new.as_str())));
-    world.agents = facts(false);
-    go_on(&mut world, &["odoo-ai-ai-service"]);
-    assert!(status(&world).failure.is_some(), "{:?}", world.words("Ready"));
 }
 
 #[test]
@@ -329,10 +190,6 @@ fn rolled_back() -> World {
     go_on(&mut world, &[]);
     assert_eq!(world.words("Ready").0, "RolledBack");
     world
-}
-
-fn annotate(world: &mut World, name: &str, value: &str) {
-    world.stack.metadata.annotations.get_or_insert_default().insert(name.to_owned(), value.to_owned());
 }
 
 #[test]

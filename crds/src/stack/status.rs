@@ -359,6 +359,16 @@ pub struct RolloutStatus {
     /// Bad samples in a row.
     #[serde(default, skip_serializing_if = "is_unset")]
     pub failed_samples: i32,
+    /// When the watch took its last sample.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_sample_at: Option<Time>,
+    /// Since when something around the revision is away (database, Redis, the node, the operator), or what was
+    /// interrupted by it has not come back; nothing counts against the revision meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interrupted_at: Option<Time>,
+    /// How often the watch was interrupted. After five times more it says nothing: `WatchInconclusive`.
+    #[serde(default, skip_serializing_if = "is_unset")]
+    pub interruptions: i32,
 }
 
 /// What came of a revision that failed.

@@ -8,6 +8,7 @@ use odoo_ai_crds::stack::{FailureOutcome, Mode, OdooAiStackStatus, RevisionResul
 
 use super::failure::Failure;
 use super::requests::Requests;
+use super::watch;
 
 /// Where a stack goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +47,9 @@ pub fn heed(status: &mut OdooAiStackStatus, wanted: &str, requests: Requests<'_>
         if status.failure.take().is_some() {
             status.failed_revision = None;
             again(status, wanted, now);
+        } else if let Some(rollout) = status.rollout.as_mut().filter(|rollout| watch::is_inconclusive(rollout)) {
+            rollout.interruptions = 0;
+            rollout.samples = 0;
         }
     }
     if let Some(token) = requests.rollback.filter(|token| handled.rollback_requested_at.as_deref() != Some(token)) {

@@ -7,8 +7,7 @@ use odoo_ai_crds::stack::{RolloutStatus, Step};
 
 use super::gates::{Gate, View};
 use super::steps::Position;
-use crate::component::Component;
-use crate::stack::agents::Agents;
+use super::watch;
 
 /// An image that can't be pulled for so long makes a revision fail.
 pub const PULL: SignedDuration = SignedDuration::from_secs(60);
@@ -37,17 +36,11 @@ pub fn has_deadline(step: Step) -> bool {
 pub fn of(view: &View<'_>, position: &Position) -> Option<Failure> {
     let (step, rollout) = (position.step?, view.status.rollout.as_ref()?);
     let settled = view.is_current() && !view.back;
-    if view.is_first() || settled || away(view.agents) || step < Step::Plan {
+    if view.is_first() || settled || rollout.interrupted_at.is_some() || step < Step::Plan {
         return None;
     }
     let (reason, message) = cause(view, rollout, step, &position.gate)?;
     Some(Failure { step: at(rollout, step), reason, message })
-}
-
-/// No agent reaches database or Redis: a breach counts only while what it depends on is independently healthy.
-#[must_use]
-pub fn away(agents: &Agents) -> bool {
-    [Component::Database, Component::Redis].into_iter().any(|it| agents.unreachable(it).is_some())
 }
 
 /// The watch goes on while a component of it stumbles.
@@ -66,13 +59,13 @@ fn cause(view: &View<'_>, rollout: &RolloutStatus, step: Step, gate: &Gate) -> O
     if reason == reasons::IMAGE_PULL_FAILED && past(pulling) {
         return Some((reason.clone(), message.clone()));
     }
-    let watch = view.stack.rollout;
-    if rollout.step == Some(Step::Watch) && has_deadline(step) && rollout.failed_samples >= watch.failure_threshold {
+    let rules = view.stack.rollout;
+    if rollout.step == Some(Step::Watch) && has_deadline(step) && rollout.failed_samples >= rules.failure_threshold {
         let message = format!("{} samples of the watch in a row were bad: {message}", rollout.failed_samples);
         return Some((reasons::HEALTH_CHECK_FAILED.to_owned(), message));
     }
-    if rollout.step == Some(step) && past(rollout.deadline.as_ref().map(|at| at.0)) {
-        let limit = watch.progress_deadline;
+    if rollout.step == Some(step) && past(watch::deadline(rollout, view.leading_since)) {
+        let limit = rules.progress_deadline;
         let message = format!("not done within {limit} s (rollout.progressDeadlineSeconds): {message}");
         return Some((reasons::PROGRESS_DEADLINE_EXCEEDED.to_owned(), message));
     }

@@ -84,6 +84,8 @@ pub struct View<'a> {
     pub target: &'a str,
     /// The database's volume.
     pub volume: &'a Volume,
+    /// Since when this operator acts.
+    pub leading_since: Timestamp,
     /// Now.
     pub now: Timestamp,
 }
@@ -246,38 +248,5 @@ pub fn rules(view: &View<'_>) -> Gate {
         Gate::wait(reasons::PROGRESSING, "the automation rules that the application seeded are disabled")
     } else {
         Gate::Open
-    }
-}
-
-/// The revision was watched for long enough.
-#[must_use]
-pub fn watch(view: &View<'_>) -> Gate {
-    if view.is_current() {
-        return Gate::Open;
-    }
-    let rollout = view.stack.rollout;
-    let samples = view.status.rollout.as_ref().map_or(0, |rollout| rollout.samples);
-    let wanted = samples_wanted(rollout.watch_duration, rollout.watch_period);
-    if samples >= wanted {
-        return Gate::Open;
-    }
-    Gate::wait(reasons::WATCHING, format!("all components run; {wanted} good samples in a row end the watch"))
-}
-
-fn samples_wanted(duration: i32, period: i32) -> i32 {
-    (duration + period - 1) / period
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use rstest::rstest;
-
-    #[rstest]
-    #[case(10, 5, 2)]
-    #[case(11, 5, 3)]
-    #[case(1, 1, 1)]
-    fn the_watch_counts_samples(#[case] duration: i32, #[case] period: i32, #[case] samples: i32) {
-        assert_eq!(samples_wanted(duration, period), samples);
     }
 }

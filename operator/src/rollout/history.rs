@@ -11,10 +11,10 @@ use odoo_ai_crds::stack::{
     RevisionHistory, RevisionResult, RolloutStatus, Step, UnreadableRows,
 };
 
-use super::failure;
 use super::gates::{Gate, Volume};
 use super::jobs::{Report, UnreadableReport};
 use super::steps::Position;
+use super::{failure, watch};
 use crate::component::Component;
 use crate::stack::model::Stack;
 
@@ -60,14 +60,22 @@ pub fn advance(status: &mut OdooAiStackStatus, position: &Position, stack: &Stac
     }
     // A rollout that is done goes with the next write.
     let (Some(rollout), Some(_)) = (&mut status.rollout, position.step) else { return };
-    let stumbles = rollout.step == Some(Step::Watch) && position.step.is_some_and(failure::has_deadline);
+    let stumbles = rollout.step == Some(Step::Watch) && position.step.is_some_and(watch::is_watched);
     let step = if stumbles { Some(Step::Watch) } else { position.step };
     if step != rollout.step {
         rollout.step = step;
         rollout.samples = 0;
         rollout.failed_samples = 0;
-        let limit = SignedDuration::from_secs(i64::from(stack.rollout.progress_deadline));
-        rollout.deadline = step.filter(|step| failure::has_deadline(*step)).map(|_| Time(now + limit));
+        rollout.last_sample_at = None;
+        rollout.interrupted_at = None;
+        rollout.deadline = None;
+    }
+    // The time of a step doesn't run while what it needs is away.
+    let limit = SignedDuration::from_secs(i64::from(stack.rollout.progress_deadline));
+    let due = rollout.interrupted_at.as_ref().map_or(now, |at| at.0) + limit;
+    let extended = |at: &Time| rollout.interrupted_at.is_some() && at.0 < due;
+    if step.is_some_and(failure::has_deadline) && rollout.deadline.as_ref().is_none_or(extended) {
+        rollout.deadline = Some(Time(due));
     }
     let pulling = matches!(&position.gate, Gate::Wait { reason, .. } if reason == reasons::IMAGE_PULL_FAILED);
     match (&rollout.pull_failing_since, pulling) {

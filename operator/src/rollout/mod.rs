@@ -20,4 +20,5 @@ pub mod revision;
 pub mod scheduling;
 pub mod steps;
 pub mod trim;
+pub mod watch;
 pub mod workload;

@@ -13,7 +13,7 @@ use crate::cluster::cache::Children;
 /// Restarts of one container that count as a crash loop.
 const CRASH_LOOP: i32 = 3;
 /// Name of the sidecar.
-const SIDECAR: &str = "agent";
+pub const SIDECAR: &str = "agent";
 /// A pod that was put off its node explains for this long why its component has too few.
 const RECENT: SignedDuration = SignedDuration::from_mins(10);
 

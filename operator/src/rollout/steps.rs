@@ -4,7 +4,7 @@
 use odoo_ai_crds::stack::Step;
 
 use super::gates::{self, Gate, View};
-use super::{approval, backup, migration};
+use super::{approval, backup, migration, watch};
 use crate::component::Component;
 
 /// One row of the table.
@@ -32,7 +32,7 @@ pub const TABLE: [Row; 13] = [
     row(Step::Worker, Some(Component::Worker), |view| gates::application(view, Component::Worker)),
     row(Step::Beat, Some(Component::Beat), |view| gates::application(view, Component::Beat)),
     row(Step::Dashboard, Some(Component::Dashboard), |view| gates::application(view, Component::Dashboard)),
-    row(Step::Watch, None, gates::watch),
+    row(Step::Watch, None, watch::gate),
 ];
 
 const fn row(step: Step, component: Option<Component>, gate: fn(&View<'_>) -> Gate) -> Row {

@@ -87,7 +87,9 @@ fn summary(decision: &Decision, failure: Option<&Error>) -> (Verdict, Verdict, V
                 reasons::SETTLED,
                 format!("revision {} runs and passed its watch", roll.target),
             )),
-            (Gate::Wait { reason, message }, Some(Step::Approval)) => {
+            // A person is asked; nothing is wrong with the revision as far as anyone can see.
+            (Gate::Wait { reason, message }, Some(Step::Approval))
+            | (Gate::Blocked { reason, message }, Some(Step::Watch)) => {
                 resting(Verdict::new(Tri::Unknown, reason, message.clone()))
             }
             (Gate::Wait { reason, message } | Gate::Failed { reason, message }, Some(step)) => {

@@ -43,6 +43,8 @@ pub struct Observed {
     pub agents: Agents,
     /// The Backup that the spec names.
     pub backup: Option<Arc<Backup>>,
+    /// Since when this operator acts.
+    pub leading_since: Timestamp,
     /// Now.
     pub now: Timestamp,
 }
@@ -118,7 +120,7 @@ pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Optio
     let secrets: Api<Secret> = Api::namespaced(ctx.client.clone(), namespace);
     let key = format!("{}-{}", object.name_any(), data::REVISION_KEY.suffix);
     let live = format!("{}-{}", object.name_any(), keys::LIVE);
-    let now = Timestamp::now();
+    let now = (ctx.clock)();
     let (data, key, live, stored, agents, pending) = tokio::join!(
         references::read(&ctx.client, namespace, wanted),
         secrets.get_opt(&key),
@@ -134,8 +136,20 @@ pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Optio
         Some(reference) => backup(ctx, namespace, &reference.name).await?,
         None => None,
     };
-    let mut seen =
-        Observed { object, children, data, revision_key, current_copies: None, live, stored, agents, backup, now };
+    let (current_copies, leading_since) = (None, ctx.leading_since);
+    let mut seen = Observed {
+        object,
+        children,
+        data,
+        revision_key,
+        current_copies,
+        live,
+        stored,
+        agents,
+        backup,
+        leading_since,
+        now,
+    };
     if let Some(current) = seen.misnamed() {
         let copies = secrets.get_opt(&copy_name(name, current)).await?;
         seen.current_copies = copies.map(|copies| references::contents_of(copies).text);

@@ -22,7 +22,7 @@ use crate::rollout::inputs::Inputs;
 use crate::rollout::jobs::Progress;
 use crate::rollout::requests::Requests;
 use crate::rollout::steps::{self, Position, TABLE};
-use crate::rollout::{backup, changes, history, migration, revision};
+use crate::rollout::{backup, changes, history, migration, revision, watch};
 
 /// A rollout, or the steady state that it ends in.
 #[derive(Clone, Debug)]
@@ -67,10 +67,11 @@ impl Roll {
         self.status.current_revision.is_none()
     }
 
-    /// The watch has begun, whatever stumbles in it now.
+    /// The watch goes on, whatever stumbles in it now.
     #[must_use]
     pub fn watching(&self) -> bool {
-        self.status.rollout.as_ref().is_some_and(|rollout| rollout.step == Some(Step::Watch))
+        let rollout = self.status.rollout.as_ref().filter(|rollout| rollout.step == Some(Step::Watch));
+        rollout.is_some_and(|rollout| !watch::is_inconclusive(rollout))
     }
 }
 
@@ -107,8 +108,12 @@ pub fn roll(seen: &Observed, stack: Stack, standing: Standing, wanted: &str, inp
         let changed = if leg.back { Vec::new() } else { changed(seen, &stack, &status, inputs) };
         let scene = Scene { seen, stack: &stack, standing: &standing, leg: &leg, volume: &volume, changed: &changed };
         learn(&scene, &mut status);
+        let mut position = steps::position(&scene.view(&status));
+        if let Some(noted) = watch::notice(&scene.view(&status), &position) {
+            status.rollout = Some(noted);
+            position = steps::position(&scene.view(&status));
+        }
         let view = scene.view(&status);
-        let position = steps::position(&view);
         if let Some(failure) = failure::of(&view, &position) {
             course::note(&mut status, wanted, failure, leg.back, mode, seen.now);
             continue;
@@ -237,6 +242,7 @@ impl<'a> Scene<'a> {
             agents: &seen.agents,
             target: &self.leg.target,
             volume: self.volume,
+            leading_since: seen.leading_since,
             now: seen.now,
         }
     }

@@ -20,7 +20,7 @@ use crate::cluster::cache::Children;
 use crate::cluster::status;
 use crate::component::{ALL, APPLICATION, Component, ComponentExt};
 use crate::rollout::workload::{self, Counts, Workload};
-use crate::rollout::{course, failure, revision};
+use crate::rollout::{course, revision};
 
 /// The whole status, and which conditions changed. `sample`: the watch takes one now.
 #[must_use]
@@ -76,11 +76,12 @@ fn next(seen: &Observed, decision: &Decision, applied: Applied, sample: bool) ->
             if applied.rules_disabled.is_some() {
                 wanted.rules.get_or_insert_default().seeded_disabled = true;
             }
-            if let Some(rollout) = wanted.rollout.as_mut().filter(|_| sample) {
+            if let Some(rollout) = wanted.rollout.as_mut().filter(|it| sample && it.interrupted_at.is_none()) {
+                rollout.last_sample_at = Some(Time(seen.now));
                 if roll.position.step == Some(Step::Watch) {
                     rollout.samples += 1;
                     rollout.failed_samples = 0;
-                } else if !failure::away(&seen.agents) {
+                } else {
                     rollout.samples = 0;
                     rollout.failed_samples += 1;
                 }

@@ -6,6 +6,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 mod kubelet;
+pub(crate) mod revisions;
 mod seen;
 
 use std::collections::BTreeMap;
@@ -79,6 +80,8 @@ pub(crate) struct World {
     pub(crate) events: Vec<String>,
     /// Writes after which the operator dies, once.
     pub(crate) crash_after: Option<usize>,
+    /// Since when the operator acts.
+    pub(crate) leading_since: Timestamp,
     pub(crate) now: Timestamp,
     uids: usize,
 }
@@ -115,6 +118,7 @@ impl World {
             claims: BTreeMap::new(),
             events: Vec::new(),
             crash_after: None,
+            leading_since: Timestamp::UNIX_EPOCH,
             now: Timestamp::from_second(1_790_000_000).expect("a valid time"),
             uids: 0,
         }

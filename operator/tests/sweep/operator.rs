@@ -2,9 +2,10 @@
 //! says; an operator that starts knows nothing.
 
 use std::cell::Cell;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
+use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::Action;
 use odoo_ai_operator::cluster::cache::Scope;
 use odoo_ai_operator::context::{Context, Pacer};
@@ -34,6 +35,12 @@ fn clock() -> Instant {
     Instant::now() + PASSED.get()
 }
 
+/// The same time of day in every run: one that begins where another has been must not take it for late.
+fn today() -> Timestamp {
+    static TODAY: LazyLock<Timestamp> = LazyLock::new(Timestamp::now);
+    *TODAY
+}
+
 /// What came of a reconcile.
 #[derive(Debug)]
 pub(crate) enum Turn {
@@ -57,7 +64,7 @@ impl Operator {
         let own = Own { image: "operator:test".to_owned(), network: Some(network), approvers_verified: true };
         let scope = Scope::Namespace(NAMESPACE.to_owned());
         let (ctx, streams) = Context::new(client, http.clone(), &scope, "operator-0", own, Metrics::registered().0);
-        let ctx = Arc::new(Context { pacer: Pacer::by(clock), ..ctx });
+        let ctx = Arc::new(Context { pacer: Pacer::by(clock), clock: today, ..ctx });
         let operator = Self { ctx, watches: tokio::spawn(streams.drain()), cluster: Arc::clone(cluster) };
         operator.catch_up().await;
         let ready = tokio::time::timeout(Duration::from_secs(5), operator.ctx.caches.ready());

@@ -1,0 +1,219 @@
+//! The watch of a revision, and what around it interrupts a rollout: a server that restarts, a node that is
+//! away, an operator that wasn't there. None of it says anything about the revision.
+
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use odoo_ai_crds::conditions::{annotations, reasons};
+use odoo_ai_crds::stack::{RolloutStatus, Step};
+
+use super::failure;
+use super::gates::{Gate, View};
+use super::pods::SIDECAR;
+use super::steps::Position;
+use crate::component::{APPLICATION, Component, ComponentExt};
+use crate::stack::agents::Agents;
+
+/// A watch that is interrupted more often than this proves nothing.
+pub const MOST_INTERRUPTIONS: i32 = 5;
+/// Samples that are so much later than they should be: nobody was there to take them.
+const GAP: SignedDuration = SignedDuration::from_secs(10);
+/// While an interruption lasts, its time is written down this often.
+const REFRESH: SignedDuration = SignedDuration::from_secs(30);
+/// Containers that ended with their node, as the runtime tells it afterwards.
+const ENDED_WITH_NODE: i32 = 255;
+
+/// The revision was watched for long enough.
+#[must_use]
+pub fn gate(view: &View<'_>) -> Gate {
+    if view.is_current() {
+        return Gate::Open;
+    }
+    let rules = view.stack.rollout;
+    let rollout = view.status.rollout.clone().unwrap_or_default();
+    let (samples, wanted) = (rollout.samples, samples_wanted(rules.watch_duration, rules.watch_period));
+    if samples >= wanted {
+        return Gate::Open;
+    }
+    if is_inconclusive(&rollout) {
+        let (namespace, name, retry) = (&view.stack.namespace, &view.stack.name, annotations::RETRY_REQUESTED_AT);
+        return Gate::blocked(
+            reasons::WATCH_INCONCLUSIVE,
+            format!(
+                "all components run, but what is around them interrupted the watch {} times: nobody can say whether \
+                 revision {} is well. Cure that (database, Redis, node), then watch it again: kubectl annotate \
+                 odooaistack -n {namespace} {name} {retry}=$(date +%s) --overwrite",
+                rollout.interruptions, view.target
+            ),
+        );
+    }
+    let interrupted = match rollout.interruptions {
+        0 => String::new(),
+        1 => "; it was interrupted once".to_owned(),
+        count => format!("; it was interrupted {count} times"),
+    };
+    let message = format!("all components run; {wanted} good samples in a row end the watch{interrupted}");
+    Gate::wait(reasons::WATCHING, message)
+}
+
+fn samples_wanted(duration: i32, period: i32) -> i32 {
+    (duration + period - 1) / period
+}
+
+/// A gate that must stay open during the watch; what else comes in between (a password, a replaced volume) ends it.
+#[must_use]
+pub fn is_watched(step: Step) -> bool {
+    step <= Step::Redis || failure::has_deadline(step)
+}
+
+/// The watch was interrupted too often.
+#[must_use]
+pub fn is_inconclusive(rollout: &RolloutStatus) -> bool {
+    rollout.interruptions > MOST_INTERRUPTIONS
+}
+
+/// What the rollout's status says of interruptions now, where that changes.
+#[must_use]
+pub fn notice(view: &View<'_>, position: &Position) -> Option<RolloutStatus> {
+    let before = view.status.rollout.as_ref()?;
+    let mut rollout = before.clone();
+    let (watching, disturbed) = (rollout.step == Some(Step::Watch), is_disturbed(view, position));
+    if view.is_first() && !watching {
+        return None;
+    }
+    let absent = watching && nobody_looked(view, &rollout);
+    let back = position.step.is_none_or(|step| step >= Step::Watch);
+    match rollout.interrupted_at.as_ref().map(|at| at.0) {
+        None if disturbed || absent => {
+            rollout.interrupted_at = Some(Time(view.now));
+            rollout.interruptions += i32::from(watching);
+        }
+        Some(at) if disturbed && at + REFRESH <= view.now => rollout.interrupted_at = Some(Time(view.now)),
+        Some(at) if !disturbed && (back || at + allowance(view) <= view.now) => {
+            rollout.interrupted_at = None;
+            rollout.last_sample_at = Some(Time(view.now));
+        }
+        _ => {}
+    }
+    (rollout != *before).then_some(rollout)
+}
+
+/// What was interrupted gets the time of a step to come back.
+fn allowance(view: &View<'_>) -> SignedDuration {
+    SignedDuration::from_secs(i64::from(view.stack.rollout.progress_deadline))
+}
+
+fn nobody_looked(view: &View<'_>, rollout: &RolloutStatus) -> bool {
+    let period = SignedDuration::from_secs(i64::from(view.stack.rollout.watch_period));
+    let last = rollout.last_sample_at.as_ref().filter(|_| rollout.interrupted_at.is_none());
+    last.is_some_and(|last| last.0 + period + GAP < view.now)
+}
+
+/// Something that a revision needs is away, or was just now.
+fn is_disturbed(view: &View<'_>, position: &Position) -> bool {
+    let pods = || APPLICATION.into_iter().flat_map(|component| view.children.pods_of(component.name()));
+    position.step.is_some_and(|step| step <= Step::Redis)
+        || away(view.agents)
+        || pods().any(|pod| is_unheard_of(pod) || only_sidecar_is_away(pod) || ended_with_node(pod, view))
+}
+
+/// No agent reaches database or Redis: a breach counts only while what it depends on is independently healthy.
+#[must_use]
+pub fn away(agents: &Agents) -> bool {
+    [Component::Database, Component::Redis].into_iter().any(|it| agents.unreachable(it).is_some())
+}
+
+fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a str> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    conditions.iter().find(|it| it.type_ == kind).map(|it| it.status.as_str())
+}
+
+/// Its node is silent: the control plane took its readiness away, and no kubelet would say so while all its
+/// containers are ready.
+fn is_unheard_of(pod: &Pod) -> bool {
+    condition(pod, "Ready") == Some("False") && condition(pod, "ContainersReady") == Some("True")
+}
+
+fn containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
+    let status = pod.status.iter();
+    status.flat_map(|it| it.container_statuses.iter().chain(&it.init_container_statuses).flatten())
+}
+
+/// The agent beside the application restarts: the pod counts as unready, the application is as it was.
+fn only_sidecar_is_away(pod: &Pod) -> bool {
+    let away = |it: &ContainerStatus| it.name == SIDECAR && it.restart_count > 0 && !it.ready;
+    let application = pod.status.iter().flat_map(|it| it.container_statuses.iter().flatten());
+    containers(pod).any(away) && application.into_iter().all(|it| it.ready)
+}
+
+/// It went down with its node a while ago and isn't back yet.
+fn ended_with_node(pod: &Pod, view: &View<'_>) -> bool {
+    let ends = containers(pod).filter(|it| !it.ready).flat_map(|it| [&it.state, &it.last_state].into_iter().flatten());
+    let terminated = ends.filter_map(|state| state.terminated.as_ref());
+    let mut with_node = terminated
+        .filter(|it| it.exit_code == ENDED_WITH_NODE && it.reason.as_deref() == Some("Unknown"))
+        .filter_map(|it| it.finished_at.as_ref());
+    with_node.any(|at: &Time| at.0 + allowance(view) > view.now)
+}
+
+/// When a step that is late has failed: not at once after an operator came that wasn't there when its time
+/// was over.
+#[must_use]
+pub fn deadline(rollout: &RolloutStatus, leading_since: Timestamp) -> Option<Timestamp> {
+    /// Time in which a node that was away brings its pods back.
+    const RETURN: SignedDuration = SignedDuration::from_secs(120);
+    let deadline = rollout.deadline.as_ref()?.0;
+    Some(if deadline < leading_since + RETURN { leading_since + RETURN } else { deadline })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    #[rstest]
+    #[case(10, 5, 2)]
+    #[case(11, 5, 3)]
+    #[case(1, 1, 1)]
+    fn the_watch_counts_samples(#[case] duration: i32, #[case] period: i32, #[case] samples: i32) {
+        assert_eq!(samples_wanted(duration, period), samples);
+    }
+
+    fn pod(status: &Value) -> Pod {
+        serde_json::from_value(json!({"status": status})).expect("a pod")
+    }
+
+    #[rstest]
+    #[case::serves("True", "True", false)]
+    #[case::not_ready("False", "False", false)]
+    #[case::silent_node("False", "True", true)]
+    fn a_silent_node(#[case] ready: &str, #[case] containers: &str, #[case] expected: bool) {
+        let conditions = json!([{"type": "Ready", "status": ready}, {"type": "ContainersReady", "status": containers}]);
+        assert_eq!(is_unheard_of(&pod(&json!({"conditions": conditions}))), expected);
+    }
+
+    #[rstest]
+    #[case::restarts(1, false, true, true)]
+    #[case::starts_for_the_first_time(0, false, true, false)]
+    #[case::both_are_away(1, false, false, false)]
+    #[case::is_back(1, true, true, false)]
+    fn a_sidecar(#[case] restarts: i32, #[case] ready: bool, #[case] application: bool, #[case] expected: bool) {
+        let container = |name: &str, ready: bool, restarts: i32| json!({"name": name, "ready": ready, "restartCount": restarts, "image": "i", "imageID": "j"});
+        let pod = pod(&json!({
+            "initContainerStatuses": [container("install", false, 0), container(SIDECAR, ready, restarts)],
+            "containerStatuses": [container("ai-service", application, 0)],
+        }));
+        assert_eq!(only_sidecar_is_away(&pod), expected);
+    }
+
+    #[rstest]
+    #[case::in_time(1000, 500, 1000)]
+    #[case::came_late(1000, 1001, 1121)]
+    #[case::came_just_before(1000, 990, 1110)]
+    fn a_step_has_a_moment_with_a_new_operator(#[case] at: i64, #[case] since: i64, #[case] expected: i64) {
+        let time = |second| Timestamp::from_second(second).expect("a time");
+        let rollout = RolloutStatus { deadline: Some(Time(time(at))), ..RolloutStatus::default() };
+        assert_eq!(deadline(&rollout, time(since)), Some(time(expected)));
+    }
+}

@@ -1,0 +1,144 @@
+//! What is around a revision stumbles while it comes in: nothing of it counts against the revision.
+
+mod sim;
+
+use k8s_openapi::jiff::SignedDuration;
+use odoo_ai_crds::stack::RolloutStatus;
+use odoo_ai_operator::stack::agents::Agents;
+use serde_json::json;
+use sim::revisions::{annotate, current, go_on, hanging, pod, status, target, watched};
+use sim::{World, key};
+
+fn rollout(world: &World) -> RolloutStatus {
+    status(world).rollout.expect("a rollout")
+}
+
+#[test]
+fn samples_are_not_bad_while_the_agents_reach_no_database() {
+    let mut world = watched();
+    let new = target(&world);
+    let api = key("Deployment", "odoo-ai-ai-service");
+    let ready = world.objects[&api]["status"].clone();
+    world.objects.get_mut(&api).expect("it exists")["status"] =
+        json!({"observedGeneration": ready["observedGeneration"], "replicas": 1, "updatedReplicas": 1});
+    let facts = odoo_ai_operator::stack::facts::Facts { database_lost: true, ..Default::default() };
+    world.agents = Agents::new([("ai-service-old".to_owned(), facts)].into());
+    for _ in 0..9 {
+        let _ = world.reconcile(true);
+    }
+    // DNS is back, the pod not yet: it has the time of a step.
+    world.agents = Agents::default();
+    for _ in 0..9 {
+        let _ = world.reconcile(true);
+    }
+    assert_eq!(rollout(&world).failed_samples, 0);
+    assert_eq!((status(&world).failure, world.revision("Deployment", "ai-service")), (None, Some(new.as_str())));
+    assert_eq!(rollout(&world).interruptions, 1);
+    world.now += SignedDuration::from_mins(10);
+    go_on(&mut world, &["odoo-ai-ai-service"]);
+    assert_eq!(status(&world).failure.map(|it| it.reason).as_deref(), Some("HealthCheckFailed"));
+}
+
+#[test]
+fn nobody_says_of_a_revision_that_is_interrupted_again_and_again_that_it_is_well() {
+    let mut world = watched();
+    let new = target(&world);
+    for round in 1..=6 {
+        assert_eq!(world.words("Ready").0, "Watching", "{:?}", world.words("Ready"));
+        // The operator was away, with its node or without.
+        world.now += SignedDuration::from_mins(3);
+        let _ = world.reconcile(true);
+        assert_eq!(rollout(&world).interruptions, round);
+        let _ = world.reconcile(true);
+    }
+    let (reason, message) = world.words("Ready");
+    assert_eq!((world.condition("Ready"), reason.as_str()), (Some("Unknown"), "WatchInconclusive"), "{message}");
+    assert!(message.contains("6 times") && message.contains("retry-requested-at"), "{message}");
+    assert_eq!([world.condition("Reconciling"), world.condition("Stalled")], [Some("False"); 2]);
+    world.settle();
+    assert_eq!((status(&world).failure, world.revision("Deployment", "ai-service")), (None, Some(new.as_str())));
+    annotate(&mut world, "odoo-ai.atmatasolutions.com/retry-requested-at", "now");
+    let _ = world.reconcile(true);
+    assert_eq!(world.words("Ready").0, "Watching");
+    world.edit(|stack| stack.spec.rollout.health_check.duration_seconds = Some(10));
+    world.run_to_the_end();
+    assert_eq!(current(&world), new);
+}
+
+#[test]
+fn a_sidecar_that_restarts_is_no_bad_sample() {
+    let mut world = watched();
+    let (new, api) = (target(&world), key("Deployment", "odoo-ai-ai-service"));
+    let container = |name: &str, ready: bool, restarts: i32| json!({"name": name, "ready": ready, "restartCount": restarts, "image": "i", "imageID": "j"});
+    pod(&mut world, "ai-service", &new, &container("ai-service", true, 0));
+    let name = key("Pod", "ai-service-x");
+    let status_of_pod = &mut world.objects.get_mut(&name).expect("it exists")["status"];
+    *status_of_pod = json!({
+        "phase": "Running",
+        "initContainerStatuses": [container("agent", false, 1)],
+        "containerStatuses": [container("ai-service", true, 0)],
+    });
+    world.objects.get_mut(&api).expect("it exists")["status"]["availableReplicas"] = json!(0);
+    for _ in 0..9 {
+        let _ = world.reconcile(true);
+    }
+    assert_eq!((status(&world).failure, rollout(&world).failed_samples), (None, 0), "{:?}", world.words("Ready"));
+    world.objects.remove(&name);
+    go_on(&mut world, &[]);
+    world.edit(|stack| stack.spec.rollout.health_check.duration_seconds = Some(10));
+    world.run_to_the_end();
+    assert_eq!(current(&world), new);
+}
+
+#[test]
+fn an_operator_that_comes_late_gives_a_step_a_moment() {
+    let mut world = hanging();
+    world.now += SignedDuration::from_hours(1);
+    world.leading_since = world.now;
+    go_on(&mut world, &["odoo-ai-ai-service"]);
+    assert_eq!(status(&world).failure, None, "the node with all of it may just have come back");
+    world.now += SignedDuration::from_mins(2);
+    go_on(&mut world, &["odoo-ai-ai-service"]);
+    assert_eq!(status(&world).failure.map(|it| it.reason).as_deref(), Some("ProgressDeadlineExceeded"));
+}
+
+#[test]
+fn a_database_that_restarts_in_the_watch_is_no_failure() {
+    let mut world = watched();
+    let new = target(&world);
+    let database = key("StatefulSet", "odoo-ai-postgresql");
+    let ready = world.objects[&database]["status"].clone();
+    for gone in [&database, &key("Deployment", "odoo-ai-ai-service")] {
+        let generation = world.objects[gone]["status"]["observedGeneration"].clone();
+        world.objects.get_mut(gone).expect("it exists")["status"] =
+            json!({"observedGeneration": generation, "replicas": 1});
+    }
+    world.now += SignedDuration::from_hours(1);
+    for _ in 0..9 {
+        let _ = world.reconcile(true);
+    }
+    assert_eq!((status(&world).failure, world.revision("Deployment", "ai-service")), (None, Some(new.as_str())));
+    world.objects.get_mut(&database).expect("it exists")["status"] = ready;
+    go_on(&mut world, &[]);
+    assert_eq!(world.words("Ready").0, "Watching", "{:?}", world.words("Ready"));
+}
+
+#[test]
+fn what_the_agents_can_not_reach_is_no_failure_of_the_revision() {
+    let mut world = hanging();
+    let new = target(&world);
+    let facts = |lost: bool| {
+        let facts = odoo_ai_operator::stack::facts::Facts { database_lost: lost, ..Default::default() };
+        Agents::new([("ai-service-old".to_owned(), facts)].into())
+    };
+    world.agents = facts(true);
+    world.now += SignedDuration::from_hours(1);
+    go_on(&mut world, &["odoo-ai-ai-service"]);
+    assert_eq!((status(&world).failure, world.revision("Deployment", "ai-service")), (None, Some(new.as_str())));
+    world.agents = facts(false);
+    go_on(&mut world, &["odoo-ai-ai-service"]);
+    assert_eq!(status(&world).failure, None, "its time begins anew");
+    world.now += SignedDuration::from_hours(1);
+    go_on(&mut world, &["odoo-ai-ai-service"]);
+    assert!(status(&world).failure.is_some(), "{:?}", world.words("Ready"));
+}
