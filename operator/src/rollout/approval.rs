@@ -62,7 +62,6 @@ impl Question {
     fn is_asked(self, view: &View<'_>) -> bool {
         let stack = view.stack;
         match self {
-            _ if view.back => false,
             Self::Rollout => stack.rollout.approval == Mode::Manual && !view.is_first() && !view.is_current(),
             // What was seen to be pending; an empty database has nothing to lose.
             Self::Migration => {

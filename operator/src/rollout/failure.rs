@@ -6,7 +6,7 @@ use odoo_ai_crds::conditions::reasons;
 use odoo_ai_crds::stack::{RolloutStatus, Step};
 
 use super::gates::{Gate, View};
-use super::steps::Position;
+use super::steps::{Position, has_deadline};
 use super::watch;
 
 /// An image that can't be pulled for so long makes a revision fail.
@@ -21,13 +21,6 @@ pub struct Failure {
     pub reason: String,
     /// The cause.
     pub message: String,
-}
-
-/// Steps whose time is limited: each brings in a component. Waiting for a lock, a person, a backup or the
-/// watch has no deadline, and PostgreSQL and Redis are of no revision.
-#[must_use]
-pub fn has_deadline(step: Step) -> bool {
-    matches!(step, Step::AiService | Step::Worker | Step::Beat | Step::Dashboard)
 }
 
 /// The failure of the target, if a threshold is met. Never on a first install: there is nothing to go back

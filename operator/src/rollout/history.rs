@@ -14,7 +14,7 @@ use odoo_ai_crds::stack::{
 use super::gates::{Gate, Volume};
 use super::jobs::{Report, UnreadableReport};
 use super::steps::Position;
-use super::{failure, watch};
+use super::{steps, watch};
 use crate::component::Component;
 use crate::stack::model::Stack;
 
@@ -74,7 +74,7 @@ pub fn advance(status: &mut OdooAiStackStatus, position: &Position, stack: &Stac
     let limit = SignedDuration::from_secs(i64::from(stack.rollout.progress_deadline));
     let due = rollout.interrupted_at.as_ref().map_or(now, |at| at.0) + limit;
     let extended = |at: &Time| rollout.interrupted_at.is_some() && at.0 < due;
-    if step.is_some_and(failure::has_deadline) && rollout.deadline.as_ref().is_none_or(extended) {
+    if step.is_some_and(steps::has_deadline) && rollout.deadline.as_ref().is_none_or(extended) {
         rollout.deadline = Some(Time(due));
     }
     let pulling = matches!(&position.gate, Gate::Wait { reason, .. } if reason == reasons::IMAGE_PULL_FAILED);

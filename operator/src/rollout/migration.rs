@@ -131,8 +131,7 @@ fn look_again(view: &View<'_>) -> String {
 /// The schema is what the target's image needs, as its Job found or made it.
 #[must_use]
 pub fn gate(view: &View<'_>) -> Gate {
-    // What runs on a newer schema was let pass by its plan.
-    if migrated(view) || view.back {
+    if migrated(view) {
         return Gate::Open;
     }
     schema_job(view.progress(SchemaJob::Migrate), reasons::MIGRATING, reasons::MIGRATION_FAILED)

@@ -7,6 +7,8 @@ pub mod carry;
 pub mod changes;
 pub mod course;
 pub mod credentials;
+#[cfg(test)]
+mod documented;
 pub mod failure;
 pub mod gates;
 pub mod guard;

@@ -5,38 +5,82 @@ use odoo_ai_crds::stack::Step;
 
 use super::gates::{self, Gate, View};
 use super::{approval, backup, migration, watch};
-use crate::component::Component;
+use crate::component::{APPLICATION, Component};
 
 /// One row of the table.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Row {
     /// The step.
     pub step: Step,
     /// The component that it brings in, if any.
     pub component: Option<Component>,
+    /// It is no part of a way back.
+    pub forward_only: bool,
+    /// When it is done, for people.
+    pub opens: &'static str,
     /// When it is done.
     pub gate: fn(&View<'_>) -> Gate,
 }
 
-/// The rollout. Routes and Checks get their rows with their features.
+/// The rollout. Routes gets its row with its feature. `docs/stack.md` has its table and its diagram from here.
 pub const TABLE: [Row; 13] = [
-    row(Step::Database, Some(Component::Database), |view| gates::server(view, Component::Database)),
-    row(Step::Redis, Some(Component::Redis), |view| gates::server(view, Component::Redis)),
-    row(Step::Credentials, None, gates::credentials),
-    row(Step::Plan, None, migration::plan),
-    row(Step::Approval, None, approval::gate),
-    row(Step::Backup, None, backup::gate),
-    row(Step::Migration, None, migration::gate),
-    row(Step::AiService, Some(Component::AiService), |view| gates::application(view, Component::AiService)),
-    row(Step::RulesGate, None, gates::rules),
-    row(Step::Worker, Some(Component::Worker), |view| gates::application(view, Component::Worker)),
-    row(Step::Beat, Some(Component::Beat), |view| gates::application(view, Component::Beat)),
-    row(Step::Dashboard, Some(Component::Dashboard), |view| gates::application(view, Component::Dashboard)),
-    row(Step::Watch, None, watch::gate),
+    Row {
+        component: Some(Component::Database),
+        ..row(Step::Database, "a Managed PostgreSQL is ready", |view| gates::server(view, Component::Database))
+    },
+    Row {
+        component: Some(Component::Redis),
+        ..row(Step::Redis, "a Managed Redis is ready", |view| gates::server(view, Component::Redis))
+    },
+    row(Step::Credentials, "changed or External logins were tried and are live", gates::credentials),
+    row(
+        Step::Plan,
+        "a new ai-service image's Job has read what its migrations would do. Not on a first install, nor for an image that was seen before",
+        migration::plan,
+    ),
+    forward(Step::Approval, "the revision is approved, or needs no approval", approval::gate),
+    forward(
+        Step::Backup,
+        "the Backup has an artifact for the migration; only where one is pending and `migrations.backup` is Required",
+        backup::gate,
+    ),
+    forward(
+        Step::Migration,
+        "the schema is what the image needs. A Job makes it in an empty database, or upgrades it; where nothing is pending there is no Job",
+        migration::gate,
+    ),
+    Row {
+        component: Some(Component::AiService),
+        ..row(
+            Step::AiService,
+            "all pods run the revision and are ready: database and Redis answer, and the application has read rows of its database",
+            |view| gates::application(view, Component::AiService),
+        )
+    },
+    row(Step::RulesGate, "on a new database: the seeded rules are disabled", gates::rules),
+    Row {
+        component: Some(Component::Worker),
+        ..row(Step::Worker, "the worker answers a ping through Redis", |view| {
+            gates::application(view, Component::Worker)
+        })
+    },
+    Row {
+        component: Some(Component::Beat),
+        ..row(Step::Beat, "it runs for ten seconds", |view| gates::application(view, Component::Beat))
+    },
+    Row {
+        component: Some(Component::Dashboard),
+        ..row(Step::Dashboard, "it answers", |view| gates::application(view, Component::Dashboard))
+    },
+    forward(Step::Watch, "all of the above held for `rollout.healthCheck.durationSeconds`", watch::gate),
 ];
 
-const fn row(step: Step, component: Option<Component>, gate: fn(&View<'_>) -> Gate) -> Row {
-    Row { step, component, gate }
+const fn row(step: Step, opens: &'static str, gate: fn(&View<'_>) -> Gate) -> Row {
+    Row { step, component: None, forward_only: false, opens, gate }
+}
+
+const fn forward(step: Step, opens: &'static str, gate: fn(&View<'_>) -> Gate) -> Row {
+    Row { forward_only: true, ..row(step, opens, gate) }
 }
 
 /// Where a rollout stands.
@@ -59,11 +103,18 @@ impl Position {
 /// First match wins: the first gate that isn't open.
 #[must_use]
 pub fn position(view: &View<'_>) -> Position {
-    TABLE
-        .iter()
-        .map(|row| (row.step, (row.gate)(view)))
+    let way = TABLE.iter().filter(|row| !(view.back && row.forward_only));
+    way.map(|row| (row.step, (row.gate)(view)))
         .find(|(_, gate)| *gate != Gate::Open)
         .map_or(Position { step: None, gate: Gate::Open }, |(step, gate)| Position { step: Some(step), gate })
+}
+
+/// Whether the time of a step is limited: it brings in a component of the application. Waiting for a lock, a
+/// person, a backup or the watch has no deadline, and PostgreSQL and Redis are of no revision.
+#[must_use]
+pub fn has_deadline(step: Step) -> bool {
+    let row = TABLE.iter().find(|row| row.step == step);
+    row.and_then(|row| row.component).is_some_and(|component| APPLICATION.contains(&component))
 }
 
 /// Number of a step for people: `3 of 13`.
@@ -76,15 +127,6 @@ pub fn ordinal(step: Step) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_documented_steps_are_the_real_ones() {
-        let page = include_str!("../../../docs/stack.md");
-        let rows: Vec<_> = page.lines().filter_map(|line| line.strip_prefix("| ")?.split(" |").next()).collect();
-        let wanted = TABLE.iter().enumerate().map(|(index, row)| format!("{} {}", index + 1, row.step));
-        let missing: Vec<_> = wanted.filter(|step| !rows.contains(&step.as_str())).collect();
-        assert!(missing.is_empty(), "not in docs/stack.md: {missing:?}");
-    }
 
     #[test]
     fn the_table_is_in_the_order_of_the_api() {

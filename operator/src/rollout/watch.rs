@@ -7,10 +7,9 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use odoo_ai_crds::conditions::{annotations, reasons};
 use odoo_ai_crds::stack::{RolloutStatus, Step};
 
-use super::failure;
 use super::gates::{Gate, View};
 use super::pods::SIDECAR;
-use super::steps::Position;
+use super::steps::{self, Position};
 use crate::component::{APPLICATION, Component, ComponentExt};
 use crate::stack::agents::Agents;
 
@@ -63,7 +62,7 @@ fn samples_wanted(duration: i32, period: i32) -> i32 {
 /// A gate that must stay open during the watch; what else comes in between (a password, a replaced volume) ends it.
 #[must_use]
 pub fn is_watched(step: Step) -> bool {
-    step <= Step::Redis || failure::has_deadline(step)
+    step <= Step::Redis || steps::has_deadline(step)
 }
 
 /// The watch was interrupted too often.
