@@ -22,6 +22,13 @@ pub struct Reconciled {
     pub result: &'static str,
 }
 
+/// Label of what came of a rollout.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RolledOut {
+    /// `succeeded`, `failed` or `rolled_back`.
+    pub result: &'static str,
+}
+
 /// Labels of a custom resource.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Object {
@@ -42,6 +49,8 @@ pub struct Metrics {
     pub writes: Counter<u64, AtomicU64>,
     /// Status writes.
     pub status_writes: Counter<u64, AtomicU64>,
+    /// Rollouts by result.
+    pub rollouts: Family<RolledOut, Counter>,
     /// 1 while a stack is Ready.
     pub ready: Family<Object, Gauge>,
     /// 1 while this process holds the Lease.
@@ -57,6 +66,7 @@ impl Metrics {
             duration: Family::new_with_constructor(|| Histogram::new(DURATIONS)),
             writes: Counter::default(),
             status_writes: Counter::default(),
+            rollouts: Family::default(),
             ready: Family::default(),
             leader: Gauge::default(),
         };
@@ -70,8 +80,15 @@ impl Metrics {
         );
         registry.register("child_writes", "Objects written to the API server", metrics.writes.clone());
         registry.register("status_writes", "Statuses written to the API server", metrics.status_writes.clone());
+        let help = "Rollouts that succeeded, revisions that failed, and those that were rolled back";
+        registry.register("rollouts", help, metrics.rollouts.clone());
         registry.register("stack_ready", "1 while the stack is Ready", metrics.ready.clone());
         registry.register("leader", "1 while this process holds the Lease", metrics.leader.clone());
         (metrics, registry)
+    }
+
+    /// Counts what came of a rollout.
+    pub fn rolled_out(&self, result: &'static str) {
+        self.rollouts.get_or_create(&RolledOut { result }).inc();
     }
 }

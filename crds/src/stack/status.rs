@@ -546,4 +546,8 @@ pub struct LastHandled {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub rollback_requested_at: Option<String>,
+    /// Why the rollback that was asked for last is not made; absent where it is or was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub rollback_refused: Option<String>,
 }

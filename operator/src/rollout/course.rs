@@ -4,7 +4,9 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use odoo_ai_crds::conditions::reasons;
-use odoo_ai_crds::stack::{FailureOutcome, Mode, OdooAiStackStatus, RevisionResult, RolloutFailure, RolloutStatus};
+use odoo_ai_crds::stack::{
+    FailureOutcome, Mode, OdooAiStackStatus, RevisionHistory, RevisionResult, RolloutFailure, RolloutStatus,
+};
 
 use super::failure::Failure;
 use super::requests::Requests;
@@ -42,7 +44,7 @@ pub fn heed(status: &mut OdooAiStackStatus, wanted: &str, requests: Requests<'_>
         status.failed_revision = None;
     }
     let handled = status.last_handled.clone().unwrap_or_default();
-    if let Some(token) = requests.retry.filter(|token| handled.retry_requested_at.as_deref() != Some(token)) {
+    if let Some(token) = requests.retry.filter(|token| handled.retry_requested_at.as_deref() != Some(*token)) {
         status.last_handled.get_or_insert_default().retry_requested_at = Some(token.to_owned());
         if status.failure.take().is_some() {
             status.failed_revision = None;
@@ -52,18 +54,38 @@ pub fn heed(status: &mut OdooAiStackStatus, wanted: &str, requests: Requests<'_>
             rollout.samples = 0;
         }
     }
-    if let Some(token) = requests.rollback.filter(|token| handled.rollback_requested_at.as_deref() != Some(token)) {
-        status.last_handled.get_or_insert_default().rollback_requested_at = Some(token.to_owned());
-        let to = requests.rollback_to.map(str::to_owned).or_else(|| status.current_revision.clone());
-        let ran = |to: &String| {
-            let entry = status.history.iter().find(|entry| entry.revision == *to);
-            entry.is_some_and(|entry| matches!(entry.result, Some(RevisionResult::Succeeded)))
-        };
-        if let Some(to) = to.filter(|to| to != wanted && ran(to)) {
+    if let Some(token) = requests.rollback.filter(|token| handled.rollback_requested_at.as_deref() != Some(*token)) {
+        let target = requested(status, wanted, requests.rollback_to);
+        let handled = status.last_handled.get_or_insert_default();
+        handled.rollback_requested_at = Some(token.to_owned());
+        handled.rollback_refused = target.as_ref().err().map(|why| why.chars().take(1000).collect());
+        if let Ok(to) = target {
             let message = format!("the annotations asked for revision {to}");
-            let asked = (None, reasons::ROLLBACK_REQUESTED.to_owned(), message);
-            fail(status, wanted, asked, Some(to), now);
+            fail(status, wanted, (None, reasons::ROLLBACK_REQUESTED.to_owned(), message), Some(to), now);
         }
+    }
+}
+
+/// The revision that a person asks for; where none is named the one that runs, or that ran before it.
+///
+/// # Errors
+/// Why there is no way to it.
+fn requested(status: &OdooAiStackStatus, wanted: &str, named: Option<&str>) -> Result<String, String> {
+    let ran = |entry: &&RevisionHistory| matches!(entry.result, Some(RevisionResult::Succeeded));
+    let all = || status.history.iter().filter(ran).map(|entry| entry.revision.as_str()).filter(|it| *it != wanted);
+    let list = || all().collect::<Vec<_>>().join(", ");
+    match named {
+        None => {
+            let current = status.current_revision.as_deref();
+            let to = current.filter(|current| *current != wanted).or_else(|| all().next());
+            to.map(str::to_owned).ok_or_else(|| "no other revision has run yet".to_owned())
+        }
+        Some(to) if to == wanted => Err(format!(
+            "revision {to} is the one that the spec asks for: change the spec, or ask for a retry; others that ran: {}",
+            list()
+        )),
+        Some(to) if all().any(|it| it == to) => Ok(to.to_owned()),
+        Some(to) => Err(format!("revision {to} is not in status.history as Succeeded; those that are: {}", list())),
     }
 }
 

@@ -109,13 +109,17 @@ impl View<'_> {
         self.status.current_revision.is_none()
     }
 
+    /// When the target's rollout began, in full seconds as the status keeps them.
+    #[must_use]
+    pub fn began(&self) -> Option<Timestamp> {
+        let rollout = self.status.rollout.as_ref().filter(|it| it.revision.as_deref() == Some(self.target))?;
+        Timestamp::from_second(rollout.started_at.as_ref()?.0.as_second()).ok()
+    }
+
     /// Which rollout of the target this is: when it started. Empty outside of one.
     #[must_use]
     pub fn rollout(&self) -> String {
-        let rollout = self.status.rollout.as_ref().filter(|rollout| rollout.revision.as_deref() == Some(self.target));
-        // Full seconds, as the status keeps them.
-        let started = rollout.and_then(|rollout| rollout.started_at.as_ref());
-        started.map(|at| at.0.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()).unwrap_or_default()
+        self.began().map(|at| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()).unwrap_or_default()
     }
 
     /// Where a Job of the target that looks at the schema stands.
@@ -204,7 +208,10 @@ fn component_gate(view: &View<'_>, component: Component, target: &str) -> Gate {
     let matters = |pod: &Pod| of_pods.is_none() || revision::label(&pod.metadata) == of_pods;
     let trouble = pods::trouble(view.children, component.name(), matters, view.now).or(refused);
     match trouble {
-        Some(Trouble { reason, message, fatal: true }) if of_pods.is_some() => {
+        // What ended before a retry was asked for says nothing about it.
+        Some(Trouble { reason, message, fatal: true, ended_at })
+            if of_pods.is_some() && ended_at.is_none_or(|at| view.began().is_none_or(|began| began <= at)) =>
+        {
             return Gate::Failed { reason: reason.to_owned(), message };
         }
         Some(Trouble { reason, message, .. }) => return Gate::Wait { reason: reason.to_owned(), message },

@@ -26,12 +26,14 @@ pub struct Trouble {
     pub message: String,
     /// One container was restarted so often that its revision has failed.
     pub fatal: bool,
+    /// When that container ended last.
+    pub ended_at: Option<Timestamp>,
 }
 
 impl Trouble {
     /// A trouble that may pass.
     pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), fatal: false }
+        Self { reason, message: message.into(), fatal: false, ended_at: None }
     }
 }
 
@@ -52,7 +54,10 @@ fn of_pod(pod: &Pod, component: &str, children: &Children, now: Timestamp) -> Op
             let trouble = of_container(name, component, container)?;
             // The agent beside the application is no part of the revision.
             let fatal = container.name != SIDECAR && container.restart_count >= CRASH_LOOP;
-            Some(Trouble { fatal: fatal && trouble.reason != reasons::IMAGE_PULL_FAILED, ..trouble })
+            let told = [&container.state, &container.last_state].into_iter().flatten();
+            let ends = told.filter_map(|state| state.terminated.as_ref()?.finished_at.as_ref());
+            let ended_at = ends.map(|time| time.0).max();
+            Some(Trouble { fatal: fatal && trouble.reason != reasons::IMAGE_PULL_FAILED, ended_at, ..trouble })
         })
         .or_else(|| scheduling::trouble(pod, component, &children.pending.claims, now))
         .or_else(|| {

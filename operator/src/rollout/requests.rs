@@ -4,9 +4,17 @@ use std::collections::BTreeMap;
 
 use odoo_ai_crds::conditions::annotations;
 
+/// Characters of a token that count.
+const LONGEST: usize = 253;
+
 /// An annotation that says something.
 pub(super) fn value<'a>(annotations: Option<&'a BTreeMap<String, String>>, name: &str) -> Option<&'a str> {
     annotations.and_then(|all| all.get(name)).map(String::as_str).filter(|it| !it.is_empty())
+}
+
+/// Annotations may be long, and what is counted stands in the status, whose texts are bounded.
+fn bounded(token: &str) -> &str {
+    token.char_indices().nth(LONGEST).map_or(token, |(end, _)| &token[..end])
 }
 
 /// The annotations of a stack that ask for something.
@@ -24,7 +32,7 @@ impl<'a> Requests<'a> {
     /// Reads them.
     #[must_use]
     pub fn of(annotations: Option<&'a BTreeMap<String, String>>) -> Self {
-        let value = |name| value(annotations, name);
+        let value = |name| value(annotations, name).map(bounded);
         Self {
             retry: value(annotations::RETRY_REQUESTED_AT),
             rollback: value(annotations::ROLLBACK_REQUESTED_AT),

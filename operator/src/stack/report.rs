@@ -7,7 +7,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
 use odoo_ai_crds::conditions::types;
-use odoo_ai_crds::stack::{LastMigration, OdooAiStack, OdooAiStackStatus, Step};
+use odoo_ai_crds::stack::{FailureOutcome, LastMigration, OdooAiStack, OdooAiStackStatus, Step};
 
 use super::apply::Applied;
 use super::decide::Decision;
@@ -46,7 +46,16 @@ pub async fn intent(ctx: &Context, mut seen: Box<Observed>, decision: &Decision)
             let started = step(&wanted).filter(|now| step(&before) != Some(*now));
             let migration = |status: &OdooAiStackStatus| status.database.as_ref()?.last_migration.clone();
             let migrated = migration(&wanted).filter(|now| migration(&before).as_ref() != Some(now));
+            let refusal = |status: &OdooAiStackStatus| status.last_handled.as_ref()?.rollback_refused.clone();
+            let refused = refusal(&wanted).filter(|now| refusal(&before).as_ref() != Some(now));
+            let failed = wanted.failure.is_some() && wanted.failure != before.failure;
             seen.object = write(ctx, seen.object, wanted).await?;
+            if failed {
+                ctx.metrics.rolled_out("failed");
+            }
+            if let Some(why) = refused {
+                ctx.events.publish(&seen.object, true, "Rollback", "RollbackRefused", &why).await;
+            }
             if let Some(LastMigration { reason, message, .. }) = migrated {
                 ctx.events.publish(&seen.object, false, &Step::Migration.to_string(), &reason, &message).await;
             }
@@ -88,7 +97,12 @@ pub async fn outcome(
     let completed = seen.status().current_revision != wanted.current_revision;
     if wanted != seen.status() {
         let before = seen.status();
+        let outcome = |status: &OdooAiStackStatus| status.failure.as_ref().map(|failure| failure.outcome);
+        let back = outcome(&wanted) == Some(FailureOutcome::RolledBack) && outcome(&wanted) != outcome(&before);
         let written = write(ctx, seen.object, wanted).await?;
+        if completed || back {
+            ctx.metrics.rolled_out(if back { "rolled_back" } else { "succeeded" });
+        }
         let now = written.status.clone().unwrap_or_default();
         for transition in telling::told(&transitions, &before, &now) {
             let Verdict { reason, message, .. } = &transition.verdict;

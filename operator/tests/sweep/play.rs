@@ -123,7 +123,7 @@ impl Run<'_> {
         }
         for _ in 0..TURNS {
             self.keep(number, true);
-            self.turn().await;
+            Box::pin(self.turn()).await;
             if (act.until)(&self.cluster.world()) {
                 return Ok(());
             }
@@ -140,7 +140,7 @@ impl Run<'_> {
         for _ in 0..REST {
             self.keep(act, true);
             let before = self.progress();
-            self.turn().await;
+            Box::pin(self.turn()).await;
             if before == self.progress() {
                 return Ok(());
             }
