@@ -291,6 +291,64 @@ fn a_person_may_go_back_to_any_revision_that_ran() {
     annotate(&mut world, annotations::ROLLBACK_REQUESTED_AT, "later");
     go_on(&mut world, &[]);
     assert_eq!(current(&world), first);
+    let refused = |world: &World| status(world).last_handled.and_then(|handled| handled.rollback_refused);
+    let why = refused(&world).expect("it says why");
+    assert!(why.contains("0123456789 is not in status.history") && why.contains(&first), "{why}");
+    let wanted = target(&world);
+    annotate(&mut world, annotations::ROLLBACK_TO, &wanted);
+    annotate(&mut world, annotations::ROLLBACK_REQUESTED_AT, &"later still ".repeat(99));
+    go_on(&mut world, &[]);
+    assert!(refused(&world).is_some_and(|why| why.contains("is the one that the spec asks for")));
+    let token = status(&world).last_handled.and_then(|handled| handled.rollback_requested_at);
+    assert_eq!(token.map(|token| token.len()), Some(253));
+    annotate(&mut world, annotations::ROLLBACK_TO, &first);
+    annotate(&mut world, annotations::ROLLBACK_REQUESTED_AT, "once more");
+    go_on(&mut world, &[]);
+    assert_eq!((refused(&world), current(&world)), (None, first));
+}
+
+#[test]
+fn without_a_name_a_person_goes_back_to_the_revision_before() {
+    let mut world = installed();
+    let first = current(&world);
+    annotate(&mut world, annotations::ROLLBACK_REQUESTED_AT, "too early");
+    go_on(&mut world, &[]);
+    let handled = status(&world).last_handled.expect("it was counted");
+    assert_eq!(handled.rollback_refused.as_deref(), Some("no other revision has run yet"));
+    world.edit(|stack| stack.spec.log_level = Some(LogLevel::Debug));
+    go_on(&mut world, &[]);
+    assert_ne!(current(&world), first);
+    annotate(&mut world, annotations::ROLLBACK_REQUESTED_AT, "now");
+    go_on(&mut world, &[]);
+    assert_eq!((world.words("Ready").0.as_str(), current(&world)), ("RolledBack", first));
+}
+
+#[test]
+fn a_retry_does_not_count_what_ended_before_it() {
+    let mut world = hanging();
+    world.edit(|stack| stack.spec.rollout.rollback = Some(Mode::Manual));
+    let (old, new) = (current(&world), target(&world));
+    let crashed = |world: &mut World| {
+        let at = world.now.to_string();
+        let ended = json!({"exitCode": 3, "reason": "Error", "finishedAt": at});
+        let mut container = crashing("ai-service", 3);
+        container["lastState"]["terminated"] = ended;
+        pod(world, "ai-service", &new, &container);
+    };
+    crashed(&mut world);
+    world.settle();
+    world.settle();
+    assert_eq!(world.words("Stalled").0, "RolloutFailed");
+    world.now += SignedDuration::from_secs(30);
+    annotate(&mut world, annotations::RETRY_REQUESTED_AT, "1");
+    world.settle();
+    world.settle();
+    assert_eq!(status(&world).failure, None, "the pod waits for its next start: {:?}", world.words("Ready"));
+    world.now += SignedDuration::from_secs(30);
+    crashed(&mut world);
+    world.settle();
+    assert_eq!(world.words("Stalled").0, "RolloutFailed");
+    assert_eq!(world.revision("Deployment", "worker"), Some(old.as_str()));
 }
 
 /// 2.0.0 brought the schema to 003, with this verdict on it, and then it crashes; 1.0.0 knows 002.
