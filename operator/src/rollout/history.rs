@@ -68,14 +68,8 @@ pub fn advance(status: &mut OdooAiStackStatus, position: &Position, stack: &Stac
         rollout.failed_samples = 0;
         rollout.last_sample_at = None;
         rollout.interrupted_at = None;
-        rollout.deadline = None;
-    }
-    // The time of a step doesn't run while what it needs is away.
-    let limit = SignedDuration::from_secs(i64::from(stack.rollout.progress_deadline));
-    let due = rollout.interrupted_at.as_ref().map_or(now, |at| at.0) + limit;
-    let extended = |at: &Time| rollout.interrupted_at.is_some() && at.0 < due;
-    if step.is_some_and(steps::has_deadline) && rollout.deadline.as_ref().is_none_or(extended) {
-        rollout.deadline = Some(Time(due));
+        let limit = SignedDuration::from_secs(i64::from(stack.rollout.progress_deadline));
+        rollout.deadline = step.filter(|step| steps::has_deadline(*step)).map(|_| Time(now + limit));
     }
     let pulling = matches!(&position.gate, Gate::Wait { reason, .. } if reason == reasons::IMAGE_PULL_FAILED);
     match (&rollout.pull_failing_since, pulling) {
