@@ -72,10 +72,12 @@ fn a_sidecar_that_restarts_is_no_bad_sample() {
     let container = |name: &str, ready: bool, restarts: i32| json!({"name": name, "ready": ready, "restartCount": restarts, "image": "i", "imageID": "j"});
     pod(&mut world, "ai-service", &new, &container("ai-service", true, 0));
     let name = key("Pod", "ai-service-x");
+    let mut agent = container("agent", false, 0);
+    agent["state"] = json!({"terminated": {"exitCode": 137, "reason": "Error"}});
     let status_of_pod = &mut world.objects.get_mut(&name).expect("it exists")["status"];
     *status_of_pod = json!({
         "phase": "Running",
-        "initContainerStatuses": [container("agent", false, 1)],
+        "initContainerStatuses": [agent],
         "containerStatuses": [container("ai-service", true, 0)],
     });
     world.objects.get_mut(&api).expect("it exists")["status"]["availableReplicas"] = json!(0);

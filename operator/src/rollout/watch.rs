@@ -1,7 +1,7 @@
 //! The watch of a revision, and what around it interrupts a rollout: a server that restarts, a node that is
 //! away, an operator that wasn't there. None of it says anything about the revision.
 
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use odoo_ai_crds::conditions::{annotations, reasons};
@@ -138,18 +138,23 @@ fn containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
     status.flat_map(|it| it.container_statuses.iter().chain(&it.init_container_statuses).flatten())
 }
 
+/// How a container ended: just now, or before it was started again.
+fn ends(container: &ContainerStatus) -> impl Iterator<Item = &ContainerStateTerminated> {
+    [&container.state, &container.last_state].into_iter().flatten().filter_map(|state| state.terminated.as_ref())
+}
+
 /// The agent beside the application restarts: the pod counts as unready, the application is as it was.
 fn only_sidecar_is_away(pod: &Pod) -> bool {
-    let away = |it: &ContainerStatus| it.name == SIDECAR && it.restart_count > 0 && !it.ready;
+    let away = |it: &ContainerStatus| it.name == SIDECAR && !it.ready && ends(it).next().is_some();
     let application = pod.status.iter().flat_map(|it| it.container_statuses.iter().flatten());
     containers(pod).any(away) && application.into_iter().all(|it| it.ready)
 }
 
 /// It went down with its node a while ago and isn't back yet.
 fn ended_with_node(pod: &Pod, view: &View<'_>) -> bool {
-    let ends = containers(pod).filter(|it| !it.ready).flat_map(|it| [&it.state, &it.last_state].into_iter().flatten());
-    let terminated = ends.filter_map(|state| state.terminated.as_ref());
-    let mut with_node = terminated
+    let mut with_node = containers(pod)
+        .filter(|it| !it.ready)
+        .flat_map(ends)
         .filter(|it| it.exit_code == ENDED_WITH_NODE && it.reason.as_deref() == Some("Unknown"))
         .filter_map(|it| it.finished_at.as_ref());
     with_node.any(|at: &Time| at.0 + allowance(view) > view.now)
@@ -193,17 +198,32 @@ mod tests {
     }
 
     #[rstest]
-    #[case::restarts(1, false, true, true)]
-    #[case::starts_for_the_first_time(0, false, true, false)]
-    #[case::both_are_away(1, false, false, false)]
-    #[case::is_back(1, true, true, false)]
-    fn a_sidecar(#[case] restarts: i32, #[case] ready: bool, #[case] application: bool, #[case] expected: bool) {
-        let container = |name: &str, ready: bool, restarts: i32| json!({"name": name, "ready": ready, "restartCount": restarts, "image": "i", "imageID": "j"});
+    #[case::has_ended(&json!({"state": ended()}), false, true, true)]
+    #[case::waits_for_its_restart(&json!({"state": {"waiting": {}}, "lastState": ended()}), false, true, true)]
+    #[case::starts_for_the_first_time(&json!({"state": {"waiting": {}}}), false, true, false)]
+    #[case::both_are_away(&json!({"state": ended()}), false, false, false)]
+    #[case::is_back(&json!({"state": {"running": {}}, "lastState": ended()}), true, true, false)]
+    fn a_sidecar(#[case] states: &Value, #[case] ready: bool, #[case] application: bool, #[case] expected: bool) {
+        let container = |name: &str, ready: bool, states: &Value| {
+            let mut container = states.clone();
+            for (key, value) in [("name", json!(name)), ("ready", json!(ready)), ("restartCount", json!(0))] {
+                container[key] = value;
+            }
+            (container["image"], container["imageID"]) = (json!("i"), json!("j"));
+            container
+        };
+        let nothing = json!({});
         let pod = pod(&json!({
-            "initContainerStatuses": [container("install", false, 0), container(SIDECAR, ready, restarts)],
-            "containerStatuses": [container("ai-service", application, 0)],
+            "initContainerStatuses": [
+                container("install", false, &json!({"state": ended()})), container(SIDECAR, ready, states),
+            ],
+            "containerStatuses": [container("ai-service", application, &nothing)],
         }));
         assert_eq!(only_sidecar_is_away(&pod), expected);
+    }
+
+    fn ended() -> Value {
+        json!({"terminated": {"exitCode": 137, "reason": "Error", "finishedAt": "2026-01-01T00:00:00Z"}})
     }
 
     #[rstest]
