@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -268,6 +269,10 @@ pub(crate) struct Serve {
     pub(crate) queues: Vec<String>,
     /// Odoo, when the pod knows it.
     pub(crate) odoo: Option<Odoo>,
+    /// How long a new pod must answer before it counts as started.
+    pub(crate) hold: Duration,
+    /// File that says that it has, for a container that starts again.
+    pub(crate) hold_marker: Option<PathBuf>,
 }
 
 impl Serve {
@@ -283,6 +288,8 @@ impl Serve {
             app_key: env.get("AI_SECRET_KEY").map(str::to_owned),
             queues: env.list("ODOOAI_QUEUES"),
             odoo: Odoo::from_env(env),
+            hold: Duration::from_secs(env.parsed("ODOOAI_HOLD_SECONDS", 0)?),
+            hold_marker: env.get("ODOOAI_HOLD_MARKER").map(PathBuf::from),
         })
     }
 }

@@ -3,6 +3,7 @@
 mod broker;
 mod database;
 mod fresh;
+mod holdout;
 mod metrics;
 mod observe;
 mod status;
@@ -92,11 +93,16 @@ fn router(observer: Arc<Observer>) -> Router {
 
 async fn startup(State(observer): State<Arc<Observer>>) -> impl IntoResponse {
     // In a task of its own: a client that hangs up must not break off what others wait for.
-    let basics = tokio::spawn(async move { observer.basics().await })
-        .await
-        .expect("an observation neither panics nor is cancelled");
-    let code = if basics.all() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (code, Json(Startup::from(&basics)))
+    let (basics, held_back) = tokio::spawn(async move {
+        let basics = observer.basics().await;
+        let held_back = observer.held_back(&basics);
+        (basics, held_back)
+    })
+    .await
+    .expect("an observation neither panics nor is cancelled");
+    let started = basics.all() && held_back.is_none();
+    let code = if started { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (code, Json(Startup::new(&basics, held_back)))
 }
 
 async fn status(State(observer): State<Arc<Observer>>) -> Json<Status> {

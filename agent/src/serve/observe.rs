@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::{Client, StatusCode};
 use tokio::sync::watch;
@@ -13,6 +13,7 @@ use crate::redact::Redactor;
 use crate::serve::broker::{self, Broker};
 use crate::serve::database::{self, Database};
 use crate::serve::fresh::Fresh;
+use crate::serve::holdout::HoldOut;
 
 /// Answers are shared for this long.
 const LIFETIME: Duration = Duration::from_secs(1);
@@ -84,6 +85,7 @@ pub(crate) struct Observer {
     app_key: Option<String>,
     /// Everything answered once, the application's API included.
     started: AtomicBool,
+    hold: HoldOut,
     redactor: Arc<Redactor>,
     basics: Fresh<Option<Basics>>,
     details: Fresh<Option<(database::Content, broker::Content)>>,
@@ -104,6 +106,7 @@ impl Observer {
             app_url: config.app_url,
             app_key: config.app_key,
             started: AtomicBool::new(false),
+            hold: HoldOut::new(config.hold, config.hold_marker),
             redactor: Arc::clone(redactor),
             basics: Fresh::new(LIFETIME),
             details: Fresh::new(LIFETIME),
@@ -131,6 +134,11 @@ impl Observer {
             })
             .await;
         basics.expect("the computation always gives one")
+    }
+
+    /// How long the pod is still held back although all of them answer.
+    pub(crate) fn held_back(&self, basics: &Basics) -> Option<Duration> {
+        self.hold.left(basics.all(), Instant::now())
     }
 
     /// The whole picture. A part that does not answer is not asked for its content.

@@ -18,14 +18,21 @@ pub(crate) struct Startup {
     message: String,
 }
 
-impl From<&Basics> for Startup {
-    fn from(basics: &Basics) -> Self {
+impl Startup {
+    /// What answers, and how long the pod is held back all the same.
+    pub(crate) fn new(basics: &Basics, held_back: Option<std::time::Duration>) -> Self {
+        let message = match held_back {
+            Some(left) if basics.all() => {
+                format!("held back for {} s more, in case it ends soon after its start", left.as_secs_f64().ceil())
+            }
+            _ => basics.message(),
+        };
         Self {
             version: VERSION,
             database: basics.database.is_ok(),
             redis: basics.redis.is_ok(),
             application: basics.application.is_ok(),
-            message: basics.message(),
+            message,
         }
     }
 }

@@ -128,6 +128,23 @@ fn startup_waits_for_the_database_by_way_of_the_application() {
 }
 
 #[test]
+fn a_new_pod_is_held_back_once() {
+    let Some(redis) = Redis::start(free_port()) else { return skip("a new pod", "no Redis here") };
+    let app = Http::start("200 OK", "{}");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let marker = folder.path().join("held-out").display().to_string();
+    let environment = [("ODOOAI_HOLD_SECONDS", "2"), ("ODOOAI_HOLD_MARKER", marker.as_str())];
+    let Some(serving) = serve("a new pod", &redis.url_file(), app.port, &environment) else { return };
+    let (status, body) = get_json(serving.port, "/startup");
+    assert_eq!((status, &body["application"]), (503, &json!(true)));
+    assert!(body["message"].as_str().is_some_and(|it| it.starts_with("held back for 2 s more")), "{body}");
+    eventually("held out", Duration::from_secs(5), || get(serving.port, "/startup").0 == 200);
+    drop(serving);
+    let again = serve("a new pod", &redis.url_file(), app.port, &environment).expect("it did before");
+    assert_eq!(get(again.port, "/startup").0, 200, "its sidecar starts again");
+}
+
+#[test]
 fn startup_says_what_is_missing_until_nothing_is() {
     let redis_port = free_port();
     let folder = tempfile::tempdir().expect("a temporary folder");

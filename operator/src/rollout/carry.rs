@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{EnvVar, PodTemplateSpec};
 
 use super::revision::{self, Stored};
-use crate::stack::build::application::{Rendering, copy_name};
+use crate::stack::build::application::{Rendering, copy_name, holds_out};
 
 /// Templates of the new revision; where a component would be made as `current` stored it, and the values from
 /// Secrets are the same too, that one. `digests` are of the new revision's values; those of `current` can only
@@ -23,7 +23,8 @@ pub fn templates(
     let before = current.digests.as_ref().filter(|_| current.named_by.as_ref() == named_by);
     for (component, old) in &current.templates {
         let Some(introduced) = old.metadata.as_ref().and_then(revision::label) else { continue };
-        let again = Rendering { revision: introduced, ..*rendering }.templates();
+        // That of a first install stays without.
+        let again = Rendering { revision: introduced, holds_out: holds_out(old), ..*rendering }.templates();
         let copy = copy_name(&rendering.stack.name, introduced);
         let same = |key: &String| {
             let (before, now) = (before.and_then(|all| all.get(key)), digests.and_then(|all| all.get(key)));

@@ -37,7 +37,7 @@ pub fn check(stack: &Stack, revision: &str, inputs: &Inputs) -> Result<(), Probl
         )));
     }
     let schema = Schema::default();
-    let rendering = Rendering { stack, revision, inputs, schema: &schema };
+    let rendering = Rendering { stack, revision, inputs, schema: &schema, holds_out: true };
     let stored = Stored::new(inputs.stored(), rendering.templates());
     let templates = serde_json::to_vec(&stored).map_or(0, |json| json.len());
     if templates > OBJECT {

@@ -20,6 +20,17 @@ const BEAT_DIRECTORY: &str = "/var/lib/beat";
 /// Path that the application answers cheaply and without touching anything else.
 const OPENAPI: &str = "/openapi.json";
 
+/// So long a new pod must answer before it gets a request, seconds.
+const HOLDS_OUT: &str = "10";
+const HOLD_SECONDS: &str = "ODOOAI_HOLD_SECONDS";
+
+/// A template whose pods are held back: not one of a first install, where nobody else serves.
+#[must_use]
+pub fn holds_out(template: &PodTemplateSpec) -> bool {
+    let containers = template.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten());
+    containers.flat_map(|container| container.env.iter().flatten()).any(|variable| variable.name == HOLD_SECONDS)
+}
+
 /// What an ai-service image knows of the schema.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Schema {
@@ -40,6 +51,8 @@ pub struct Rendering<'a> {
     pub inputs: &'a Inputs,
     /// What its image knows of the schema.
     pub schema: &'a Schema,
+    /// It is to replace pods that serve: its own get no request before they have held out for a while.
+    pub holds_out: bool,
 }
 
 impl Rendering<'_> {
@@ -226,6 +239,12 @@ impl Rendering<'_> {
                 .chain(application)
                 .filter(|variable| asks.contains(&variable.name.as_str())),
         );
+        let mut mounts = vec![credentials(self.stack, &APPLICATION_KEYS).1];
+        if self.holds_out {
+            env.push(pod::env(HOLD_SECONDS, HOLDS_OUT));
+            env.push(pod::env("ODOOAI_HOLD_MARKER", pod::held_out()));
+            mounts.push(pod::agent_folder());
+        }
         Container {
             name: "agent".to_owned(),
             image: Some(self.stack.operator_image.clone()),
@@ -236,7 +255,7 @@ impl Rendering<'_> {
             ports: Some(vec![container_port("agent", AGENT_PORT)]),
             resources: Some(pod::resources("5m", "16Mi", "64Mi")),
             security_context: pod::locked_down(),
-            volume_mounts: Some(vec![credentials(self.stack, &APPLICATION_KEYS).1]),
+            volume_mounts: Some(mounts),
             ..Container::default()
         }
     }

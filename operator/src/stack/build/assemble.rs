@@ -32,7 +32,8 @@ pub fn assemble(roll: &Roll, seen: &Observed) -> Vec<Intent> {
     let stack = &stack;
     let stored_name = revision::name(&stack.name, &roll.target);
     let schema = roll.schema.clone().unwrap_or_default();
-    let rendering = Rendering { stack, revision: &roll.target, inputs: &roll.inputs, schema: &schema };
+    let holds_out = !roll.first_install();
+    let rendering = Rendering { stack, revision: &roll.target, inputs: &roll.inputs, schema: &schema, holds_out };
     let owner = revision::owner_of_copy(&seen.children, &stack.namespace, &rendering.copy());
     let mut intents = foundation(&roll.base, seen);
     if !roll.back {
@@ -116,18 +117,9 @@ fn server(
         (Arc::new(stored.clone()), Some(revision::intent(stack, revision::SERVER, &suffix, number, &stored)))
     };
     let template = stored.templates.get(component.name()).expect("a server's stored set holds its template");
-    let overlay = Overlay { replicas: replicas(stack, component, false), credentials: None, replaces: false };
+    let overlay = Overlay { replicas: replicas(stack, component, false), credentials: None };
     let workload = workload(stack, component, &revision, template, overlay);
     new.into_iter().chain([workload]).collect()
-}
-
-/// A Deployment that has had another template: from its first replacement on, so that nothing is written
-/// when a first install ends.
-fn replaces(seen: &Observed, name: &str, revision: &str) -> bool {
-    seen.children.deployments.get(name).is_some_and(|existing| {
-        let holds_out = existing.spec.as_ref().and_then(|spec| spec.min_ready_seconds).is_some();
-        holds_out || revision::label(&existing.metadata) != Some(revision)
-    })
 }
 
 /// Each application component at the revision that it runs. `target`: a set that may not be in the
@@ -142,11 +134,7 @@ fn workloads(base: &Base, seen: &Observed, target: Option<(&str, &Stored)>) -> V
             _ => seen.stored.get(&revision::name(&stack.name, &runs.revision))?.as_ref(),
         };
         let template = stored.templates.get(component.name())?;
-        let overlay = Overlay {
-            replicas: replicas(stack, component, base.seeding),
-            credentials: runs.credentials,
-            replaces: replaces(seen, &stack.child(component.name()), &runs.revision),
-        };
+        let overlay = Overlay { replicas: replicas(stack, component, base.seeding), credentials: runs.credentials };
         Some(workload(stack, component, &runs.revision, template, overlay))
     };
     APPLICATION.into_iter().filter_map(of).collect()

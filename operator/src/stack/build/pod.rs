@@ -135,6 +135,18 @@ pub fn agent(operator_image: &str) -> (Container, Volume, VolumeMount) {
     (install, scratch(AGENT_VOLUME, "64Mi"), mount(AGENT_VOLUME, AGENT_DIRECTORY, true))
 }
 
+/// The agent's folder for the sidecar, which leaves a note there.
+#[must_use]
+pub fn agent_folder() -> VolumeMount {
+    mount(AGENT_VOLUME, AGENT_DIRECTORY, false)
+}
+
+/// The note that this pod has held out: a restart of a container or of the node keeps it.
+#[must_use]
+pub fn held_out() -> String {
+    format!("{AGENT_DIRECTORY}/held-out")
+}
+
 /// Requests for CPU and memory and a limit for memory; a CPU limit only throttles.
 #[must_use]
 pub fn resources(cpu: &str, memory: &str, memory_limit: &str) -> ResourceRequirements {

@@ -21,13 +21,7 @@ pub struct Overlay {
     pub replicas: i32,
     /// Generation of the credentials, where the component has some; a step restarts the pods.
     pub credentials: Option<i64>,
-    /// There are old pods that serve: they go only when a new one has held out for a while.
-    pub replaces: bool,
 }
-
-/// So long a pod of ai-service must be ready before an old one goes: what ends soon after its start never
-/// replaces what works.
-const HOLDS_OUT_SECONDS: i32 = 10;
 
 /// The workload of `component` with `template`, which is of `revision`, and the overlay.
 #[must_use]
@@ -77,7 +71,6 @@ pub fn workload(
                     max_surge: Some(IntOrString::Int(1)),
                 }),
             }),
-            min_ready_seconds: (component == Component::AiService && overlay.replaces).then_some(HOLDS_OUT_SECONDS),
             revision_history_limit: Some(2),
             ..DeploymentSpec::default()
         };
