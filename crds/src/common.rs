@@ -102,6 +102,26 @@ pub struct EnvVarSource {
     pub config_map_key_ref: Option<ConfigMapKeyRef>,
 }
 
+impl From<&EnvVar> for core::EnvVar {
+    /// The entry as a pod has it, its references included.
+    fn from(entry: &EnvVar) -> Self {
+        let source = entry.value_from.as_ref().map(|source| core::EnvVarSource {
+            secret_key_ref: source.secret_key_ref.as_ref().map(|key| core::SecretKeySelector {
+                name: key.name.clone(),
+                key: key.key.clone(),
+                optional: None,
+            }),
+            config_map_key_ref: source.config_map_key_ref.as_ref().map(|key| core::ConfigMapKeySelector {
+                name: key.name.clone(),
+                key: key.key.clone(),
+                optional: None,
+            }),
+            ..core::EnvVarSource::default()
+        });
+        Self { name: entry.name.clone(), value: entry.value.clone(), value_from: source }
+    }
+}
+
 /// All keys of a Secret or `ConfigMap` as environment variables.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]

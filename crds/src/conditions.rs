@@ -2,7 +2,7 @@
 //!
 //! A reason is never renamed within v1alpha1. The troubleshooting page has an entry for each one that this version
 //! sets. These are not set yet and have none, they come with later features: `RollingOut`, `Deleting`,
-//! `CheckFailed`, `StackNotFound`, `Conflict`, `HostConflict`.
+//! `StackNotFound`, `Conflict`, `HostConflict`.
 
 /// Types of conditions.
 pub mod types {
@@ -170,6 +170,8 @@ pub mod reasons {
 
     /// A step took longer than its deadline.
     pub const PROGRESS_DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
+    /// A check of the new revision runs.
+    pub const CHECKING: &str = "Checking";
     /// A check failed.
     pub const CHECK_FAILED: &str = "CheckFailed";
     /// The watch saw too many bad samples.

@@ -2,8 +2,13 @@
 //! start never gets a request.
 
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use tokio::net::TcpStream;
+
+/// Shorter than any application takes to start again.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// Holds a pod back once. That it has held out stands in a file, so that a container or a node that starts
 /// again isn't held back another time.
@@ -30,7 +35,7 @@ impl HoldOut {
 
     /// How long the pod is still held back, if it is; `answers`: everything did just now.
     pub(crate) fn left(&self, answers: bool, now: Instant) -> Option<Duration> {
-        let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut state = self.state();
         let since = match *state {
             State::HeldOut => return None,
             _ if !answers => {
@@ -48,6 +53,32 @@ impl HoldOut {
         }
         *state = State::Since(since);
         Some(left)
+    }
+
+    /// Begins anew whenever the application at `host` and `port` ends: between two probes it can end and start
+    /// again unseen. Returns once the pod has held out.
+    pub(crate) async fn notice_ends(self: Arc<Self>, host: String, port: u16) {
+        loop {
+            let now = *self.state();
+            match now {
+                State::HeldOut => return,
+                State::Away => {}
+                State::Since(_) if TcpStream::connect((host.as_str(), port)).await.is_ok() => {}
+                State::Since(_) => self.ended(),
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    fn ended(&self) {
+        let mut state = self.state();
+        if matches!(*state, State::Since(_)) {
+            *state = State::Away;
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn mark(&self) {
@@ -86,6 +117,26 @@ mod tests {
         assert_eq!(hold().left(true, start), Some(TEN), "it has not held out yet");
         assert_eq!(first.left(true, start + TEN), None);
         assert_eq!(hold().left(true, start), None);
+    }
+
+    #[test]
+    fn an_end_between_two_probes_is_noticed() {
+        crate::block_on(async {
+            let application = || async { tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port") };
+            let (first, hold) = (application().await, Arc::new(HoldOut::new(TEN, None)));
+            let (address, start) = (first.local_addr().expect("its address"), Instant::now());
+            let noticing = tokio::spawn(Arc::clone(&hold).notice_ends(address.ip().to_string(), address.port()));
+            assert_eq!(hold.left(true, start), Some(TEN));
+            tokio::time::sleep(4 * LOOK).await;
+            assert_eq!(hold.left(true, start + Duration::from_secs(9)), Some(Duration::from_secs(1)), "it is there");
+            drop(first);
+            tokio::time::sleep(4 * LOOK).await;
+            assert_eq!(hold.left(true, start + TEN), Some(TEN), "it began anew");
+            let _again = tokio::net::TcpListener::bind(address).await.expect("the same port");
+            assert_eq!(hold.left(true, start + 2 * TEN), None);
+            noticing.await.expect("it ends when the pod has held out");
+        })
+        .expect("a runtime");
     }
 
     #[test]

@@ -85,7 +85,7 @@ pub(crate) struct Observer {
     app_key: Option<String>,
     /// Everything answered once, the application's API included.
     started: AtomicBool,
-    hold: HoldOut,
+    hold: Arc<HoldOut>,
     redactor: Arc<Redactor>,
     basics: Fresh<Option<Basics>>,
     details: Fresh<Option<(database::Content, broker::Content)>>,
@@ -99,6 +99,10 @@ impl Observer {
         if let Some(odoo) = config.odoo {
             tokio::spawn(ask_odoo(client.clone(), odoo, Arc::clone(redactor), sender));
         }
+        let hold = Arc::new(HoldOut::new(config.hold, config.hold_marker));
+        if let Some((host, port)) = place(&config.app_url) {
+            tokio::spawn(Arc::clone(&hold).notice_ends(host, port));
+        }
         Arc::new(Self {
             database: Database::new(config.database, Arc::clone(redactor)),
             broker: Broker::new(config.redis, Arc::clone(redactor), config.queues),
@@ -106,7 +110,7 @@ impl Observer {
             app_url: config.app_url,
             app_key: config.app_key,
             started: AtomicBool::new(false),
-            hold: HoldOut::new(config.hold, config.hold_marker),
+            hold,
             redactor: Arc::clone(redactor),
             basics: Fresh::new(LIFETIME),
             details: Fresh::new(LIFETIME),
@@ -193,6 +197,12 @@ impl Observer {
     fn redacted(&self, reached: Reached) -> Reached {
         reached.map_err(|message| self.redactor.redact(&message))
     }
+}
+
+/// Host and port of the application.
+fn place(url: &str) -> Option<(String, u16)> {
+    let url = reqwest::Url::parse(url).ok()?;
+    Some((url.host_str()?.trim_matches(['[', ']']).to_owned(), url.port_or_known_default()?))
 }
 
 fn silent() -> String {

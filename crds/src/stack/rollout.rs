@@ -1,6 +1,6 @@
 //! Migrations and rollouts.
 
-use crate::common::{EnvVar, LocalRef, display_as_name, is_unset};
+use crate::common::{EnvVar, LocalRef, Resources, display_as_name, is_unset};
 use crate::schema;
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -78,8 +78,8 @@ pub struct Rollout {
     /// The watch after the last step.
     #[serde(default, skip_serializing_if = "is_unset")]
     pub health_check: HealthCheck,
-    /// Smoke and end-to-end tests that run as Jobs after the last component. At most 10. Not acted on yet: none
-    /// is run.
+    /// Smoke and end-to-end tests of a new revision that run as Jobs after the last component, one after the other; one
+    /// that fails makes the revision fail. At most 10.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
@@ -115,7 +115,8 @@ pub struct HealthCheck {
     pub failure_threshold: Option<i32>,
 }
 
-/// A test that runs as a Job after the last component. It gets no volumes, no service account and no privileges.
+/// A test that runs as a Job after the last component: passed with exit code 0, failed with any other. Its pod gets no
+/// volumes but `/tmp`, no rights in the cluster, no privileges, and reaches neither PostgreSQL nor Redis.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Check {
@@ -125,11 +126,13 @@ pub struct Check {
     /// Image to run. The tag latest is refused outside Local.
     #[schemars(schema_with = "schema::image")]
     pub image: String,
-    /// Command and arguments. Default: the image's own. At most 32.
+    /// Command and arguments; `$(NAME)` becomes the value of that variable, as in a pod. Default: the image's own. At
+    /// most 32.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::command")]
     pub command: Vec<String>,
-    /// Environment of the check; the operator adds ODOOAI_API_URL and ODOOAI_DASHBOARD_URL. At most 32.
+    /// Environment of the check; the operator adds ODOOAI_API_URL, ODOOAI_DASHBOARD_URL and ODOOAI_REVISION, and HOME,
+    /// which is /tmp where unset. At most 32.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     #[x_kube(
@@ -138,7 +141,14 @@ pub struct Check {
             .message("env of a check must not set a name that begins with ODOOAI_: the operator sets those itself")
     )]
     pub env: Vec<EnvVar>,
-    /// Seconds after which the check has failed, 1 to 86400. Default: 300.
+    /// CPU and memory. Default: 50m CPU, 64Mi memory, at most 512Mi.
+    #[serde(default, skip_serializing_if = "is_unset")]
+    pub resources: Resources,
+    /// Numeric user of the container; never 0. Default: 65534 (nobody).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 2_147_483_647_i64))]
+    pub run_as_user: Option<i64>,
+    /// Seconds after which the check has failed, the pull of its image included, 1 to 86400. Default: 300.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86_400))]
     pub timeout_seconds: Option<i32>,

@@ -253,14 +253,18 @@ pub fn is_finished(job: &Job) -> bool {
 
 /// How a Job ended.
 #[derive(Clone, Copy, Debug)]
-struct End {
-    well: bool,
+pub struct End {
+    /// It did what it should.
+    pub well: bool,
     /// It took longer than it may.
-    late: bool,
-    at: Timestamp,
+    pub late: bool,
+    /// When.
+    pub at: Timestamp,
 }
 
-fn ended(job: &Job, now: Timestamp) -> Option<End> {
+/// The end of a Job, once it has come; `now` where the Job doesn't say when.
+#[must_use]
+pub fn ended(job: &Job, now: Timestamp) -> Option<End> {
     let conditions = job.status.as_ref()?.conditions.as_ref()?;
     conditions.iter().filter(|condition| condition.status == "True").find_map(|condition| {
         let at = condition.last_transition_time.as_ref().map_or(now, |time| time.0);
@@ -273,7 +277,9 @@ fn ended(job: &Job, now: Timestamp) -> Option<End> {
     })
 }
 
-fn belongs(pod: &Pod, job: &Job) -> bool {
+/// The pod is one of the Job's.
+#[must_use]
+pub fn belongs(pod: &Pod, job: &Job) -> bool {
     let owners = pod.metadata.owner_references.iter().flatten();
     owners.into_iter().any(|owner| Some(&owner.uid) == job.metadata.uid.as_ref())
 }

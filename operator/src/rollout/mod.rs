@@ -5,6 +5,7 @@ pub mod approval;
 pub mod backup;
 pub mod carry;
 pub mod changes;
+pub mod checks;
 pub mod course;
 pub mod credentials;
 #[cfg(test)]

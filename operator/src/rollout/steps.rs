@@ -4,7 +4,7 @@
 use odoo_ai_crds::stack::Step;
 
 use super::gates::{self, Gate, View};
-use super::{approval, backup, migration, watch};
+use super::{approval, backup, checks, migration, watch};
 use crate::component::{APPLICATION, Component};
 
 /// One row of the table.
@@ -23,7 +23,7 @@ pub struct Row {
 }
 
 /// The rollout. Routes gets its row with its feature. `docs/stack.md` has its table and its diagram from here.
-pub const TABLE: [Row; 13] = [
+pub const TABLE: [Row; 14] = [
     Row {
         component: Some(Component::Database),
         ..row(Step::Database, "a Managed PostgreSQL is ready", |view| gates::server(view, Component::Database))
@@ -72,6 +72,7 @@ pub const TABLE: [Row; 13] = [
         component: Some(Component::Dashboard),
         ..row(Step::Dashboard, "it answers", |view| gates::application(view, Component::Dashboard))
     },
+    forward(Step::Checks, "each of `rollout.checks` has passed, one after the other", checks::gate),
     forward(Step::Watch, "all of the above held for `rollout.healthCheck.durationSeconds`", watch::gate),
 ];
 

@@ -81,7 +81,7 @@ pub fn notice(view: &View<'_>, position: &Position) -> Option<RolloutStatus> {
         return None;
     }
     let absent = watching && nobody_looked(view, &rollout);
-    let back = position.step.is_none_or(|step| step >= Step::Watch);
+    let back = position.step.is_none_or(|step| step >= Step::Checks);
     match rollout.interrupted_at.as_ref().map(|at| at.0) {
         None if disturbed || absent => {
             rollout.interrupted_at = Some(Time(view.now));
@@ -94,7 +94,11 @@ pub fn notice(view: &View<'_>, position: &Position) -> Option<RolloutStatus> {
         }
         _ => {}
     }
-    (rollout != *before).then_some(rollout)
+    if rollout == *before {
+        return None;
+    }
+    rollout.last_interrupted_at = Some(Time(view.now));
+    Some(rollout)
 }
 
 /// What was interrupted gets the time of a step to come back.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{ResourceRequirements, Toleration};
+use k8s_openapi::api::core::v1::{EnvVar, ResourceRequirements, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use odoo_ai_crds::stack::{Environment, Mode, UnmanagedRules};
 use serde_json::Value;
@@ -41,6 +41,8 @@ pub struct Stack {
     pub app_secrets: AppSecrets,
     /// Times of the rollout.
     pub rollout: Rollout,
+    /// Tests of a new revision, in their order.
+    pub checks: Vec<Check>,
     /// What happens to seeded rules on a first install.
     pub unmanaged_rules: UnmanagedRules,
     /// Longest time of a migrate Job, seconds.
@@ -237,6 +239,27 @@ pub struct Rollout {
     pub progress_deadline: i32,
     /// Revisions kept for a rollback.
     pub history_limit: i32,
+}
+
+/// A test of a new revision.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Check {
+    /// Its name.
+    pub name: String,
+    /// The image.
+    pub image: String,
+    /// Command and arguments; empty: the image's own.
+    pub command: Vec<String>,
+    /// The user's variables.
+    pub env: Vec<EnvVar>,
+    /// Compute resources.
+    pub resources: ResourceRequirements,
+    /// Numeric user.
+    pub user_id: i64,
+    /// Longest time, seconds.
+    pub timeout: i32,
+    /// What the user wrote: what passed before says nothing once this changes.
+    pub inputs: Value,
 }
 
 impl Database {

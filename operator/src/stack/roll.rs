@@ -14,6 +14,7 @@ use super::validate::Problem;
 use crate::cluster::intent::Key;
 use crate::component::APPLICATION;
 use crate::rollout::approval::{self, Approval};
+use crate::rollout::checks::{self, CheckRun};
 use crate::rollout::course::{self, Course};
 use crate::rollout::credentials::{self as spent, Candidate, Standing};
 use crate::rollout::failure::{self, Failure};
@@ -41,6 +42,8 @@ pub struct Roll {
     pub position: Position,
     /// The Job to create that looks at the schema.
     pub schema_job: Option<SchemaRun>,
+    /// The Job of a check to create.
+    pub check: Option<CheckRun>,
     /// The Backup to ask before the migration, and the request.
     pub backup_request: Option<(String, String)>,
     /// New credentials to prove now.
@@ -136,6 +139,8 @@ fn take(
     let view = scene.view(&status);
     let schema_job = schema_job(&view, &position);
     let backup_request = backup::request(&view).filter(|_| position.step == Some(Step::Backup));
+    let check = checks::wanted(&view).filter(|_| position.step == Some(Step::Checks));
+    let unwanted_checks = checks::obsolete(&view);
     let known = view.entry().filter(|_| migration::migrated(&view));
     let schema = known.map(|entry| Schema { heads: entry.schema_heads.clone(), known: entry.known_revisions.clone() });
     let Leg { target, inputs, back } = leg;
@@ -149,6 +154,7 @@ fn take(
     let approval = Approval::of(seen.object.metadata.annotations.as_ref());
     approval::count(&mut status, approval, &target, passed && !back, stack.approvers_verified);
     let mut obsolete = migration::obsolete(&stack, &seen.children, &target);
+    obsolete.extend(unwanted_checks);
     obsolete.extend(spent::obsolete(&stack, &seen.children, &standing));
     let login = standing.candidate.clone().filter(|_| position.step == Some(Step::Credentials));
     let base = base(stack, seen, standing, &status, volume, reached);
@@ -158,6 +164,7 @@ fn take(
         back,
         schema,
         schema_job,
+        check,
         backup_request,
         login,
         obsolete,
@@ -275,6 +282,12 @@ fn learn(scene: &Scene<'_>, status: &mut OdooAiStackStatus) {
         && let Some(noted) = backup::settle(&view)
     {
         status.database.get_or_insert_default().pre_migration_backup = Some(noted);
+    }
+    if let Some(passed) = checks::passed(&scene.view(status))
+        && let Some(rollout) = &mut status.rollout
+    {
+        rollout.checks.retain(|it| it.name != passed.name);
+        rollout.checks.push(passed);
     }
     history::note_head(status, target);
 }

@@ -16,13 +16,14 @@ const TOLD: [&str; 6] = [
     types::WEBHOOKS_PROCESSED,
 ];
 /// Part of every rollout.
-const ROUTINE: [&str; 8] = [
+const ROUTINE: [&str; 9] = [
     reasons::INSTALLING,
     reasons::PROGRESSING,
     reasons::POD_NOT_READY,
     reasons::PLANNING,
     reasons::BACKING_UP,
     reasons::MIGRATING,
+    reasons::CHECKING,
     reasons::WATCHING,
     reasons::UNKNOWN,
 ];

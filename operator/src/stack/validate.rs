@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::ResourceRequirements;
+use k8s_openapi::api::core::v1::{EnvVar, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::{Resource, ResourceExt};
 use odoo_ai_crds::common::Resources;
@@ -16,8 +16,8 @@ use serde_json::json;
 
 use super::build::{DATABASE_ADMIN, DATABASE_NAME, DATABASE_USER, pod};
 use super::model::{
-    AppSecrets, Component, Components, Connection, Database, Images, ManagedDatabase, ManagedRedis, Operator, Redis,
-    Rollout, Stack,
+    AppSecrets, Check, Component, Components, Connection, Database, Images, ManagedDatabase, ManagedRedis, Operator,
+    Redis, Rollout, Stack,
 };
 use crate::cluster::covers::quantity;
 use crate::cluster::intent::hash;
@@ -93,6 +93,7 @@ pub fn stack(object: &OdooAiStack, operator: &Operator) -> Result<Stack, Problem
         components: components(spec),
         settings: settings(spec),
         rollout: rollout(spec),
+        checks: spec.rollout.checks.iter().map(check).collect(),
         unmanaged_rules: spec.rules.unmanaged.unwrap_or(UnmanagedRules::Disable),
         migration_timeout: migrations.timeout_seconds.unwrap_or(1800),
         migration_policy: migrations.policy.unwrap_or(Mode::Automatic),
@@ -131,11 +132,7 @@ fn not_yet(spec: &OdooAiStackSpec) -> Result<(), Problem> {
 /// Fields that are accepted but not acted on yet; the stack runs without them and says so.
 #[must_use]
 pub fn ignored(spec: &OdooAiStackSpec) -> Vec<&'static str> {
-    let rollout = &spec.rollout;
-    [("ingress", spec.ingress.is_some()), ("rollout.checks", !rollout.checks.is_empty())]
-        .into_iter()
-        .filter_map(|(field, set)| set.then_some(field))
-        .collect()
+    spec.ingress.iter().map(|_| "ingress").collect()
 }
 
 /// Where the application's database is.
@@ -334,6 +331,19 @@ fn rollout(spec: &OdooAiStackSpec) -> Rollout {
         rollback: spec.rollout.rollback.unwrap_or(Mode::Automatic),
         progress_deadline: spec.rollout.progress_deadline_seconds.unwrap_or(600),
         history_limit: spec.rollout.revision_history_limit.unwrap_or(10),
+    }
+}
+
+fn check(check: &odoo_ai_crds::stack::Check) -> Check {
+    Check {
+        name: check.name.clone(),
+        image: check.image.clone(),
+        command: check.command.clone(),
+        env: check.env.iter().map(EnvVar::from).collect(),
+        resources: resources(&check.resources, pod::resources("50m", "64Mi", "512Mi")),
+        user_id: check.run_as_user.unwrap_or(65_534),
+        timeout: check.timeout_seconds.unwrap_or(300),
+        inputs: written(&json!(check)),
     }
 }
 

@@ -248,6 +248,7 @@ impl World {
             }
             // A kubelet starts no pod whose Secrets aren't there.
             "Job" if key.name.contains("-login-") && !proven => {}
+            "Job" if key.name.contains("-check-") => self.check_ends(key),
             "Job" => {
                 let report = match key.name.as_str() {
                     name if name.contains("-login-") => self.login.clone(),
@@ -261,6 +262,23 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    /// The image says how a check ends: `slow` doesn't, `bad` fails.
+    fn check_ends(&mut self, key: &Key) {
+        let now = self.now.to_string();
+        let Some(job) = self.objects.get_mut(key).filter(|job| job["status"].is_null()) else { return };
+        let container = &job["spec"]["template"]["spec"]["containers"][0];
+        let image = container["image"].as_str().unwrap_or_default().to_owned();
+        let (how, code, says) = match &image {
+            image if image.contains("slow") => return,
+            image if image.contains("bad") => ("Failed", 1, "the login page\n answered 502"),
+            _ => ("Complete", 0, "12 pages are well"),
+        };
+        job["status"] = kubelet::ended(how, &now);
+        let mut pod = job_pod(key, job, says);
+        pod["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"] = json!(code);
+        self.objects.insert(self::key("Pod", &format!("{}-pod", key.name)), pod);
     }
 
     /// The Job with the highest name.
@@ -310,6 +328,9 @@ impl World {
         self.uids += usize::from(old.is_null());
         object["metadata"]["uid"] =
             if old.is_null() { json!(format!("uid-{}", self.uids)) } else { old["metadata"]["uid"].clone() };
+        if key.kind == "Job" {
+            object["metadata"]["creationTimestamp"] = json!(self.now.to_string());
+        }
         object["metadata"]["generation"] = json!(old["metadata"]["generation"].as_i64().unwrap_or(0) + 1);
         for kept in ["status", "seeded", "data"] {
             if object.get(kept).is_none() && old.get(kept).is_some() {

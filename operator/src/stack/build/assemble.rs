@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::application::Rendering;
 use super::workloads::{Overlay, workload};
-use super::{credentials, data, disruption, job, network, postgresql, redis};
+use super::{check, credentials, data, disruption, job, network, postgresql, redis};
 use crate::cluster::intent::Intent;
 use crate::component::{APPLICATION, Component, ComponentExt};
 use crate::rollout::carry;
@@ -64,6 +64,7 @@ pub fn assemble(roll: &Roll, seen: &Observed) -> Vec<Intent> {
         }
         (None, None) => None,
     };
+    intents.extend(roll.check.as_ref().map(|run| check::job(stack, &roll.target, run)));
     intents.extend(workloads(&roll.base, seen, target.as_deref().map(|stored| (roll.target.as_str(), stored))));
     intents
 }

@@ -10,7 +10,7 @@ use k8s_openapi::api::networking::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{AGENT_PORT, API_PORT, DASHBOARD_PORT, DATABASE_PORT, REDIS_PORT, meta};
+use super::{AGENT_PORT, API_PORT, DASHBOARD_PORT, DATABASE_PORT, REDIS_PORT, check, meta};
 use crate::cluster::intent::Intent;
 use crate::component::{Component, ComponentExt};
 use crate::labels;
@@ -61,17 +61,20 @@ pub fn policies(stack: &Stack) -> Vec<Intent> {
     servers.into_iter().flatten().chain(application).collect()
 }
 
-/// Components, and the Jobs of the stack.
+/// Components, and the Jobs of the stack but for its checks, which are the user's own.
 fn users_of_data(stack: &Stack, users: &[Component]) -> Vec<NetworkPolicyPeer> {
     let jobs = LabelSelector {
         match_labels: Some(labels::stack(&stack.name)),
-        match_expressions: Some(vec![LabelSelectorRequirement {
-            key: JOB.to_owned(),
-            operator: "Exists".to_owned(),
-            values: None,
-        }]),
+        match_expressions: Some(vec![
+            requirement(JOB, "Exists", None),
+            requirement(labels::COMPONENT, "NotIn", Some(vec![check::COMPONENT.to_owned()])),
+        ]),
     };
     users.iter().map(|component| pods(stack, *component)).chain([peer(None, Some(jobs))]).collect()
+}
+
+fn requirement(key: &str, operator: &str, values: Option<Vec<String>>) -> LabelSelectorRequirement {
+    LabelSelectorRequirement { key: key.to_owned(), operator: operator.to_owned(), values }
 }
 
 /// The operator, and what collects metrics.

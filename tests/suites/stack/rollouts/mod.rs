@@ -2,7 +2,10 @@
 //! `hack/test rollouts`.
 
 mod calm;
+mod checks;
 mod fails;
+mod load;
+mod midway;
 
 use anyhow::Result;
 
@@ -60,6 +63,63 @@ async fn what_is_around_it_is_no_failure_of_a_revision() -> Result<()> {
         turns.alone().await;
         checks.check("the operator is killed", calm::operator_killed(room, cluster)).await;
         checks.check("it passes its watch", calm::passes(room)).await;
+        checks.finish()
+    })
+    .await
+}
+
+/// The user's own tests of a revision.
+#[tokio::test]
+#[ignore = "full tier"]
+async fn checks_decide_over_a_revision() -> Result<()> {
+    with_room("checks", |_, room, turns| async move {
+        let (room, mut verdicts) = (&room, Checks::new("checks"));
+        turns.busy().await;
+        verdicts.need("a first install with a check", checks::installs(room)).await?;
+        verdicts.need("two that pass", checks::pass(room)).await?;
+        verdicts.check("one that fails", checks::fails(room)).await;
+        verdicts.check("one that takes too long", checks::is_late(room)).await;
+        verdicts.check("one whose pod is deleted", checks::is_interrupted(room)).await;
+        verdicts.finish()
+    })
+    .await
+}
+
+/// Twenty requests a second, and tasks on the queue.
+#[tokio::test]
+#[ignore = "full tier"]
+async fn nobody_notices_a_rollout() -> Result<()> {
+    with_room("load", |cluster, room, turns| async move {
+        let (room, mut checks) = (&room, Checks::new("load"));
+        turns.alone().await;
+        checks.need("the first install", load::installs(room, cluster)).await?;
+        checks.check("a changed setting", load::config_change(room)).await;
+        checks.check("another image", load::image_update(room)).await;
+        checks.check("a change of the dashboard only", load::dashboard_only(room)).await;
+        checks.check("a version that crashes and is taken back", load::bad_version(room)).await;
+        checks.check("a rollback on request", Box::pin(load::on_request(room))).await;
+        checks.check("tasks on the queue", load::no_task_is_lost(room)).await;
+        checks.finish()
+    })
+    .await
+}
+
+/// Changes in the middle of a rollout.
+#[tokio::test]
+#[ignore = "full tier"]
+async fn a_spec_may_change_at_any_time() -> Result<()> {
+    with_room("midway", |cluster, room, turns| async move {
+        let (room, mut checks) = (&room, Checks::new("midway"));
+        turns.busy().await;
+        checks.need("the first install", midway::installs(room, cluster)).await?;
+        checks.check("another revision supersedes it", midway::is_superseded(room)).await;
+        checks.check("two changes in a second", midway::two_in_a_second(room)).await;
+        checks.check("back to what runs", midway::back_to_what_runs(room)).await;
+        checks
+            .check("a live field and a password while it waits", Box::pin(midway::waits_while_others_change(room)))
+            .await;
+        checks.check("suspended and resumed", midway::is_suspended(room)).await;
+        checks.check("deleted", midway::is_deleted(room)).await;
         checks.finish()
     })
     .await
