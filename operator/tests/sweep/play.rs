@@ -156,7 +156,7 @@ impl Run<'_> {
     async fn turn(&mut self) {
         self.see();
         self.operator.catch_up().await;
-        match self.operator.reconcile().await {
+        match Box::pin(self.operator.reconcile()).await {
             Turn::Done(done) => self.failure = done.err(),
             Turn::Died => {
                 self.operator = Operator::start(&self.cluster, &self.stage.http).await;
