@@ -31,8 +31,8 @@ fn party(name: &str) -> Party {
         "prometheus" => labelled("monitoring", &[]),
         "traefik" => labelled("kube-system", &[("app.kubernetes.io/name", "traefik")]),
         "neighbour" => labelled("odoo-ai", &[("app.kubernetes.io/component", "worker")]),
-        "migrate" => {
-            let mut labels = labels::child(STACK, "migrate");
+        "migrate" | "check" => {
+            let mut labels = labels::child(STACK, name);
             labels.insert("batch.kubernetes.io/job-name".to_owned(), "x".to_owned());
             Party { namespace: "odoo-ai", labels }
         }
@@ -44,11 +44,15 @@ fn party(name: &str) -> Party {
 
 fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
     let equal = selector.match_labels.iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
-    let exists = selector.match_expressions.iter().flatten().all(|expression| {
-        assert_eq!(expression.operator, "Exists");
-        labels.contains_key(&expression.key)
+    let meets = selector.match_expressions.iter().flatten().all(|expression| {
+        let (value, values) = (labels.get(&expression.key), expression.values.as_deref().unwrap_or_default());
+        match expression.operator.as_str() {
+            "Exists" => value.is_some(),
+            "NotIn" => value.is_none_or(|value| !values.contains(value)),
+            other => panic!("operator {other}"),
+        }
     });
-    equal && exists
+    equal && meets
 }
 
 /// A peer without a namespace is of the policy's own.
@@ -104,13 +108,14 @@ fn policies(metrics_namespaces: &[&str]) -> Vec<NetworkPolicy> {
 #[rstest]
 #[case("postgresql", 5432, &["ai-service", "worker", "migrate"])]
 #[case("redis", 6379, &["ai-service", "worker", "beat", "migrate"])]
-#[case("ai-service", 8000, &["ai-service", "worker", "migrate", "operator", "neighbour of the operator", "prometheus", "traefik", "neighbour", "other", "internet"])]
+#[case("ai-service", 8000, &["ai-service", "worker", "migrate", "check", "operator", "neighbour of the operator", "prometheus", "traefik", "neighbour", "other", "internet"])]
 #[case("ai-service", 9180, &["operator", "prometheus"])]
-#[case("dashboard", 3000, &["ai-service", "worker", "migrate", "operator", "neighbour of the operator", "prometheus", "traefik", "neighbour", "other", "internet"])]
+#[case("dashboard", 3000, &["ai-service", "worker", "migrate", "check", "operator", "neighbour of the operator", "prometheus", "traefik", "neighbour", "other", "internet"])]
 #[case("dashboard", 8000, &[])]
 #[case("worker", 8000, &[])]
 #[case("beat", 8000, &[])]
 #[case("migrate", 8000, &[])]
+#[case("check", 8000, &[])]
 #[case("postgresql", 22, &[])]
 fn who_may_come_in(#[case] to: &str, #[case] port: i32, #[case] who: &[&str]) {
     let policies = policies(&["monitoring"]);
@@ -122,6 +127,7 @@ fn who_may_come_in(#[case] to: &str, #[case] port: i32, #[case] who: &[&str]) {
         "postgresql",
         "redis",
         "migrate",
+        "check",
         "operator",
         "neighbour of the operator",
         "prometheus",
@@ -139,6 +145,7 @@ fn who_may_come_in(#[case] to: &str, #[case] port: i32, #[case] who: &[&str]) {
 #[case::ai_service("ai-service", 443, true)]
 #[case::worker("worker", 587, true)]
 #[case::migrate("migrate", 443, true)]
+#[case::check("check", 443, true)]
 #[case::beat("beat", 443, false)]
 #[case::dashboard("dashboard", 443, false)]
 #[case::database("postgresql", 443, false)]

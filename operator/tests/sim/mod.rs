@@ -328,7 +328,7 @@ impl World {
         self.uids += usize::from(old.is_null());
         object["metadata"]["uid"] =
             if old.is_null() { json!(format!("uid-{}", self.uids)) } else { old["metadata"]["uid"].clone() };
-        if key.kind == "Job" {
+        if key.kind == "Job" && key.name.contains("-check-") {
             object["metadata"]["creationTimestamp"] = json!(self.now.to_string());
         }
         object["metadata"]["generation"] = json!(old["metadata"]["generation"].as_i64().unwrap_or(0) + 1);
