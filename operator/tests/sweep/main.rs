@@ -38,7 +38,7 @@ struct Bound {
 /// A crash: what it kept from being stored, and a look at everything.
 const RESTART: Bound = Bound { writes: 2, reads: 140 };
 /// A broken connection is told in the status, and so is its end; old caches make an operator look.
-const CLOUDED: Bound = Bound { writes: 6, reads: 400 };
+const CLOUDED: Bound = Bound { writes: 6, reads: 450 };
 
 /// Kinds whose events may be lost.
 const WATCHED: [&str; 10] = [
@@ -224,6 +224,7 @@ swept! {
     unwanted_job: "a Job that nobody wants any more";
     backup: "a backup before a migration";
     rollback: "a version that is taken back";
+    checks: "a check that fails, and one that passes";
     approval: "an approval";
 }
 

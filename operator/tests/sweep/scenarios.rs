@@ -36,7 +36,7 @@ const SECOND: &str = "odoo-ai-platform/ai-service:1.1.0";
 pub(crate) const INSTALL: &[Act] = &[Act { edit: |_| {}, until: ready }];
 
 /// All of them.
-pub(crate) const ALL: [Scenario; 12] = [
+pub(crate) const ALL: [Scenario; 13] = [
     Scenario { name: "first install", start: Start::Nothing, script: INSTALL },
     Scenario {
         name: "another image and another secret",
@@ -159,6 +159,17 @@ pub(crate) const ALL: [Scenario; 12] = [
         ],
     },
     Scenario {
+        name: "a check that fails, and one that passes",
+        start: Start::Settled,
+        script: &[
+            Act {
+                edit: |world| check(world, "smoke:bad", "Error"),
+                until: |world| world.condition("Ready") == ("False".to_owned(), "RolledBack".to_owned()),
+            },
+            Act { edit: |world| check(world, "smoke:1", "Warning"), until: ready },
+        ],
+    },
+    Scenario {
         name: "an approval",
         start: Start::Settled,
         script: &[
@@ -184,6 +195,14 @@ pub(crate) const ALL: [Scenario; 12] = [
         ],
     },
 ];
+
+/// Another revision, with a check of this image.
+fn check(world: &mut World, image: &str, log_level: &str) {
+    world.edit(|spec| {
+        spec["rollout"]["checks"] = json!([{"name": "smoke", "image": image}]);
+        spec["logLevel"] = json!(log_level);
+    });
+}
 
 /// Ready for its present spec.
 pub(crate) fn ready(world: &World) -> bool {
