@@ -32,6 +32,9 @@ pub struct Args {
     /// The chart's admission policy is there: it proves that `approved-by` is who sent it.
     #[arg(long, env = "APPROVERS_VERIFIED", default_value_t = false, action = ArgAction::Set)]
     pub approvers_verified: bool,
+    /// For tests: as if this version of the operator made other pod templates than the one before.
+    #[arg(long, env = "ODOOAI_TEMPLATE_ANNOTATION", hide = true)]
+    pub template_annotation: Option<String>,
     /// Address of health endpoints and metrics.
     #[arg(long, env = "LISTEN", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
@@ -62,6 +65,7 @@ impl Args {
             image: self.operator_image.clone(),
             network: self.network_policies.then_some(network),
             approvers_verified: self.approvers_verified,
+            template_annotation: self.template_annotation.clone(),
         }
     }
 }

@@ -9,6 +9,9 @@ pub use odoo_ai_crds::conditions::{MANAGED_BY as OPERATOR, PART_OF as PLATFORM};
 /// Kinds that may own a child of a stack.
 pub const OWNER_KINDS: [&str; 3] = ["OdooAiStack", "ControllerRevision", "Job"];
 
+/// Annotation of new pod templates that a test asks for.
+pub const TEMPLATE: &str = "odoo-ai.atmatasolutions.com/template";
+
 /// Labels that select the pods of one component; they never change, selectors are immutable.
 #[must_use]
 pub fn selector(stack: &str, component: &str) -> BTreeMap<String, String> {

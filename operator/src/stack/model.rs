@@ -61,6 +61,8 @@ pub struct Stack {
     pub operator_image: String,
     /// Who else is on the network; `None`: no policies are made.
     pub network: Option<Network>,
+    /// For tests: an annotation of new pod templates.
+    pub template_annotation: Option<String>,
 }
 
 /// What children must know of the operator that cares for them.
@@ -72,6 +74,8 @@ pub struct Operator {
     pub network: Option<Network>,
     /// An admission policy proves that `approved-by` is who sent it.
     pub approvers_verified: bool,
+    /// For tests: an annotation of new pod templates.
+    pub template_annotation: Option<String>,
 }
 
 /// Who outside of a stack's namespace must reach its agents.

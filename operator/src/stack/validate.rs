@@ -105,6 +105,7 @@ pub fn stack(object: &OdooAiStack, operator: &Operator) -> Result<Stack, Problem
         approvers_verified: operator.approvers_verified,
         operator_image: operator.image.clone(),
         network: operator.network.clone(),
+        template_annotation: operator.template_annotation.clone(),
         name,
     })
 }

@@ -42,7 +42,12 @@ pub(crate) const STACK: &str = "odoo-ai";
 
 fn operator() -> Operator {
     let network = Network { operator_namespace: "odoo-ai-system".to_owned(), metrics_namespaces: Vec::new() };
-    Operator { image: "operator:test".to_owned(), network: Some(network), approvers_verified: true }
+    Operator {
+        image: "operator:test".to_owned(),
+        network: Some(network),
+        approvers_verified: true,
+        template_annotation: None,
+    }
 }
 
 /// What the login Job reports.

@@ -61,7 +61,12 @@ impl Operator {
     pub(crate) async fn start(cluster: &Arc<Cluster>, http: &reqwest::Client) -> Self {
         let client = cluster.client();
         let network = Network { operator_namespace: "odoo-ai-system".to_owned(), metrics_namespaces: Vec::new() };
-        let own = Own { image: "operator:test".to_owned(), network: Some(network), approvers_verified: true };
+        let own = Own {
+            image: "operator:test".to_owned(),
+            network: Some(network),
+            approvers_verified: true,
+            template_annotation: None,
+        };
         let scope = Scope::Namespace(NAMESPACE.to_owned());
         let (ctx, streams) = Context::new(client, http.clone(), &scope, "operator-0", own, Metrics::registered().0);
         let ctx = Arc::new(Context { pacer: Pacer::by(clock), clock: today, ..ctx });

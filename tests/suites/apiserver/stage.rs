@@ -376,7 +376,12 @@ fn context(client: &Client, scope: &Scope, rules: SocketAddr) -> Result<(Context
     // Whatever is asked by HTTP ends there.
     let http = reqwest::Client::builder().proxy(reqwest::Proxy::http(format!("http://{rules}"))?).build()?;
     let network = Network { operator_namespace: "odoo-ai-system".to_owned(), metrics_namespaces: Vec::new() };
-    let own = Operator { image: "odoo-ai-operator:test".to_owned(), network: Some(network), approvers_verified: true };
+    let own = Operator {
+        image: "odoo-ai-operator:test".to_owned(),
+        network: Some(network),
+        approvers_verified: true,
+        template_annotation: None,
+    };
     Ok(Context::new(client.clone(), http, scope, "operator-0", own, Metrics::registered().0))
 }
 

@@ -4,15 +4,19 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, ListParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use odoo_ai_tests::{Cluster, docker, helm_upgrade, logs, run_dir, service_get, wait_for};
+use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::sync::OnceCell;
 
 pub(crate) const NAMESPACE: &str = "odoo-ai-suite-operator";
 const RELEASE: &str = "odoo-ai-operator";
+/// The switch that makes the operator's pod templates others.
+const TEMPLATE: &str = "ODOOAI_TEMPLATE_ANNOTATION";
 /// The samples' images.
 const IMAGES: [&str; 6] = [
     "odoo-ai-platform/ai-service:1.0.0",
@@ -52,6 +56,45 @@ pub(crate) async fn install(cluster: &Cluster) -> Result<()> {
     let values: Vec<&str> = values.iter().map(String::as_str).collect();
     helm_upgrade(cluster, RELEASE, "charts/odoo-ai-operator", NAMESPACE, &values).await?;
     leading(&cluster.client().await?).await.map(drop)
+}
+
+/// Upgrades to the same binary under another tag, with other pod templates; [`install`] goes back.
+pub(crate) async fn upgrade(cluster: &Cluster, template: &str) -> Result<()> {
+    let image = image()?;
+    let (repository, tag) = image.rsplit_once(':').context("ODOOAI_OPERATOR_IMAGE has no tag")?;
+    let other = format!("{tag}-other");
+    let (from, to) = (format!("docker.io/{image}"), format!("docker.io/{repository}:{other}"));
+    docker(["exec", &cluster.container()?, "ctr", "-n", "k8s.io", "images", "tag", "--force", &from, &to]).await?;
+    let values =
+        [format!("image.repository={repository}"), format!("image.tag={other}"), "clusterWide=true".to_owned()];
+    let values: Vec<&str> = values.iter().map(String::as_str).collect();
+    helm_upgrade(cluster, RELEASE, "charts/odoo-ai-operator", NAMESPACE, &values).await?;
+    note(cluster, json!({"name": TEMPLATE, "value": template})).await
+}
+
+/// Sets or removes the switch of the operator's pod templates.
+async fn note(cluster: &Cluster, variable: Value) -> Result<()> {
+    let client = cluster.client().await?;
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), NAMESPACE);
+    let pod = pod(&client).await?;
+    let container = pod.spec.iter().flat_map(|spec| &spec.containers).next().context("no container")?.name.clone();
+    let containers = json!([{"name": container, "env": [variable]}]);
+    let patch = Patch::Strategic(json!({"spec": {"template": {"spec": {"containers": containers}}}}));
+    deployments.patch(RELEASE, &PatchParams::default(), &patch).await?;
+    wait_for("one operator", COMES_UP, || async {
+        let deployment = deployments.get(RELEASE).await?;
+        let status = deployment.status.unwrap_or_default();
+        let rolled = status.observed_generation == deployment.metadata.generation && status.replicas == Some(1);
+        Ok((rolled && status.updated_replicas == Some(1) && status.available_replicas == Some(1)).then_some(()))
+    })
+    .await?;
+    leading(&client).await.map(drop)
+}
+
+/// What [`upgrade`] changed is as before.
+pub(crate) async fn downgrade(cluster: &Cluster) -> Result<()> {
+    install(cluster).await?;
+    note(cluster, json!({"name": TEMPLATE, "$patch": "delete"})).await
 }
 
 /// `helm uninstall` of the operator; the CRDs stay.

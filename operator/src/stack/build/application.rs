@@ -12,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::credentials::keys;
 use super::{AGENT, AGENT_PORT, API_PORT, CREDENTIALS, DASHBOARD_PORT, meta, pod};
 use crate::component::{Component, ComponentExt};
+use crate::labels;
 use crate::rollout::inputs::Inputs;
 use crate::stack::model::{Component as Settings, Connection, Stack};
 
@@ -78,8 +79,10 @@ impl Rendering<'_> {
 
     fn template(&self, component: Component, spec: PodSpec) -> PodTemplateSpec {
         let labels = meta::pod_labels(self.stack, component.name(), Some(self.revision));
+        let note = self.stack.template_annotation.as_ref();
+        let annotations = note.map(|value| [(labels::TEMPLATE.to_owned(), value.clone())].into());
         PodTemplateSpec {
-            metadata: Some(ObjectMeta { labels: Some(labels), ..ObjectMeta::default() }),
+            metadata: Some(ObjectMeta { labels: Some(labels), annotations, ..ObjectMeta::default() }),
             spec: Some(spec),
         }
     }

@@ -27,7 +27,7 @@ pub(super) async fn is_watched(room: &Room) -> Result<String> {
 }
 
 /// Nothing has failed, and the new revision is still the one that runs.
-async fn holds(room: &Room) -> Result<()> {
+pub(super) async fn holds(room: &Room) -> Result<()> {
     let stack = room.stack().await?;
     let status = stack.status.as_ref().context("no status")?;
     ensure!(status.failure.is_none(), "{:?}; {}", status.failure, summary(&stack));
@@ -35,7 +35,7 @@ async fn holds(room: &Room) -> Result<()> {
     Ok(())
 }
 
-async fn watched_again(room: &Room) -> Result<()> {
+pub(super) async fn watched_again(room: &Room) -> Result<()> {
     wait_for("the watch to go on", Duration::from_mins(3), || async {
         holds(room).await?;
         let ready = condition(&room.stack().await?, "Ready").context("no Ready")?;

@@ -169,7 +169,7 @@ pub(super) async fn migration_failed(room: &Room) -> Result<String> {
     Ok(stalled.message)
 }
 
-fn env(name: &str, value: &str) -> Value {
+pub(super) fn env(name: &str, value: &str) -> Value {
     json!({"env": [{"name": name, "value": value}]})
 }
 

@@ -27,7 +27,7 @@ fn env(value: &str) -> Value {
     json!({"env": [{"name": "SOMETHING", "value": value}]})
 }
 
-async fn at(room: &Room, step: Step) -> Result<String> {
+pub(super) async fn at(room: &Room, step: Step) -> Result<String> {
     wait_for(&format!("step {step}"), Duration::from_secs(90), || async {
         let status = status(room).await?;
         let here = status.rollout.is_some_and(|rollout| rollout.step == Some(step));

@@ -6,10 +6,14 @@ mod checks;
 mod fails;
 mod load;
 mod midway;
+mod upgraded;
+mod world;
 
 use anyhow::Result;
 
 use crate::checks::Checks;
+use crate::operator;
+use crate::room::Room;
 use crate::turns::with_room;
 
 /// A misbehaving version, bad settings and a bad Secret in one change: everything is as before.
@@ -120,6 +124,45 @@ async fn a_spec_may_change_at_any_time() -> Result<()> {
             .await;
         checks.check("suspended and resumed", midway::is_suspended(room)).await;
         checks.check("deleted", midway::is_deleted(room)).await;
+        checks.finish()
+    })
+    .await
+}
+
+/// The world around a revision, and the operator itself.
+#[tokio::test]
+#[ignore = "full tier"]
+async fn the_world_may_stumble() -> Result<()> {
+    with_room("world", |cluster, room, turns| async move {
+        let (room, mut checks) = (&room, Checks::new("world"));
+        turns.alone().await;
+        checks.need("the first install", calm::installs(room)).await?;
+        checks.need("the watch of a new revision begins", calm::is_watched(room)).await?;
+        checks.check("names don't resolve", world::no_names(room)).await;
+        checks.check("the node reboots in the watch", world::reboot_in_the_watch(room, cluster)).await;
+        // The API server has another port now.
+        let room = &Room { client: cluster.client().await?, ns: room.ns.clone() };
+        checks.check("servers restart in a replacement", world::servers_restart_in_a_replacement(room)).await;
+        checks.check("the node reboots in a replacement", world::reboot_in_a_replacement(room, cluster)).await;
+        let room = &Room { client: cluster.client().await?, ns: room.ns.clone() };
+        checks.check("a revision that doesn't fit", world::does_not_fit(room)).await;
+        checks.check("an image of the history is gone", world::history_image_is_gone(room, cluster)).await;
+        checks.finish()
+    })
+    .await
+}
+
+/// Another version of the operator.
+#[tokio::test]
+#[ignore = "full tier"]
+async fn an_upgrade_of_the_operator_restarts_no_pod() -> Result<()> {
+    with_room("upgraded", |cluster, room, turns| async move {
+        let (room, mut checks) = (&room, Checks::new("upgraded"));
+        turns.alone().await;
+        checks.need("the first install", calm::installs(room)).await?;
+        checks.check("in the middle of a watch", upgraded::restarts_nothing(room, cluster)).await;
+        checks.check("the next revision", upgraded::next_revision_takes_it_up(room)).await;
+        checks.need("the version before", async { operator::downgrade(cluster).await.map(|()| "") }).await?;
         checks.finish()
     })
     .await
