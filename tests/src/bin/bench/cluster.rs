@@ -121,7 +121,7 @@ async fn by_script(cluster: &Cluster, turn: &Turn) -> Result<f64> {
 }
 
 /// The operator is away while the script has its turn.
-async fn scale(cluster: &Cluster, replicas: i32) -> Result<()> {
+pub(crate) async fn scale(cluster: &Cluster, replicas: i32) -> Result<()> {
     let client = cluster.client().await?;
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), operator::NAMESPACE);
     let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));

@@ -1,6 +1,6 @@
 //! Figures of the operator, for `hack/bench`: what many stacks cost without nodes (`scale`), and
 //! how long one takes on a real node beside a script that does the same (`cluster`), and what its
-//! migrations cost (`migrate`).
+//! migrations cost (`migrate`) and its rollouts (`rollout`).
 
 mod audit;
 mod cluster;
@@ -12,7 +12,10 @@ mod migrate;
 #[path = "../../../suites/stack/operator.rs"]
 #[expect(dead_code, reason = "shared with the suite `stack`")]
 mod operator;
+#[path = "../../../suites/stack/poller.rs"]
+mod poller;
 mod process;
+mod rollout;
 #[path = "../../../suites/stack/room.rs"]
 #[expect(dead_code, reason = "shared with the suite `stack`")]
 mod room;
@@ -48,6 +51,12 @@ enum Command {
         #[arg(long, default_value_t = 600)]
         idle_seconds: u64,
     },
+    /// Updates on a real node, beside `kubectl rollout`, and ways back.
+    Rollout {
+        /// How often everything is measured.
+        #[arg(long, default_value_t = 3)]
+        rounds: u32,
+    },
     /// Migrations on a real node, beside Alembic by hand.
     Migrate {
         /// How often everything is measured.
@@ -73,6 +82,7 @@ struct Scale {
 async fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::Scale(arguments) => Box::pin(scale::run(&arguments)).await,
+        Command::Rollout { rounds } => Box::pin(rollout::run(rounds)).await,
         Command::Migrate { rounds } => Box::pin(migrate::run(rounds)).await,
         Command::Cluster { rounds, idle_seconds } => Box::pin(cluster::run(rounds, idle_seconds)).await,
     }

@@ -4,6 +4,7 @@
 mod calm;
 mod checks;
 mod fails;
+mod first;
 mod load;
 mod midway;
 mod upgraded;
@@ -163,6 +164,29 @@ async fn an_upgrade_of_the_operator_restarts_no_pod() -> Result<()> {
         checks.check("in the middle of a watch", upgraded::restarts_nothing(room, cluster)).await;
         checks.check("the next revision", upgraded::next_revision_takes_it_up(room)).await;
         checks.need("the version before", async { operator::downgrade(cluster).await.map(|()| "") }).await?;
+        checks.finish()
+    })
+    .await
+}
+
+/// A first install that meets one bad version after the other.
+#[tokio::test]
+#[ignore = "full tier"]
+async fn a_first_install_goes_on_trying() -> Result<()> {
+    with_room("first", |cluster, room, turns| async move {
+        let (room, mut checks) = (&room, Checks::new("first"));
+        turns.busy().await;
+        checks.need("an image that can't be pulled", first::begins(room, cluster)).await?;
+        let crash = first::version(room, "1.2.0-crash", "CrashLoop", &["ai-service", "exit code 1"]);
+        checks.check("a version that crashes", crash).await;
+        let memory = first::version(room, "1.2.0-oom", "OutOfMemory", &["aiService.resources"]);
+        checks.check("one that needs too much memory", memory).await;
+        let unhealthy = first::version(room, "1.2.0-unhealthy", "PodNotReady", &["/api/rules with 500"]);
+        checks.check("an unhealthy one", unhealthy).await;
+        let hung = first::version(room, "1.2.0-hung-start", "PodNotReady", &["application not listening"]);
+        checks.check("one that never starts", hung).await;
+        checks.check("a failed check", first::check(room)).await;
+        checks.check("it ends well", first::ends_well(room)).await;
         checks.finish()
     })
     .await
