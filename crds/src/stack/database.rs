@@ -79,7 +79,7 @@ pub struct ManagedDatabase {
     /// The volume. Immutable.
     #[serde(default, skip_serializing_if = "is_unset")]
     pub storage: Storage,
-    /// CPU and memory. Default: requests 100m and 256Mi, memory limit 512Mi. A change restarts PostgreSQL.
+    /// CPU and memory. Default: requests 100m and 512Mi, memory limit 512Mi. A change restarts PostgreSQL.
     #[serde(default, skip_serializing_if = "is_unset")]
     pub resources: Resources,
     /// PostgreSQL parameters, for example `max_connections: "100"`. A change restarts PostgreSQL. At most 64.

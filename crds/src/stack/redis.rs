@@ -93,7 +93,7 @@ pub struct ManagedRedis {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::image")]
     pub image: Option<String>,
-    /// CPU and memory. Default: requests 50m and 64Mi, memory limit `maxMemoryMiB` and half as much again.
+    /// CPU and memory. Default: 50m, memory request and limit `maxMemoryMiB` and half as much again.
     #[serde(default, skip_serializing_if = "is_unset")]
     pub resources: Resources,
     /// Numeric user and group, 999 by default.

@@ -197,7 +197,7 @@ fn managed_database(spec: &OdooAiStackSpec) -> ManagedDatabase {
         })),
         image,
         storage_size: managed.storage.size.clone().unwrap_or_else(|| "10Gi".to_owned()),
-        resources: resources(&managed.resources, pod::resources("100m", "256Mi", "512Mi")),
+        resources: resources(&managed.resources, pod::resources("100m", "512Mi", "512Mi")),
         parameters: managed.parameters.clone(),
         user_id,
     }
@@ -220,7 +220,7 @@ fn managed_redis(spec: &OdooAiStackSpec) -> ManagedRedis {
         image: managed.image.clone().unwrap_or_else(|| "redis:7".to_owned()),
         max_memory_mib,
         eviction_policy: managed.eviction_policy.map_or("noeviction", |policy| policy.as_str()).to_owned(),
-        resources: resources(&managed.resources, pod::resources("50m", "64Mi", &limit)),
+        resources: resources(&managed.resources, pod::resources("50m", &limit, &limit)),
         user_id,
     }
 }

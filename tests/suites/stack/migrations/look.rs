@@ -103,7 +103,7 @@ async fn incarnation(room: &Room) -> Result<String> {
 }
 
 /// Annotates the stack with approvals of its target, in the name of who runs the test.
-pub(super) async fn approve(room: &Room, what: &[&str]) -> Result<String> {
+pub(crate) async fn approve(room: &Room, what: &[&str]) -> Result<String> {
     let review = Api::<SelfSubjectReview>::all(room.client.clone());
     let me = review.create(&PostParams::default(), &SelfSubjectReview::default()).await?;
     let me = me.status.and_then(|status| status.user_info?.username).context("who am I?")?;

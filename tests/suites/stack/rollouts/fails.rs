@@ -49,7 +49,7 @@ pub(super) async fn installs(room: &Room, cluster: &Cluster, deadline: i32) -> R
 }
 
 /// What every component's process is started with, and the image that it runs.
-async fn resolved(room: &Room) -> Result<Vec<String>> {
+pub(super) async fn resolved(room: &Room) -> Result<Vec<String>> {
     let mut all = Vec::new();
     for component in ["ai-service", "worker", "beat", "dashboard"] {
         let env = room.run(component, &["env"]).await?;

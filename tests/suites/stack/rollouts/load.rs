@@ -7,10 +7,13 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::ListParams;
+use odoo_ai_crds::stack::Step;
 use odoo_ai_tests::{Cluster, wait_for};
 use serde_json::json;
 
 use super::fails::{annotate, current, image, rolled_back, settle};
+use super::midway::at;
+use crate::operator;
 use crate::poller::Poller;
 use crate::ready::enable_a_rule;
 use crate::room::{COMPONENT, Room, sample};
@@ -21,7 +24,7 @@ const SECONDS: i64 = 2;
 
 pub(super) async fn installs(room: &Room, cluster: &Cluster) -> Result<String> {
     if cluster.container().is_ok() {
-        cluster.load_images(&["1.1.0", "1.2.0-crash"].map(image)).await?;
+        cluster.load_images(&["1.1.0", "1.2.0-crash", "1.2.0-unhealthy"].map(image)).await?;
     }
     room.apply(&sample("local.yaml")?).await?;
     // One child: what the application itself loses between its children is not counted here.
@@ -80,6 +83,25 @@ pub(super) async fn bad_version(room: &Room) -> Result<String> {
     Ok(answers)
 }
 
+/// An unhealthy version comes in, and nobody is there to take it back: the old pods serve.
+pub(super) async fn without_the_operator(room: &Room, cluster: &Cluster) -> Result<String> {
+    let old = current(room).await?;
+    let work = async {
+        room.change(json!({"images": {"aiService": image("1.2.0-unhealthy")}})).await?;
+        at(room, Step::AiService).await?;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        operator::uninstall(cluster).await?;
+        let before = room.pods_of("ai-service").await?.len();
+        ensure!(before == 2, "{before} pods of ai-service, not the old and the new one");
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        operator::install(cluster).await?;
+        settle(room, json!({"images": {"aiService": image("1.1.0")}})).await
+    };
+    let answers = quietly(room, work).await?;
+    ensure!(current(room).await? == old, "another revision runs");
+    Ok(answers)
+}
+
 pub(super) async fn on_request(room: &Room) -> Result<String> {
     let old = current(room).await?;
     settle(room, json!({"logLevel": "Info"})).await?;
@@ -108,7 +130,9 @@ pub(super) async fn no_task_is_lost(room: &Room) -> Result<String> {
     let send = format!(
         "from app.tasks.celery_tasks import process_webhook_event as task\nfor event in {ids:?}: task.delay(event)"
     );
-    room.run("ai-service", &["python", "-c", &send]).await?;
+    // Redis' URL is the agent's to give.
+    let agent = ["/odooai/bin/agent", "run", "--needs", "redis", "--", "python", "-c", &send];
+    room.run("ai-service", &agent).await?;
     let done = "SELECT count(*) FROM webhook_events WHERE processed AND odoo_record_id > 900000";
     wait_for("the first tasks to be done", Duration::from_secs(30), || async {
         Ok((room.sql(done).await?.parse::<i64>()? >= 2).then_some(()))

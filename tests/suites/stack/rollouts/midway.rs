@@ -11,7 +11,8 @@ use odoo_ai_crds::stack::{OdooAiStack, RevisionResult, Step};
 use odoo_ai_tests::{Cluster, wait_for};
 use serde_json::{Value, json};
 
-use super::fails::{annotate, current, image, settle, status};
+use super::fails::{current, image, settle, status};
+use crate::migrations::look::approve;
 use crate::room::{LABEL, Room, STACK, sample};
 
 pub(super) async fn installs(room: &Room, cluster: &Cluster) -> Result<String> {
@@ -114,7 +115,7 @@ pub(super) async fn waits_while_others_change(room: &Room) -> Result<String> {
     .await?;
     room.wait("AwaitingApproval", "True", "", 30).await?;
     ensure!(current(room).await? == old, "it came in without an approval");
-    annotate(room, json!({"odoo-ai.atmatasolutions.com/approved-revision": wanted})).await?;
+    approve(room, &["revision"]).await?;
     room.wait_ready(180).await?;
     ensure!(current(room).await? == wanted, "something else came in");
     settle(room, json!({"rollout": {"approval": null}, "dashboard": {"replicas": null}})).await?;

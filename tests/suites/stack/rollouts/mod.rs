@@ -102,6 +102,8 @@ async fn nobody_notices_a_rollout() -> Result<()> {
         checks.check("another image", load::image_update(room)).await;
         checks.check("a change of the dashboard only", load::dashboard_only(room)).await;
         checks.check("a version that crashes and is taken back", load::bad_version(room)).await;
+        let away = load::without_the_operator(room, cluster);
+        checks.check("an unhealthy version, and no operator", Box::pin(away)).await;
         checks.check("a rollback on request", Box::pin(load::on_request(room))).await;
         checks.check("tasks on the queue", load::no_task_is_lost(room)).await;
         checks.finish()
@@ -145,6 +147,8 @@ async fn the_world_may_stumble() -> Result<()> {
         let room = &Room { client: cluster.client().await?, ns: room.ns.clone() };
         checks.check("servers restart in a replacement", world::servers_restart_in_a_replacement(room)).await;
         checks.check("the node reboots in a replacement", world::reboot_in_a_replacement(room, cluster)).await;
+        let room = &Room { client: cluster.client().await?, ns: room.ns.clone() };
+        checks.check("what was taken back and a reboot", world::taken_back_and_rebooted(room, cluster)).await;
         let room = &Room { client: cluster.client().await?, ns: room.ns.clone() };
         checks.check("a revision that doesn't fit", world::does_not_fit(room)).await;
         checks.check("an image of the history is gone", world::history_image_is_gone(room, cluster)).await;

@@ -12,7 +12,7 @@ use odoo_ai_tests::{Cluster, docker, wait_for};
 use serde_json::json;
 
 use super::calm::{holds, watched_again};
-use super::fails::{annotate, current, env, image, rolled_back, settle, status};
+use super::fails::{annotate, current, env, image, resolved, rolled_back, settle, status};
 use super::midway::at;
 use crate::faults::names;
 use crate::room::Room;
@@ -78,6 +78,25 @@ pub(super) async fn servers_restart_in_a_replacement(room: &Room) -> Result<Stri
     holds(room).await?;
     ensure!(current(room).await? == target, "another revision runs");
     Ok(String::new())
+}
+
+/// Environment and images are those of before the bad revision, after a reboot too; it isn't tried again.
+pub(super) async fn taken_back_and_rebooted(room: &Room, cluster: &Cluster) -> Result<String> {
+    let (old, before) = (current(room).await?, resolved(room).await?);
+    room.change(env("SAMPLE_BREAK_WORKER", "1")).await?;
+    rolled_back(room, &old, &["(Worker)", "CrashLoop"]).await?;
+    ensure!(resolved(room).await? == before, "not as before the bad revision");
+    let room = &reboot(room, cluster).await?;
+    let now = wait_for("everything to run again", Duration::from_mins(3), || async {
+        let (status, _) = room.ask("GET", "/openapi.json", None, None).await?;
+        ensure!(status == 200, "the API answers {status}");
+        let now = resolved(room).await?;
+        Ok((now == before).then_some(now))
+    })
+    .await?;
+    rolled_back(room, &old, &["(Worker)", "CrashLoop"]).await?;
+    settle(room, json!({"env": null})).await?;
+    Ok(format!("{} parts", now.len()))
 }
 
 /// It says so, and the database stays where it is.
