@@ -137,6 +137,39 @@ fn a_failed_migration_moves_nothing() {
     assert_eq!(world.objects[&key("Deployment", "odoo-ai-ai-service")]["metadata"]["generation"], before);
 }
 
+/// Ready again before anybody looked: the watch begins anew, and three in a row are a failure.
+#[test]
+fn a_restart_between_two_samples_is_a_bad_one() {
+    let mut world = watched();
+    let _ = world.reconcile(true);
+    let target = target(&world);
+    let restart = |world: &mut World, restarts: i32| {
+        let at = world.now.to_string();
+        let ended = json!({"terminated": {"exitCode": 1, "reason": "Error", "finishedAt": at}});
+        let container =
+            json!({"name": "worker", "restartCount": restarts, "state": {"running": {}}, "lastState": ended});
+        pod(world, "worker", &target, &container);
+        let pod = world.objects.get_mut(&key("Pod", "worker-x")).expect("it");
+        pod["status"]["containerStatuses"][0]["ready"] = json!(true);
+    };
+    restart(&mut world, 1);
+    let _ = world.reconcile(true);
+    let rollout = status(&world).rollout.expect("a rollout");
+    assert_eq!((rollout.failed_samples, rollout.samples), (1, 0));
+    let _ = world.reconcile(true);
+    let _ = world.reconcile(true);
+    let rollout = status(&world).rollout.expect("a rollout");
+    assert_eq!(rollout.failed_samples, 0, "one restart is no failure");
+    for restarts in 2..5 {
+        restart(&mut world, restarts);
+        let _ = world.reconcile(true);
+    }
+    let _ = world.reconcile(true);
+    let failure = status(&world).failure.expect("a failure");
+    assert_eq!(failure.reason, "HealthCheckFailed");
+    assert!(failure.message.contains("container worker of pod worker-x ended"), "{}", failure.message);
+}
+
 #[test]
 fn bad_samples_in_a_row_end_the_watch() {
     let mut world = watched();

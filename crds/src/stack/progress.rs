@@ -46,6 +46,10 @@ pub struct RolloutStatus {
     /// Bad samples in a row.
     #[serde(default, skip_serializing_if = "is_unset")]
     pub failed_samples: i32,
+    /// What the last bad sample saw.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub bad_sample: Option<String>,
     /// When the watch took its last sample.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_sample_at: Option<Time>,

@@ -53,8 +53,10 @@ fn cause(view: &View<'_>, rollout: &RolloutStatus, step: Step, gate: &Gate) -> O
         return Some((reason.clone(), message.clone()));
     }
     let rules = view.stack.rollout;
-    if rollout.step == Some(Step::Watch) && has_deadline(step) && rollout.failed_samples >= rules.failure_threshold {
-        let message = format!("{} samples of the watch in a row were bad: {message}", rollout.failed_samples);
+    let watched = step == Step::Watch || has_deadline(step);
+    if rollout.step == Some(Step::Watch) && watched && rollout.failed_samples >= rules.failure_threshold {
+        let saw = rollout.bad_sample.as_ref().unwrap_or(message);
+        let message = format!("{} samples of the watch in a row were bad: {saw}", rollout.failed_samples);
         return Some((reasons::HEALTH_CHECK_FAILED.to_owned(), message));
     }
     if rollout.step == Some(step) && past(watch::deadline(rollout, view.leading_since)) {

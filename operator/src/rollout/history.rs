@@ -66,6 +66,7 @@ pub fn advance(status: &mut OdooAiStackStatus, position: &Position, stack: &Stac
         rollout.step = step;
         rollout.samples = 0;
         rollout.failed_samples = 0;
+        rollout.bad_sample = None;
         rollout.last_sample_at = None;
         rollout.interrupted_at = None;
         let limit = SignedDuration::from_secs(i64::from(stack.rollout.progress_deadline));

@@ -51,7 +51,8 @@ pub fn gate(view: &View<'_>) -> Gate {
         1 => "; it was interrupted once".to_owned(),
         count => format!("; it was interrupted {count} times"),
     };
-    let message = format!("all components run; {wanted} good samples in a row end the watch{interrupted}");
+    let bad = rollout.bad_sample.map(|what| format!("; it began anew after a bad one: {what}")).unwrap_or_default();
+    let message = format!("all components run; {wanted} good samples in a row end the watch{interrupted}{bad}");
     Gate::wait(reasons::WATCHING, message)
 }
 
@@ -142,6 +143,38 @@ fn containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
     status.flat_map(|it| it.container_statuses.iter().chain(&it.init_container_statuses).flatten())
 }
 
+/// What a sample finds fault with: a gate that isn't open any more, or a container that has ended.
+#[must_use]
+pub fn fault(view: &View<'_>, position: &Position) -> Option<String> {
+    let said = match &position.gate {
+        Gate::Wait { message, .. } | Gate::Failed { message, .. } | Gate::Blocked { message, .. } => message,
+        Gate::Open => return restarted(view),
+    };
+    if position.step == Some(Step::Watch) { restarted(view) } else { Some(said.chars().take(1000).collect()) }
+}
+
+/// Where a container of the application ended since the last sample, and not with its node: however soon it was
+/// ready again, the sample is bad.
+fn restarted(view: &View<'_>) -> Option<String> {
+    let rollout = view.status.rollout.as_ref().filter(|rollout| rollout.step == Some(Step::Watch))?;
+    let last = rollout.last_sample_at.as_ref()?;
+    let pods = APPLICATION.into_iter().flat_map(|component| view.children.pods_of(component.name()));
+    pods.filter(|pod| pod.metadata.deletion_timestamp.is_none()).find_map(|pod| {
+        let containers = pod.status.iter().flat_map(|it| it.container_statuses.iter().flatten());
+        let ended = |it: &&ContainerStatus| {
+            let at = ends(it).filter(|end| !went_with_node(end)).filter_map(|end| end.finished_at.as_ref());
+            at.into_iter().any(|at| at.0 >= last.0)
+        };
+        let container = containers.into_iter().find(ended)?;
+        let pod = pod.metadata.name.as_deref().unwrap_or_default();
+        Some(format!("container {} of pod {pod} ended", container.name))
+    })
+}
+
+fn went_with_node(end: &ContainerStateTerminated) -> bool {
+    end.exit_code == ENDED_WITH_NODE && end.reason.as_deref() == Some("Unknown")
+}
+
 /// How a container ended: just now, or before it was started again.
 fn ends(container: &ContainerStatus) -> impl Iterator<Item = &ContainerStateTerminated> {
     [&container.state, &container.last_state].into_iter().flatten().filter_map(|state| state.terminated.as_ref())
@@ -159,7 +192,7 @@ fn ended_with_node(pod: &Pod, view: &View<'_>) -> bool {
     let mut with_node = containers(pod)
         .filter(|it| !it.ready)
         .flat_map(ends)
-        .filter(|it| it.exit_code == ENDED_WITH_NODE && it.reason.as_deref() == Some("Unknown"))
+        .filter(|end| went_with_node(end))
         .filter_map(|it| it.finished_at.as_ref());
     with_node.any(|at: &Time| at.0 + allowance(view) > view.now)
 }

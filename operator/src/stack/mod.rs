@@ -50,7 +50,7 @@ pub async fn reconcile(object: Arc<OdooAiStack>, ctx: Arc<Context>) -> Result<Ac
     let decision = decide::decide(&seen, &ctx.operator);
     let seen = report::intent(&ctx, seen, &decision).await?;
     let done = apply::apply(&ctx, &seen, &decision).await;
-    let action = report::outcome(&ctx, seen, &decision, done).await?;
+    let action = Box::pin(report::outcome(&ctx, seen, &decision, done)).await?;
     ctx.backoff.succeeded(&(namespace, name));
     Ok(action)
 }

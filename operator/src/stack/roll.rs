@@ -46,6 +46,8 @@ pub struct Roll {
     pub check: Option<CheckRun>,
     /// The Backup to ask before the migration, and the request.
     pub backup_request: Option<(String, String)>,
+    /// What a sample of the watch would find fault with now.
+    pub fault: Option<String>,
     /// New credentials to prove now.
     pub login: Option<Candidate>,
     /// Unfinished Jobs that nobody waits for any more, of other revisions or credentials that were
@@ -141,6 +143,7 @@ fn take(
     let backup_request = backup::request(&view).filter(|_| position.step == Some(Step::Backup));
     let check = checks::wanted(&view).filter(|_| position.step == Some(Step::Checks));
     let unwanted_checks = checks::obsolete(&view);
+    let fault = watch::fault(&view, &position);
     let known = view.entry().filter(|_| migration::migrated(&view));
     let schema = known.map(|entry| Schema { heads: entry.schema_heads.clone(), known: entry.known_revisions.clone() });
     let Leg { target, inputs, back } = leg;
@@ -165,6 +168,7 @@ fn take(
         schema,
         schema_job,
         check,
+        fault,
         backup_request,
         login,
         obsolete,

@@ -3,8 +3,7 @@
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use odoo_ai_crds::stack::{
-    AppSecrets as Origin, ComponentStatus, EffectiveSettings, MigrationBackup, OdooAiStackStatus, RevisionResult, Step,
-    Urls,
+    AppSecrets as Origin, ComponentStatus, EffectiveSettings, MigrationBackup, OdooAiStackStatus, RevisionResult, Urls,
 };
 
 use super::apply::Applied;
@@ -78,12 +77,13 @@ fn next(seen: &Observed, decision: &Decision, applied: Applied, sample: bool) ->
             }
             if let Some(rollout) = wanted.rollout.as_mut().filter(|it| sample && it.interrupted_at.is_none()) {
                 rollout.last_sample_at = Some(Time(seen.now));
-                if roll.position.step == Some(Step::Watch) {
-                    rollout.samples += 1;
-                    rollout.failed_samples = 0;
-                } else {
+                if roll.fault.is_some() {
                     rollout.samples = 0;
                     rollout.failed_samples += 1;
+                    rollout.bad_sample.clone_from(&roll.fault);
+                } else {
+                    rollout.samples += 1;
+                    rollout.failed_samples = 0;
                 }
             }
             if roll.settled() {

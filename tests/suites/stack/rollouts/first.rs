@@ -21,7 +21,9 @@ pub(super) async fn begins(room: &Room, cluster: &Cluster) -> Result<String> {
         document["spec"]["images"]["aiService"] = json!(NO_IMAGE);
     }
     room.apply(&documents).await?;
-    room.change(json!({"rollout": {"progressDeadlineSeconds": 30}})).await?;
+    // Longer than a version that crashes every ten seconds is ever ready.
+    let check = json!({"durationSeconds": 15, "periodSeconds": 1});
+    room.change(json!({"rollout": {"progressDeadlineSeconds": 30, "healthCheck": check}})).await?;
     says(room, "ImagePullFailed", &["9.9.9"]).await
 }
 
