@@ -1,7 +1,9 @@
 //! Versions that misbehave on a first install: there is nothing to go back to, so it says why and goes on trying.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
-use odoo_ai_tests::Cluster;
+use odoo_ai_tests::{Cluster, wait_for};
 use serde_json::{Value, json};
 
 use super::fails::{image, status};
@@ -29,8 +31,11 @@ pub(super) async fn begins(room: &Room, cluster: &Cluster) -> Result<String> {
 
 /// In progress with its cause, and never failed.
 async fn says(room: &Room, reason: &str, parts: &[&str]) -> Result<String> {
-    let ready = room.wait("Ready", "False", reason, 180).await?;
-    names(&ready, parts)?;
+    let ready = wait_for(reason, Duration::from_mins(3), || async {
+        let ready = room.wait("Ready", "False", reason, 60).await?;
+        names(&ready, parts).map(|()| Some(ready))
+    })
+    .await?;
     let stack = room.stack().await?;
     let is = |kind: &str, wanted: &str| condition(&stack, kind).is_some_and(|it| it.status == wanted);
     ensure!(is("Reconciling", "True") && is("Stalled", "False"), "{}", summary(&stack));
