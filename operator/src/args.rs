@@ -35,6 +35,9 @@ pub struct Args {
     /// For tests: as if this version of the operator made other pod templates than the one before.
     #[arg(long, env = "ODOOAI_TEMPLATE_ANNOTATION", hide = true)]
     pub template_annotation: Option<String>,
+    /// Tell in the history whether its images are on a node; the chart gives the right to list nodes.
+    #[arg(long, env = "NODE_IMAGES", default_value_t = false, action = ArgAction::Set)]
+    pub node_images: bool,
     /// Address of health endpoints and metrics.
     #[arg(long, env = "LISTEN", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,

@@ -11,6 +11,7 @@ use crate::backoff::Backoff;
 use crate::cluster::apply::Applier;
 use crate::cluster::cache::{Caches, Scope, Streams};
 use crate::cluster::events::Events;
+use crate::cluster::nodes::Nodes;
 use crate::metrics::{Metrics, Object};
 use crate::rollout::revision::Library;
 use crate::stack::agents::Directory;
@@ -39,6 +40,8 @@ pub struct Context {
     pub agents: Directory,
     /// When the last sample of a watch was taken.
     pub pacer: Pacer,
+    /// Images on the nodes; nobody asks for them unless it is said so.
+    pub nodes: Nodes,
     /// What children must know of the operator.
     pub operator: Operator,
     /// Counters.
@@ -71,6 +74,7 @@ impl Context {
             backoff: Backoff::default(),
             agents: Directory::default(),
             pacer: Pacer::default(),
+            nodes: Nodes::default(),
             operator,
             metrics,
             clock: Timestamp::now,

@@ -17,6 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::Args;
 use crate::cluster::cache::Scope;
+use crate::cluster::nodes::Nodes;
 use crate::context::Context;
 use crate::leader::Leader;
 use crate::metrics::Metrics;
@@ -103,8 +104,9 @@ async fn act(
         .build()?;
     let scopes = args.scopes();
     let controllers = scopes.iter().map(|scope| {
-        let (ctx, streams) =
+        let (mut ctx, streams) =
             Context::new(client.clone(), http.clone(), scope, &args.pod_name, args.operator(), metrics.clone());
+        ctx.nodes = Nodes::new(args.node_images);
         let ctx = Arc::new(ctx);
         let (client, ready, shutdown) = (client.clone(), ready.clone(), shutdown.clone());
         // Each by itself: a namespace that is gone keeps no other one from its operator.

@@ -3,9 +3,12 @@
 
 mod sim;
 
+use std::sync::Arc;
+
 use k8s_openapi::jiff::SignedDuration;
 use odoo_ai_crds::conditions::annotations;
 use odoo_ai_crds::stack::{FailureOutcome, LogLevel, Mode, RevisionResult};
+use odoo_ai_operator::cluster::nodes::Images;
 use serde_json::json;
 use sim::revisions::{annotate, crashing, current, go_on, hanging, image, installed, pod, status, target, watched};
 use sim::{World, key};
@@ -193,6 +196,21 @@ fn bad_samples_in_a_row_end_the_watch() {
     }
     go_on(&mut world, &[]);
     is_rolled_back(&world, &old, "(Watch): HealthCheckFailed: 3 samples of the watch in a row were bad");
+}
+
+#[test]
+fn the_history_says_which_images_are_still_there() {
+    let mut world = installed();
+    let of = |world: &World| status(world).history[0].images.iter().map(|it| it.on_node).collect::<Vec<_>>();
+    assert_eq!(of(&world), [None, None], "nobody knows");
+    let image = &world.stack.spec.images.ai_service;
+    let node = json!({"status": {"images": [{"names": [format!("docker.io/{image}")], "sizeBytes": 1}]}});
+    world.node_images = Arc::new(Images::of([&serde_json::from_value(node).expect("a node")]));
+    world.settle();
+    assert_eq!(of(&world), [Some(true), Some(false)]);
+    let writes = world.writes.len();
+    world.settle();
+    assert_eq!(world.writes.len(), writes);
 }
 
 #[test]

@@ -138,6 +138,7 @@ async fn a_namespaced_operator_may_what_it_needs_and_nothing_elsewhere() -> Resu
     check(&client, "narrow", "narrow", &[("get create patch", "coordination.k8s.io:leases")], true).await?;
     check(&client, "narrow", "watched", NEVER, false).await?;
     check(&client, "narrow", "", CLUSTER, false).await?;
+    check(&client, "narrow", "", &[("list", "nodes")], true).await?;
     for elsewhere in ["unwatched", "kube-system", ""] {
         check(&client, "narrow", elsewhere, NEEDED, false).await?;
         check(&client, "narrow", elsewhere, NEVER, false).await?;

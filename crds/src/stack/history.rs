@@ -86,6 +86,10 @@ pub struct HistoryImage {
     #[serde(rename = "imageID", default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub image_id: Option<String>,
+    /// Whether a node has it, as of some minutes ago: false means that a rollback to this revision must pull it first.
+    /// Absent where the operator can't know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_node: Option<bool>,
 }
 
 /// Labels of one enum type of the database.

@@ -7,6 +7,7 @@ pub mod covers;
 pub mod delete;
 pub mod events;
 pub mod intent;
+pub mod nodes;
 pub mod pending;
 pub mod slim;
 pub mod status;

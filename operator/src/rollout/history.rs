@@ -104,7 +104,7 @@ fn entry(stack: &Stack, target: &str, history: &[RevisionHistory]) -> RevisionHi
         revision: target.to_owned(),
         images: images
             .into_iter()
-            .map(|(name, image)| HistoryImage { name, image: image.clone(), image_id: None })
+            .map(|(name, image)| HistoryImage { name, image: image.clone(), ..HistoryImage::default() })
             .collect(),
         schema_heads: same_image.map(|old| old.schema_heads.clone()).unwrap_or_default(),
         known_revisions: same_image.map(|old| old.known_revisions.clone()).unwrap_or_default(),

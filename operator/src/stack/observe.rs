@@ -17,6 +17,7 @@ use super::credentials::Live;
 use super::error::Error;
 use super::references::{self, Data};
 use crate::cluster::cache::Children;
+use crate::cluster::nodes::Images;
 use crate::cluster::pending;
 use crate::context::Context;
 use crate::rollout::revision::{self, Stored};
@@ -43,6 +44,8 @@ pub struct Observed {
     pub agents: Agents,
     /// The Backup that the spec names.
     pub backup: Option<Arc<Backup>>,
+    /// Images on the nodes.
+    pub node_images: Arc<Images>,
     /// Since when this operator acts.
     pub leading_since: Timestamp,
     /// Now.
@@ -121,13 +124,14 @@ pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Optio
     let key = format!("{}-{}", object.name_any(), data::REVISION_KEY.suffix);
     let live = format!("{}-{}", object.name_any(), keys::LIVE);
     let now = (ctx.clock)();
-    let (data, key, live, stored, agents, pending) = tokio::join!(
+    let (data, key, live, stored, agents, pending, node_images) = tokio::join!(
         references::read(&ctx.client, namespace, wanted),
         secrets.get_opt(&key),
         secrets.get_opt(&live),
         ctx.revisions.load(&ctx.client, namespace, &children),
         Agents::ask(&ctx.http, &ctx.agents, &children),
         pending::read(&ctx.client, namespace, &children, now),
+        ctx.nodes.images(&ctx.client),
     );
     let revision_key = key?.and_then(RevisionKey::of);
     let (data, live, stored) = (data?, live?.map(Live::from), stored?);
@@ -147,6 +151,7 @@ pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Optio
         stored,
         agents,
         backup,
+        node_images,
         leading_since,
         now,
     };

@@ -50,6 +50,9 @@ pub fn after(
 fn next(seen: &Observed, decision: &Decision, applied: Applied, sample: bool) -> OdooAiStackStatus {
     let mut wanted = seen.status();
     wanted.observed_generation = Some(seen.generation());
+    for image in wanted.history.iter_mut().flat_map(|entry| &mut entry.images) {
+        image.on_node = seen.node_images.has(&image.image);
+    }
     match decision {
         // The time of a step doesn't run while nothing may be done.
         Decision::Suspended => {

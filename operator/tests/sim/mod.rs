@@ -22,6 +22,7 @@ use odoo_ai_crds::conditions::annotations;
 use odoo_ai_crds::stack::{OdooAiStack, OdooAiStackStatus};
 use odoo_ai_operator::cluster::cache::Children;
 use odoo_ai_operator::cluster::intent::{Intent, Key, Mode};
+use odoo_ai_operator::cluster::nodes::Images;
 use odoo_ai_operator::cluster::pending::Claim;
 use odoo_ai_operator::rollout::revision::Stored;
 use odoo_ai_operator::stack::agents::Agents;
@@ -79,6 +80,8 @@ pub(crate) struct World {
     pub(crate) agents: Agents,
     /// The Backup that the stack names.
     pub(crate) backup: Option<Backup>,
+    /// Images on the node.
+    pub(crate) node_images: Arc<Images>,
     /// Claims of pods without a node.
     pub(crate) claims: BTreeMap<String, Claim>,
     /// Events about the stack, as `Condition Reason`.
@@ -120,6 +123,7 @@ impl World {
             operator: operator(),
             agents: Agents::default(),
             backup: None,
+            node_images: Arc::default(),
             claims: BTreeMap::new(),
             events: Vec::new(),
             crash_after: None,

@@ -47,6 +47,7 @@ impl World {
             stored,
             agents: self.agents.clone(),
             backup: self.backup.clone().map(Arc::new),
+            node_images: Arc::clone(&self.node_images),
             leading_since: self.leading_since,
             now: self.now,
         };

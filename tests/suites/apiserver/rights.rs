@@ -56,7 +56,8 @@ pub(crate) const NEVER: &[(&str, &str)] = &[
 
 /// What belongs to the cluster.
 pub(crate) const CLUSTER: &[(&str, &str)] = &[
-    ("get list", "nodes"),
+    ("get watch create update patch delete", "nodes"),
+    ("patch update", "nodes/status"),
     ("get", "nodes/proxy"),
     ("get list create delete", "namespaces"),
     ("get list delete", "persistentvolumes"),
