@@ -6,7 +6,7 @@ use k8s_openapi::jiff::SignedDuration;
 use odoo_ai_crds::stack::RolloutStatus;
 use odoo_ai_operator::stack::agents::Agents;
 use serde_json::json;
-use sim::revisions::{annotate, current, go_on, hanging, pod, status, target, watched};
+use sim::revisions::{annotate, crashing, current, go_on, hanging, pod, status, target, watched};
 use sim::{World, key};
 
 fn rollout(world: &World) -> RolloutStatus {
@@ -143,4 +143,20 @@ fn what_the_agents_can_not_reach_is_no_failure_of_the_revision() {
     world.now += SignedDuration::from_hours(1);
     go_on(&mut world, &["odoo-ai-ai-service"]);
     assert!(status(&world).failure.is_some(), "{:?}", world.words("Ready"));
+}
+
+#[test]
+fn an_old_pod_that_once_went_down_with_its_node_excuses_nothing_when_it_is_told_to_end() {
+    let mut world = hanging();
+    let (old, new) = (current(&world), target(&world));
+    let at = world.now.to_string();
+    let ended = json!({"terminated": {"exitCode": 255, "reason": "Unknown", "finishedAt": at}});
+    let container = json!({"name": "ai-service", "restartCount": 1, "state": {"running": {}}, "lastState": ended});
+    pod(&mut world, "ai-service", &old, &container);
+    let mut leaving = world.objects.remove(&key("Pod", "ai-service-x")).expect("it was made");
+    leaving["metadata"]["deletionTimestamp"] = json!(at);
+    world.objects.insert(key("Pod", "ai-service-old"), leaving);
+    pod(&mut world, "ai-service", &new, &crashing("ai-service", 3));
+    let _ = world.reconcile(false);
+    assert_eq!(status(&world).failure.map(|it| it.reason).as_deref(), Some("CrashLoop"));
 }

@@ -118,7 +118,11 @@ fn is_disturbed(view: &View<'_>, position: &Position) -> bool {
     let pods = || APPLICATION.into_iter().flat_map(|component| view.children.pods_of(component.name()));
     position.step.is_some_and(|step| step <= Step::Redis)
         || away(view.agents)
-        || pods().any(|pod| is_unheard_of(pod) || only_sidecar_is_away(pod) || ended_with_node(pod, view))
+        || pods().any(is_unheard_of)
+        // A pod that is told to end is no sign of anything.
+        || pods()
+            .filter(|pod| pod.metadata.deletion_timestamp.is_none())
+            .any(|pod| only_sidecar_is_away(pod) || ended_with_node(pod, view.now - allowance(view)))
 }
 
 /// No agent reaches database or Redis: a breach counts only while what it depends on is independently healthy.
@@ -187,14 +191,10 @@ fn only_sidecar_is_away(pod: &Pod) -> bool {
     containers(pod).any(away) && application.into_iter().all(|it| it.ready)
 }
 
-/// It went down with its node a while ago and isn't back yet.
-fn ended_with_node(pod: &Pod, view: &View<'_>) -> bool {
-    let mut with_node = containers(pod)
-        .filter(|it| !it.ready)
-        .flat_map(ends)
-        .filter(|end| went_with_node(end))
-        .filter_map(|it| it.finished_at.as_ref());
-    with_node.any(|at: &Time| at.0 + allowance(view) > view.now)
+/// It went down with its node after `since` and isn't back yet. What ended again meanwhile ended by itself.
+fn ended_with_node(pod: &Pod, since: Timestamp) -> bool {
+    let mut last = containers(pod).filter(|it| !it.ready).filter_map(|it| ends(it).next());
+    last.any(|end| went_with_node(end) && end.finished_at.as_ref().is_some_and(|at| at.0 > since))
 }
 
 /// When a step that is late has failed: not at once after an operator came that wasn't there when its time
@@ -257,6 +257,28 @@ mod tests {
             "containerStatuses": [container("ai-service", application, &nothing)],
         }));
         assert_eq!(only_sidecar_is_away(&pod), expected);
+    }
+
+    #[rstest]
+    #[case::has_ended(&json!({"state": unknown()}), false, true)]
+    #[case::starts_again(&json!({"state": {"running": {}}, "lastState": unknown()}), false, true)]
+    #[case::is_back(&json!({"state": {"running": {}}, "lastState": unknown()}), true, false)]
+    #[case::ended_once_more(&json!({"state": ended(), "lastState": unknown()}), false, false)]
+    #[case::by_itself(&json!({"state": ended()}), false, false)]
+    fn a_node_that_went_down(#[case] states: &Value, #[case] ready: bool, #[case] expected: bool) {
+        let mut container = states.clone();
+        for (key, value) in [("name", json!("worker")), ("ready", json!(ready)), ("restartCount", json!(1))] {
+            container[key] = value;
+        }
+        (container["image"], container["imageID"]) = (json!("i"), json!("j"));
+        let pod = pod(&json!({"containerStatuses": [container]}));
+        let at = |second| Timestamp::from_second(second).expect("a time");
+        assert_eq!(ended_with_node(&pod, at(0)), expected);
+        assert!(!ended_with_node(&pod, at(1_800_000_000)), "long ago");
+    }
+
+    fn unknown() -> Value {
+        json!({"terminated": {"exitCode": 255, "reason": "Unknown", "finishedAt": "2026-01-01T00:00:00Z"}})
     }
 
     fn ended() -> Value {
