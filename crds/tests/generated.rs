@@ -188,6 +188,7 @@ fn every_description_is_the_doc_comment_of_a_field() {
         "stack/mod.rs",
         "stack/redis.rs",
         "stack/rollout.rs",
+        "stack/progress.rs",
         "stack/status.rs",
         "stack/workloads.rs",
     ]
