@@ -150,8 +150,9 @@ pub(super) async fn is_deleted(room: &Room) -> Result<String> {
     let ours = |labels: &std::collections::BTreeMap<String, String>| labels.contains_key(LABEL);
     wait_for("all of it to go", Duration::from_secs(90), || async {
         let pods = room.list::<Pod>().await?.iter().filter(|it| ours(it.labels())).count();
-        let sets = room.list::<StatefulSet>().await?.len() + room.list::<Deployment>().await?.len();
-        ensure!(pods + sets == 0, "{pods} pods and {sets} workloads are left");
+        let sets = room.list::<StatefulSet>().await?.iter().filter(|it| ours(it.labels())).count();
+        let deployments = room.list::<Deployment>().await?.iter().filter(|it| ours(it.labels())).count();
+        ensure!(pods + sets + deployments == 0, "{pods} pods and {} workloads are left", sets + deployments);
         Ok(Some(()))
     })
     .await?;
