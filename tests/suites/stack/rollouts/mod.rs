@@ -30,8 +30,6 @@ async fn a_failed_revision_is_taken_back_whole() -> Result<()> {
         verdicts.check("an unhealthy version gets no request", Box::pin(fails::gets_no_request(room))).await;
         turns.busy().await;
         verdicts.check("a check that fails", checks::fails(room)).await;
-        turns.busy().await;
-        verdicts.check("servers restart in a replacement", world::servers_restart_in_a_replacement(room)).await;
         verdicts.finish()
     })
     .await
