@@ -51,7 +51,6 @@ pub(crate) async fn run(rounds: u32) -> Result<()> {
         room.wait_ready(READY).await?;
         let mut found = Found::default();
         // Before the updates, which restart the operator: one that has just come gives a late step two minutes.
-        room.change(json!({"rollout": {"progressDeadlineSeconds": 30}})).await?;
         for _ in 0..rounds {
             let poller = Poller::start(&room).await?;
             let count = poller.count().await?;
@@ -163,7 +162,8 @@ async fn crash(room: &Room) -> Result<(f64, f64)> {
 /// An ai-service that never starts: the step's deadline is the threshold.
 async fn deadline(room: &Room) -> Result<(f64, f64)> {
     let old = current(room).await?;
-    room.change(json!({"aiService": {"env": [{"name": "SAMPLE_START_SECONDS", "value": "86400"}]}})).await?;
+    let env = json!([{"name": "SAMPLE_START_SECONDS", "value": "86400"}]);
+    room.change(json!({"rollout": {"progressDeadlineSeconds": 30}, "aiService": {"env": env}})).await?;
     let deadline = odoo_ai_tests::wait_for("the step's deadline", STEP, || async {
         let rollout = room.stack().await?.status.and_then(|it| it.rollout);
         Ok(rollout.and_then(|rollout| rollout.deadline).map(|at| at.0))
@@ -172,7 +172,7 @@ async fn deadline(room: &Room) -> Result<(f64, f64)> {
     let left = Timestamp::now().duration_until(deadline);
     tokio::time::sleep(left.try_into().unwrap_or_default()).await;
     let found = back(room, old, deadline).await?;
-    settle(room, json!({"aiService": {"env": null}})).await?;
+    settle(room, json!({"rollout": {"progressDeadlineSeconds": null}, "aiService": {"env": null}})).await?;
     Ok(found)
 }
 
