@@ -1,7 +1,7 @@
 //! What every reconcile shares. No decision lives here: all of it can be lost at any time.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::jiff::Timestamp;
@@ -41,7 +41,7 @@ pub struct Context {
     /// When the last sample of a watch was taken.
     pub pacer: Pacer,
     /// Images on the nodes; nobody asks for them unless it is said so.
-    pub nodes: Nodes,
+    pub nodes: Arc<Nodes>,
     /// What children must know of the operator.
     pub operator: Operator,
     /// Counters.
@@ -74,7 +74,7 @@ impl Context {
             backoff: Backoff::default(),
             agents: Directory::default(),
             pacer: Pacer::default(),
-            nodes: Nodes::default(),
+            nodes: Arc::default(),
             operator,
             metrics,
             clock: Timestamp::now,

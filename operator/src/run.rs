@@ -103,10 +103,11 @@ async fn act(
         .pool_max_idle_per_host(0)
         .build()?;
     let scopes = args.scopes();
+    let nodes = Arc::new(Nodes::new(args.node_images));
     let controllers = scopes.iter().map(|scope| {
         let (mut ctx, streams) =
             Context::new(client.clone(), http.clone(), scope, &args.pod_name, args.operator(), metrics.clone());
-        ctx.nodes = Nodes::new(args.node_images);
+        ctx.nodes = Arc::clone(&nodes);
         let ctx = Arc::new(ctx);
         let (client, ready, shutdown) = (client.clone(), ready.clone(), shutdown.clone());
         // Each by itself: a namespace that is gone keeps no other one from its operator.

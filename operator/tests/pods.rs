@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use odoo_ai_operator::cluster::cache::Children;
 use odoo_ai_operator::cluster::pending::{Claim, Said};
-use odoo_ai_operator::rollout::pods::{Trouble, trouble};
+use odoo_ai_operator::rollout::pods::{Trouble, last_end, trouble};
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -137,6 +137,10 @@ fn a_crash_loop_is_named_from_the_third_restart_on_and_always_in_the_same_words(
         container("worker", count, false, &state, &ended("Error", 3, ""))
     };
     assert_eq!(of_container(&backoff(2), false), None);
+    let status = json!({"phase": "Running", "containerStatuses": [backoff(1)]});
+    let said = last_end(&children([pod("worker", "odoo-ai-worker-7d9", &status, None)]), "worker", |_| true);
+    let words = "pod odoo-ai-worker-7d9, container worker ended with exit code 3 and was started again";
+    assert_eq!(said.as_deref(), Some(words), "what ended once explains a deadline that comes first");
     let third = of_container(&backoff(3), false);
     reads(third.clone(), "CrashLoop", &["exit code 3", "kubectl logs odoo-ai-worker-7d9 -c worker --previous"]);
     assert_eq!(third, of_container(&backoff(57), false), "a growing count would be written for ever");

@@ -13,6 +13,8 @@ use kube::{Api, Client};
 const LIFETIME: Duration = Duration::from_mins(5);
 /// After a refusal it is asked again so late: somebody may have given the right meanwhile.
 const AFTER_A_REFUSAL: Duration = Duration::from_hours(1);
+/// After any other failure.
+const AFTER_A_FAILURE: Duration = Duration::from_mins(1);
 /// A kubelet tells its largest images only, that many unless it is configured otherwise (`nodeStatusMaxImages`).
 const MOST: usize = 50;
 
@@ -94,7 +96,8 @@ impl Nodes {
             Ok(nodes) => (LIFETIME, Images::of(&nodes)),
             Err(error) => {
                 tracing::info!(%error, "the images of the nodes are not known");
-                (AFTER_A_REFUSAL, Images::default())
+                let refused = matches!(&error, kube::Error::Api(status) if status.is_forbidden());
+                (if refused { AFTER_A_REFUSAL } else { AFTER_A_FAILURE }, Images::default())
             }
         };
         let images = Arc::new(images);

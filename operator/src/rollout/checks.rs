@@ -85,13 +85,7 @@ pub fn obsolete(view: &View<'_>) -> Vec<(Key, String)> {
     let View { stack, children, .. } = *view;
     let due = stack.checks.iter().filter(|_| is_due(view)).map(|check| stack.child(&prefix(view, check)));
     let due: Vec<_> = due.collect();
-    jobs::unfinished(children, COMPONENT)
-        .filter(|(name, job)| {
-            let wanted = due.iter().any(|prefix| name.starts_with(prefix.as_str()));
-            !wanted && is_owned(job, stack) && job.metadata.deletion_timestamp.is_none()
-        })
-        .filter_map(|(name, job)| jobs::identity(stack, name, job))
-        .collect()
+    jobs::obsolete(stack, children, COMPONENT, |name, _| due.iter().any(|prefix| name.starts_with(prefix.as_str())))
 }
 
 /// A revision comes in. What ran before isn't checked again.
@@ -120,7 +114,7 @@ fn state(view: &View<'_>, check: &Check) -> State {
     let View { stack, children, now, .. } = *view;
     let prefix = stack.child(&prefix(view, check));
     let number = |name: &str| name.strip_prefix(&prefix)?.parse::<u32>().ok();
-    let ours = children.jobs.iter().filter(|(_, job)| is_owned(job, stack));
+    let ours = children.jobs.iter().filter(|(_, job)| jobs::is_owned(job, stack));
     let newest = ours.filter_map(|(name, job)| Some((number(name)?, name, job))).max_by_key(|(number, ..)| *number);
     let Some((attempt, name, job)) = newest else { return State::Start(1) };
     let Some(end) = jobs::ended(job, now) else {
@@ -186,8 +180,4 @@ fn last_end(children: &Children, job: &Job) -> Option<ContainerStateTerminated> 
     };
     let pods = children.pods_of(COMPONENT).filter(|pod| jobs::belongs(pod, job));
     pods.filter_map(end).max_by_key(|end| end.finished_at.as_ref().map(|at| at.0))
-}
-
-fn is_owned(job: &Job, stack: &Stack) -> bool {
-    job.metadata.owner_references.iter().flatten().any(|owner| owner.uid == stack.owner.uid)
 }

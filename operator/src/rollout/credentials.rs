@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::jiff::Timestamp;
 use odoo_ai_crds::conditions::reasons;
 
@@ -85,14 +84,13 @@ pub fn settle(
     let prefix = build::job_prefix(next, digest);
     let full = stack.child(&prefix);
     let work = Work { prefix: &full, component: COMPONENT, does: "logs in with the new credentials", limit: "5 min" };
-    let owned = |job: &Job| job.metadata.owner_references.iter().flatten().any(|it| it.uid == stack.owner.uid);
     // It sets the role's password when it begins: to the one that is live.
     if migration::unfinished(children).next().is_some() {
         let waits = Gate::wait(reasons::PROVING_CREDENTIALS, "the end of the migration is awaited");
         return Standing { live: live.cloned(), waits: Some(waits), ..Standing::default() };
     }
     let mut attempt = None;
-    let waits = match jobs::progress(work, children, owned, |_| true, |_| true, now) {
+    let waits = match jobs::progress(work, children, |job| jobs::is_owned(job, stack), |_| true, |_| true, now) {
         Progress::Succeeded(_) => {
             let restart = live.is_none_or(|live| logins_differ(&live.values, &wanted));
             let live = Live { values: wanted, generation: if restart { next } else { generation } };
@@ -119,15 +117,9 @@ pub fn settle(
 #[must_use]
 pub fn obsolete(stack: &Stack, children: &Children, standing: &Standing) -> Vec<(Key, String)> {
     let prefix = standing.prefix.as_ref().map(|prefix| stack.child(prefix));
-    let ours = |job: &Job| {
-        let owned = job.metadata.owner_references.iter().flatten().any(|owner| owner.uid == stack.owner.uid);
-        owned && job.metadata.deletion_timestamp.is_none()
-    };
-    let unwanted = |name: &str| prefix.as_ref().is_none_or(|prefix| !name.starts_with(prefix.as_str()));
-    jobs::unfinished(children, COMPONENT)
-        .filter(|(name, job)| ours(job) && unwanted(name))
-        .filter_map(|(name, job)| jobs::identity(stack, name, job))
-        .collect()
+    jobs::obsolete(stack, children, COMPONENT, |name, _| {
+        prefix.as_ref().is_some_and(|prefix| name.starts_with(prefix.as_str()))
+    })
 }
 
 /// The generation that each component runs with: one after the other takes up the live one, each

@@ -217,7 +217,8 @@ fn component_gate(view: &View<'_>, component: Component, target: &str) -> Gate {
         Some(Trouble { reason, message, .. }) => return Gate::Wait { reason: reason.to_owned(), message },
         None => {}
     }
-    let waiting_for = view.agents.explain(component).map(|why| format!(": {why}")).unwrap_or_default();
+    let why = pods::last_end(view.children, component.name(), matters).or_else(|| view.agents.explain(component));
+    let waiting_for = why.map(|why| format!(": {why}")).unwrap_or_default();
     let Counts { available, wanted, .. } = counts;
     let name = component.name();
     let message = if available >= wanted {

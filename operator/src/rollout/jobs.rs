@@ -238,11 +238,25 @@ pub fn unfinished<'a>(children: &'a Children, component: &'a str) -> impl Iterat
     jobs.filter(move |(_, job)| of_component(job) && !is_finished(job))
 }
 
-/// What a Job is deleted by: its key and its UID.
+/// Unfinished Jobs of a component that nobody waits for any more, by key and UID: all that aren't `wanted`.
 #[must_use]
-pub fn identity(stack: &Stack, name: &str, job: &Job) -> Option<(Key, String)> {
-    let key = Key { kind: "Job".to_owned(), namespace: stack.namespace.clone(), name: name.to_owned() };
-    Some((key, job.metadata.uid.clone()?))
+pub fn obsolete(
+    stack: &Stack,
+    children: &Children,
+    component: &str,
+    wanted: impl Fn(&str, &Job) -> bool,
+) -> Vec<(Key, String)> {
+    let key = |name: &str| Key { kind: "Job".to_owned(), namespace: stack.namespace.clone(), name: name.to_owned() };
+    unfinished(children, component)
+        .filter(|(name, job)| job.metadata.deletion_timestamp.is_none() && is_owned(job, stack) && !wanted(name, job))
+        .filter_map(|(name, job)| Some((key(name), job.metadata.uid.clone()?)))
+        .collect()
+}
+
+/// The Job is this stack's, and not that of one that had its name before.
+#[must_use]
+pub fn is_owned(job: &Job, stack: &Stack) -> bool {
+    job.metadata.owner_references.iter().flatten().any(|owner| owner.uid == stack.owner.uid)
 }
 
 /// The Job has come to its end, well or not.

@@ -31,8 +31,7 @@ pub fn progress(kind: SchemaJob, view: &View<'_>) -> Progress {
     let limit = format!("migrations.timeoutSeconds: {}", stack.migration_timeout);
     let work = Work { prefix: &prefix, component: kind.component(), does, limit: &limit };
     let rollout = view.rollout();
-    let about =
-        |job: &Job| is_about(job, &stack.owner.uid, volume) && note(job, annotations::ROLLOUT_STARTED_AT) == rollout;
+    let about = |job: &Job| is_about(job, stack, volume) && note(job, annotations::ROLLOUT_STARTED_AT) == rollout;
     let complete =
         |report: &Report| !report.schema.heads.is_empty() && (kind == SchemaJob::Migrate || report.plan.is_some());
     let told = |job: &Job| {
@@ -156,13 +155,8 @@ const FAILED: [&str; 2] = [reasons::MIGRATION_FAILED, "MigrationIncomplete"];
 /// Unfinished Jobs of other revisions: they would look at the schema for what nobody wants any more.
 #[must_use]
 pub fn obsolete(stack: &Stack, children: &Children, revision: &str) -> Vec<(Key, String)> {
-    let other = |job: &Job| revision::label(&job.metadata) != Some(revision);
-    SchemaJob::ALL
-        .into_iter()
-        .flat_map(|kind| jobs::unfinished(children, kind.component()))
-        .filter(|(_, job)| other(job) && job.metadata.deletion_timestamp.is_none())
-        .filter_map(|(name, job)| jobs::identity(stack, name, job))
-        .collect()
+    let wanted = |_: &str, job: &Job| revision::label(&job.metadata) == Some(revision);
+    SchemaJob::ALL.into_iter().flat_map(|kind| jobs::obsolete(stack, children, kind.component(), wanted)).collect()
 }
 
 /// Jobs that may still change the database, those that are being deleted included.
@@ -176,8 +170,7 @@ fn note<'a>(job: &'a Job, name: &str) -> &'a str {
     annotations.and_then(|all| all.get(name)).map(String::as_str).unwrap_or_default()
 }
 
-fn is_about(job: &Job, stack_uid: &str, volume: &str) -> bool {
-    let owned = job.metadata.owner_references.iter().flatten().any(|owner| owner.uid == stack_uid);
+fn is_about(job: &Job, stack: &Stack, volume: &str) -> bool {
     let about = job.metadata.labels.as_ref().and_then(|labels| labels.get(labels::VOLUME)).map(String::as_str);
-    owned && about == Some(volume)
+    jobs::is_owned(job, stack) && about == Some(volume)
 }

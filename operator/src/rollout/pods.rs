@@ -45,6 +45,30 @@ pub fn trouble(children: &Children, component: &str, wanted: impl Fn(&Pod) -> bo
     alive.or_else(|| pods().find_map(|pod| put_off(pod, component, now)))
 }
 
+/// How a container of the `wanted` pods that isn't ready ended, before that counts as a crash loop: it explains a
+/// deadline that comes first.
+#[must_use]
+pub fn last_end(children: &Children, component: &str, wanted: impl Fn(&Pod) -> bool) -> Option<String> {
+    let pods = children.pods_of(component).filter(|pod| wanted(pod) && pod.metadata.deletion_timestamp.is_none());
+    let said = |pod: &Pod| {
+        let name = pod.metadata.name.as_deref().unwrap_or_default();
+        let status = pod.status.as_ref()?;
+        let containers = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
+        containers.filter(|it| it.name != SIDECAR && !it.ready).find_map(|container| {
+            let code = terminated(container).filter(|_| container.restart_count > 0)?.exit_code;
+            let at = format!("pod {name}, container {}", container.name);
+            Some(format!("{at} ended with exit code {code} and was started again"))
+        })
+    };
+    pods.into_iter().find_map(said)
+}
+
+/// How a container ended last.
+fn terminated(container: &ContainerStatus) -> Option<&ContainerStateTerminated> {
+    let mut states = [&container.state, &container.last_state].into_iter().flatten();
+    states.find_map(|state| state.terminated.as_ref())
+}
+
 fn of_pod(pod: &Pod, component: &str, children: &Children, now: Timestamp) -> Option<Trouble> {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let status = pod.status.as_ref()?;
@@ -92,8 +116,7 @@ fn of_container(pod: &str, component: &str, container: &ContainerStatus) -> Opti
     if container.ready {
         return None;
     }
-    let last = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
-    let ended = container.state.as_ref().and_then(|state| state.terminated.as_ref()).or(last)?;
+    let ended = terminated(container)?;
     match ended.reason.as_deref().unwrap_or_default() {
         "OOMKilled" => Some(Trouble::new(
             reasons::OUT_OF_MEMORY,

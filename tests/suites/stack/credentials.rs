@@ -24,8 +24,24 @@ async fn set(room: &Room, secret: &str, password: &str) -> Result<()> {
     Ok(())
 }
 
-async fn generation(room: &Room) -> Result<Option<i64>> {
+pub(crate) async fn generation(room: &Room) -> Result<Option<i64>> {
     Ok(room.stack().await?.status.and_then(|status| status.database?.credentials_generation))
+}
+
+/// Waits until every pod of the application runs with credentials newer than the generation `before`.
+pub(crate) async fn taken_up(room: &Room, before: Option<i64>) -> Result<()> {
+    wait_for("the pods to have taken up the new credentials", CHANGED, || async {
+        let now = generation(room).await?;
+        ensure!(now > before, "the generation is {now:?}");
+        for component in ["ai-service", "worker", "beat"] {
+            for pod in room.pods_of(component).await? {
+                let has = pod.annotations().get("odoo-ai.atmatasolutions.com/credentials-generation").cloned();
+                ensure!(has == now.map(|it| it.to_string()), "{} has {has:?} of {now:?}", pod.name_any());
+            }
+        }
+        Ok(Some(()))
+    })
+    .await
 }
 
 /// Whether PostgreSQL accepts a password over the network.
@@ -68,17 +84,7 @@ pub(crate) async fn passwords_change(room: &Room) -> Result<String> {
     })
     .await?;
     let proven = began.elapsed().as_secs_f64();
-    wait_for("the pods to have taken them up", CHANGED, || async {
-        let wanted = generation(room).await?.map(|generation| generation.to_string());
-        for component in ["ai-service", "worker", "beat"] {
-            for pod in room.pods_of(component).await? {
-                let has = pod.annotations().get("odoo-ai.atmatasolutions.com/credentials-generation").cloned();
-                ensure!(has == wanted, "{} has {has:?} of {wanted:?}", pod.name_any());
-            }
-        }
-        Ok(Some(()))
-    })
-    .await?;
+    taken_up(room, before.database.as_ref().and_then(|it| it.credentials_generation)).await?;
     room.wait_ready(READY).await?;
     let taken = began.elapsed().as_secs_f64();
     let seen = poller.never_failed(&count).await?;

@@ -8,11 +8,11 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
-use odoo_ai_crds::backup::Backup;
 use odoo_ai_tests::{apply_yaml, exec, wait_for};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use serde_json::{Value, json};
 
+use crate::migrations::look::{make_backup, request, succeeds};
 use crate::room::{Room, condition, sample, summary};
 
 const READY: u64 = 240;
@@ -188,26 +188,17 @@ async fn application(room: &Room) -> Result<Vec<Option<String>>> {
 
 /// Plan, backup and migration go through TLS, with the same awkward password.
 pub(crate) async fn migrates(room: &Room) -> Result<String> {
-    let mut documents = sample("backup.yaml")?;
-    for document in &mut documents {
-        document["spec"]["storage"] = json!({"persistentVolumeClaim": {"size": "1Gi"}});
-    }
-    room.apply(&documents).await?;
+    make_backup(room).await?;
     let migrations = json!({"backup": "Required", "backupRef": {"name": "nightly"}});
     let image = "odoo-ai-platform/ai-service:1.1.0";
     room.change(json!({"images": {"aiService": image}, "migrations": migrations})).await?;
-    let asked = wait_for("the request", Duration::from_mins(2), || async {
-        let database = room.stack().await?.status.and_then(|status| status.database);
-        Ok(database.and_then(|database| database.pre_migration_backup))
-    })
-    .await?;
+    let asked = request(room).await?;
     let database = room.stack().await?.status.and_then(|status| status.database).context("no database")?;
     let artifact = json!({
-        "id": "played", "requestId": asked.request_id, "reason": "PreMigration",
+        "id": "played", "requestId": asked, "reason": "PreMigration",
         "incarnation": database.incarnation, "alembicRevision": database.schema_revision,
     });
-    let patch = Patch::Merge(json!({"status": {"lastSuccess": artifact}}));
-    room.api::<Backup>().patch_status("nightly", &PatchParams::default(), &patch).await?;
+    succeeds(room, &artifact).await?;
     wait_for("the new schema", Duration::from_mins(2), || async {
         Ok((sql(room, "SELECT version_num FROM alembic_version").await? == "004_rule_usage").then_some(()))
     })

@@ -7,6 +7,7 @@ use k8s_openapi::api::batch::v1::{
 use k8s_openapi::api::core::v1::{Container, EnvVar, PodSpec, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::job::KEEP_SECONDS;
 use super::{API_PORT, DASHBOARD_PORT, meta, pod};
 use crate::cluster::intent::Intent;
 use crate::component::{Component, ComponentExt};
@@ -16,8 +17,6 @@ use crate::stack::model::Stack;
 
 /// Component label of the Jobs and their pods, and name of the container.
 pub const COMPONENT: &str = "check";
-/// A finished Job is kept for seven days, for its log.
-const KEEP_SECONDS: i32 = 7 * 24 * 3600;
 /// Exit codes of a process that somebody else ended, or that went with its node: such a check is run again.
 const KILLED: [i32; 3] = [137, 143, 255];
 /// Tries of one Job whose process was killed.

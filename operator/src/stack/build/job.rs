@@ -51,8 +51,8 @@ impl SchemaJob {
 const REFUSED: i32 = 10;
 /// Tries of one Job against a failing infrastructure.
 const TRIES: i32 = 3;
-/// A finished Job is kept for seven days, for its log; its result is in the status by then.
-const KEEP_SECONDS: i32 = 7 * 24 * 3600;
+/// A finished Job is kept for seven days, for its log; its result is in the status by then. Seconds.
+pub const KEEP_SECONDS: i32 = 7 * 24 * 3600;
 
 /// The Job of a revision to create that looks at the schema.
 #[derive(Clone, Debug, PartialEq)]

@@ -63,7 +63,7 @@ pub(super) async fn answers(room: &Room) -> Result<()> {
 }
 
 /// The Backup of the sample, on a volume only.
-pub(super) async fn make_backup(room: &Room) -> Result<()> {
+pub(crate) async fn make_backup(room: &Room) -> Result<()> {
     let mut documents = sample("backup.yaml")?;
     for document in &mut documents {
         document["spec"]["storage"] = json!({"persistentVolumeClaim": {"size": "1Gi"}});
@@ -72,7 +72,7 @@ pub(super) async fn make_backup(room: &Room) -> Result<()> {
 }
 
 /// The request on the Backup, once it is there.
-pub(super) async fn request(room: &Room) -> Result<String> {
+pub(crate) async fn request(room: &Room) -> Result<String> {
     wait_for("the Backup to be asked", Duration::from_mins(1), || async {
         let backup = room.api::<Backup>().get(BACKUP).await?;
         Ok(backup.annotations().get(REQUESTED).cloned())
@@ -90,8 +90,13 @@ pub(super) async fn answer(room: &Room, id: &str, request: &str, change: &Value)
     for (field, value) in change.as_object().into_iter().flatten() {
         artifact[field] = value.clone();
     }
-    let patch =
-        Patch::Merge(json!({"status": {"lastSuccess": artifact, "lastHandled": {"backupRequestedAt": request}}}));
+    succeeds(room, &artifact).await
+}
+
+/// Plays the Backup: this artifact is its last success.
+pub(crate) async fn succeeds(room: &Room, artifact: &Value) -> Result<()> {
+    let handled = json!({"backupRequestedAt": artifact["requestId"]});
+    let patch = Patch::Merge(json!({"status": {"lastSuccess": artifact, "lastHandled": handled}}));
     room.api::<Backup>().patch_status(BACKUP, &PatchParams::default(), &patch).await?;
     Ok(())
 }

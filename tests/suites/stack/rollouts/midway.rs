@@ -12,6 +12,7 @@ use odoo_ai_tests::{Cluster, wait_for};
 use serde_json::{Value, json};
 
 use super::fails::{current, image, settle, status};
+use crate::credentials::{generation, taken_up};
 use crate::migrations::look::approve;
 use crate::room::{LABEL, Room, STACK, sample};
 
@@ -98,21 +99,10 @@ pub(super) async fn waits_while_others_change(room: &Room) -> Result<String> {
         Ok((dashboard.status.and_then(|it| it.ready_replicas) == Some(2)).then_some(()))
     })
     .await?;
-    let generation = || async { anyhow::Ok(status(room).await?.database.and_then(|it| it.credentials_generation)) };
-    let before = generation().await?;
+    let before = generation(room).await?;
     let password = Patch::Merge(json!({"stringData": {"password": "an0ther-one"}}));
     room.api::<Secret>().patch(&format!("{STACK}-redis-credentials"), &PatchParams::default(), &password).await?;
-    wait_for("the new password to be taken up", Duration::from_mins(2), || async {
-        let now = generation().await?;
-        ensure!(now > before, "the generation is {now:?}");
-        for component in ["ai-service", "worker", "beat"] {
-            let pod = room.pod_of(component).await?;
-            let has = pod.annotations().get("odoo-ai.atmatasolutions.com/credentials-generation").cloned();
-            ensure!(has == now.map(|it| it.to_string()), "{component} has {has:?}");
-        }
-        Ok(Some(()))
-    })
-    .await?;
+    taken_up(room, before).await?;
     room.wait("AwaitingApproval", "True", "", 30).await?;
     ensure!(current(room).await? == old, "it came in without an approval");
     approve(room, &["revision"]).await?;

@@ -1,4 +1,4 @@
-//! What is around a revision stumbles while it comes in: nothing of it counts against the revision.
+//! What the watch counts against a revision, and what it does not: all that stumbles around it.
 
 mod sim;
 
@@ -11,6 +11,66 @@ use sim::{World, key};
 
 fn rollout(world: &World) -> RolloutStatus {
     status(world).rollout.expect("a rollout")
+}
+
+/// Ready again before anybody looked: the watch begins anew, and three in a row are a failure.
+#[test]
+fn a_restart_between_two_samples_is_a_bad_one() {
+    let mut world = watched();
+    let _ = world.reconcile(true);
+    let target = target(&world);
+    let restart = |world: &mut World, restarts: i32| {
+        let at = world.now.to_string();
+        let ended = json!({"terminated": {"exitCode": 1, "reason": "Error", "finishedAt": at}});
+        let container =
+            json!({"name": "worker", "restartCount": restarts, "state": {"running": {}}, "lastState": ended});
+        pod(world, "worker", &target, &container);
+        let pod = world.objects.get_mut(&key("Pod", "worker-x")).expect("it");
+        pod["status"]["containerStatuses"][0]["ready"] = json!(true);
+    };
+    restart(&mut world, 1);
+    let _ = world.reconcile(true);
+    let rollout = status(&world).rollout.expect("a rollout");
+    assert_eq!((rollout.failed_samples, rollout.samples), (1, 0));
+    let _ = world.reconcile(true);
+    let _ = world.reconcile(true);
+    let rollout = status(&world).rollout.expect("a rollout");
+    assert_eq!(rollout.failed_samples, 0, "one restart is no failure");
+    for restarts in 2..5 {
+        restart(&mut world, restarts);
+        let _ = world.reconcile(true);
+    }
+    let _ = world.reconcile(true);
+    let failure = status(&world).failure.expect("a failure");
+    assert_eq!(failure.reason, "HealthCheckFailed");
+    assert!(failure.message.contains("container worker of pod worker-x ended"), "{}", failure.message);
+}
+
+#[test]
+fn bad_samples_in_a_row_end_the_watch() {
+    let mut world = watched();
+    let (old, new) = (current(&world), target(&world));
+    let worker = key("Deployment", "odoo-ai-worker");
+    let ready = world.objects[&worker]["status"].clone();
+    let away = json!({"observedGeneration": ready["observedGeneration"], "replicas": 1, "updatedReplicas": 1});
+    world.objects.get_mut(&worker).expect("it exists")["status"] = away.clone();
+    let _ = world.reconcile(true);
+    let _ = world.reconcile(true);
+    assert_eq!(status(&world).rollout.expect("a rollout").failed_samples, 2);
+    // A good one between them, and it counts anew; so does the watch.
+    world.objects.get_mut(&worker).expect("it exists")["status"] = ready;
+    let _ = world.reconcile(true);
+    let rollout = status(&world).rollout.expect("a rollout");
+    assert_eq!((rollout.failed_samples, rollout.samples), (0, 1));
+    world.objects.get_mut(&worker).expect("it exists")["status"] = away;
+    for _ in 0..3 {
+        assert_eq!(world.revision("Deployment", "worker"), Some(new.as_str()));
+        let _ = world.reconcile(true);
+    }
+    go_on(&mut world, &[]);
+    assert_eq!(world.revision("Deployment", "worker"), Some(old.as_str()));
+    let message = world.words("Ready").1;
+    assert!(message.contains("(Watch): HealthCheckFailed: 3 samples of the watch in a row were bad"), "{message}");
 }
 
 #[test]
@@ -159,4 +219,16 @@ fn an_old_pod_that_once_went_down_with_its_node_excuses_nothing_when_it_is_told_
     pod(&mut world, "ai-service", &new, &crashing("ai-service", 3));
     let _ = world.reconcile(false);
     assert_eq!(status(&world).failure.map(|it| it.reason).as_deref(), Some("CrashLoop"));
+}
+
+#[test]
+fn suspended_time_does_not_count() {
+    let mut world = hanging();
+    let new = target(&world);
+    world.edit(|stack| stack.spec.suspend = true);
+    world.settle();
+    world.now += SignedDuration::from_hours(5);
+    world.edit(|stack| stack.spec.suspend = false);
+    world.settle();
+    assert_eq!((status(&world).failure, world.revision("Deployment", "ai-service")), (None, Some(new.as_str())));
 }
