@@ -7,7 +7,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams};
-use odoo_ai_tests::wait_for;
+use odoo_ai_tests::{Cluster, wait_for};
 use serde_json::{Value, json};
 
 use super::fails::{current, image, rolled_back, settle, status};
@@ -106,15 +106,46 @@ pub(super) async fn is_late(room: &Room) -> Result<String> {
     Ok(stalled.message)
 }
 
+/// Killed three times for its memory, it says which field to raise.
+pub(super) async fn needs_too_much_memory(room: &Room) -> Result<String> {
+    let old = current(room).await?;
+    let mut greedy = check("greedy", "held = bytearray(200 << 20)", 120);
+    greedy["resources"] = json!({"requests": {"memory": "48Mi"}, "limits": {"memory": "48Mi"}});
+    change(room, "5", json!([greedy])).await?;
+    let stalled = rolled_back(room, &old, &["CheckFailed", "check greedy", "resources.limits.memory"]).await?;
+    settle(room, json!({"env": null, "rollout": {"checks": null}})).await?;
+    Ok(stalled.message)
+}
+
+/// Its pod goes with the node: it is run again.
+pub(super) async fn goes_with_its_node(room: &Room, cluster: &Cluster) -> Result<String> {
+    let before = jobs(room).await?.len();
+    change(room, "6", json!([check("slow", "import time; time.sleep(30)", 300)])).await?;
+    let target = status(room).await?.update_revision.context("no updateRevision")?;
+    runs(room, before).await?;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    cluster.reboot().await?;
+    let room = &Room { client: cluster.client().await?, ns: room.ns.clone() };
+    room.wait_ready(300).await?;
+    ensure!(status(room).await?.failure.is_none() && current(room).await? == target, "another revision runs");
+    settle(room, json!({"env": null, "rollout": {"checks": null}})).await?;
+    Ok(String::new())
+}
+
+/// The Job after the first `before` ones, once its pod is there.
+async fn runs(room: &Room, before: usize) -> Result<Job> {
+    wait_for("the check", Duration::from_mins(2), || async {
+        let job = jobs(room).await?.split_off(before).pop();
+        Ok(job.filter(|job| job.status.as_ref().is_some_and(|it| it.active == Some(1))))
+    })
+    .await
+}
+
 /// Its pod is deleted while it runs: it is run again.
 pub(super) async fn is_interrupted(room: &Room) -> Result<String> {
     let before = jobs(room).await?.len();
     change(room, "4", json!([check("slow", "import time; time.sleep(12)", 120)])).await?;
-    let job = wait_for("the check", Duration::from_mins(2), || async {
-        let job = jobs(room).await?.split_off(before).pop();
-        Ok(job.filter(|job| job.status.as_ref().is_some_and(|it| it.active == Some(1))))
-    })
-    .await?;
+    let job = runs(room, before).await?;
     let pod = pod_of(room, &job).await?.name_any();
     room.api::<Pod>().delete(&pod, &DeleteParams::default().grace_period(0)).await?;
     room.wait_ready(120).await?;

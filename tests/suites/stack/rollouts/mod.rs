@@ -80,7 +80,7 @@ async fn what_is_around_it_is_no_failure_of_a_revision() -> Result<()> {
 #[tokio::test]
 #[ignore = "full tier"]
 async fn checks_decide_over_a_revision() -> Result<()> {
-    with_room("checks", |_, room, turns| async move {
+    with_room("checks", |cluster, room, turns| async move {
         let (room, mut verdicts) = (&room, Checks::new("checks"));
         turns.busy().await;
         verdicts.need("a first install with a check", checks::installs(room)).await?;
@@ -88,6 +88,9 @@ async fn checks_decide_over_a_revision() -> Result<()> {
         verdicts.check("one that fails", checks::fails(room)).await;
         verdicts.check("one that takes too long", checks::is_late(room)).await;
         verdicts.check("one whose pod is deleted", checks::is_interrupted(room)).await;
+        verdicts.check("one that needs too much memory", checks::needs_too_much_memory(room)).await;
+        turns.alone().await;
+        verdicts.check("one that goes with its node", checks::goes_with_its_node(room, cluster)).await;
         verdicts.finish()
     })
     .await

@@ -15,6 +15,7 @@ use super::calm::{holds, watched_again};
 use super::fails::{annotate, current, env, image, resolved, rolled_back, settle, status};
 use super::midway::at;
 use crate::faults::names;
+use crate::operator::{self, End};
 use crate::room::Room;
 use odoo_ai_crds::stack::Step;
 
@@ -138,6 +139,15 @@ pub(super) async fn history_image_is_gone(room: &Room, cluster: &Cluster) -> Res
         Ok(pods.iter().any(|pod| pod.uid() == runs).then_some(()))
     });
     serves.await.context("what served was replaced")?;
+    // A new operator asks the nodes at once.
+    operator::replace(cluster, &room.client, End::Crashed).await?;
+    wait_for("the history to say that the image is gone", Duration::from_mins(3), || async {
+        let history = status(room).await?.history;
+        let entry = history.iter().find(|entry| entry.revision == gone).context("no entry")?;
+        let image = entry.images.iter().find(|it| it.image == GONE).context("no image")?;
+        Ok((image.on_node == Some(false)).then_some(()))
+    })
+    .await?;
     annotate(room, json!({"odoo-ai.atmatasolutions.com/retry-requested-at": "gone"})).await?;
     room.wait_ready(READY).await?;
     Ok(stalled.message)
