@@ -14,6 +14,7 @@ use crate::cluster::events::Events;
 use crate::cluster::nodes::Nodes;
 use crate::metrics::{Metrics, Object};
 use crate::rollout::revision::Library;
+use crate::routes::rivals::Stacks;
 use crate::stack::agents::Directory;
 use crate::stack::model::Operator;
 
@@ -40,6 +41,8 @@ pub struct Context {
     pub agents: Directory,
     /// When the last sample of a watch was taken.
     pub pacer: Pacer,
+    /// The stacks of all scopes; nobody else's unless it is said so.
+    pub stacks: Stacks,
     /// Images on the nodes; nobody asks for them unless it is said so.
     pub nodes: Arc<Nodes>,
     /// What children must know of the operator.
@@ -74,6 +77,7 @@ impl Context {
             backoff: Backoff::default(),
             agents: Directory::default(),
             pacer: Pacer::default(),
+            stacks: Stacks::default(),
             nodes: Arc::default(),
             operator,
             metrics,

@@ -81,6 +81,9 @@ pub fn unwanted(roll: &Roll, seen: &Observed, intents: &[Intent]) -> Vec<Doomed>
     let Base { stack, runs, .. } = &roll.base;
     let runs = runs.values().map(|runs| runs.revision.as_str());
     let mut unwanted = prune::plan(stack, &seen.children, intents, roll.settled());
+    if roll.base.routes.unknown {
+        unwanted.retain(|it| !prune::is_of_a_route(it));
+    }
     unwanted.extend(trim::plan(stack, &roll.status, runs, roll.settled(), &seen.children, &seen.stored));
     unwanted
 }

@@ -6,14 +6,15 @@ use odoo_ai_crds::stack::{FailureOutcome, Step};
 
 use super::decide::Decision;
 use super::error::Error;
+use super::health;
 use super::observe::Observed;
 use super::roll::{self, Roll};
-use super::{health, validate};
 use crate::cluster::status::{Tri, Verdict};
 use crate::component::Component;
 use crate::rollout::credentials::Standing;
 use crate::rollout::gates::Gate;
 use crate::rollout::steps::ordinal;
+use crate::routes::standing::Standing as Routes;
 
 /// A condition's type and what it says; `None` removes it.
 pub type Condition = (&'static str, Option<Verdict>);
@@ -32,9 +33,10 @@ pub fn of(seen: &Observed, decision: &Decision, failure: Option<&Error>) -> Vec<
         (types::ODOO_REACHABLE, Some(health::odoo(seen))),
         (types::QUEUES_CONSUMED, Some(health::queues(seen))),
         (types::WEBHOOKS_PROCESSED, Some(health::webhooks(seen))),
-        (types::NOT_IMPLEMENTED, not_implemented(seen)),
-        (types::ROUTES_READY, routes(seen)),
     ];
+    if let Some(base) = decision.base() {
+        all.push((types::ROUTES_READY, routes(&base.routes)));
+    }
     if let Decision::Roll(roll) = decision {
         all.push((types::MIGRATED, Some(migrated(roll))));
         all.push((types::AWAITING_APPROVAL, Some(awaiting_approval(roll))));
@@ -133,32 +135,20 @@ fn available(seen: &Observed) -> Verdict {
 }
 
 fn credentials(decision: &Decision) -> Option<&Standing> {
-    match decision {
-        Decision::Roll(roll) => Some(&roll.base.credentials),
-        Decision::Hold(hold) => Some(&hold.base.credentials),
-        Decision::Suspended | Decision::Problem(_) | Decision::Generate(..) => None,
+    decision.base().map(|base| &base.credentials)
+}
+
+fn routes(routes: &Routes) -> Option<Verdict> {
+    if let Some((reason, message)) = &routes.fault {
+        return Some(Verdict::new(false, reason, message.clone()));
     }
-}
-
-fn not_implemented(seen: &Observed) -> Option<Verdict> {
-    let fields = validate::ignored(&seen.object.spec);
-    (!fields.is_empty()).then(|| {
-        Verdict::new(
-            true,
-            reasons::NOT_IMPLEMENTED,
-            format!("this version of the operator doesn't act on {} yet", fields.join(", ")),
-        )
-    })
-}
-
-fn routes(seen: &Observed) -> Option<Verdict> {
-    seen.object.spec.ingress.as_ref().map(|_| {
-        Verdict::new(
-            false,
-            reasons::NOT_IMPLEMENTED,
-            "this version of the operator makes no routes yet; the Services can be reached inside the cluster",
-        )
-    })
+    let made = routes
+        .made
+        .is_some()
+        .then_some("the routes are made; this version of the operator doesn't ask yet whether they answer");
+    let message =
+        made.or(routes.unknown.then_some("the operator doesn't know yet which kinds of routes the cluster has"))?;
+    Some(Verdict::new(Tri::Unknown, reasons::NOT_OBSERVED, message))
 }
 
 fn migrated(roll: &Roll) -> Verdict {

@@ -16,11 +16,12 @@ use super::build::data;
 use super::credentials::Live;
 use super::error::Error;
 use super::references::{self, Data};
-use crate::cluster::cache::Children;
+use crate::cluster::children::Children;
 use crate::cluster::nodes::Images;
 use crate::cluster::pending;
 use crate::context::Context;
 use crate::rollout::revision::{self, Stored};
+use crate::routes::standing::Surroundings;
 
 /// One moment of a stack.
 #[derive(Clone, Debug)]
@@ -46,6 +47,8 @@ pub struct Observed {
     pub backup: Option<Arc<Backup>>,
     /// Images on the nodes.
     pub node_images: Arc<Images>,
+    /// What the cluster has that routes depend on.
+    pub around: Surroundings,
     /// Since when this operator acts.
     pub leading_since: Timestamp,
     /// Now.
@@ -140,6 +143,8 @@ pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Optio
         Some(reference) => backup(ctx, namespace, &reference.name).await?,
         None => None,
     };
+    let around =
+        Surroundings { traefik: ctx.caches.traefik(), rivals: ctx.stacks.rivals(&object, ctx.leading_since, now) };
     let (current_copies, leading_since) = (None, ctx.leading_since);
     let mut seen = Observed {
         object,
@@ -152,6 +157,7 @@ pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Optio
         agents,
         backup,
         node_images,
+        around,
         leading_since,
         now,
     };
