@@ -197,6 +197,20 @@ pub mod reasons {
     pub const HOST_CONFLICT: &str = "HostConflict";
     /// The cluster doesn't serve Traefik's kinds, which the routes need.
     pub const TRAEFIK_NOT_INSTALLED: &str = "TraefikNotInstalled";
+    /// Nobody answers where Traefik's Service should be.
+    pub const TRAEFIK_UNREACHABLE: &str = "TraefikUnreachable";
+    /// Traefik has no route for the host.
+    pub const NOT_FOUND_404: &str = "NotFound404";
+    /// The route is there, and nothing behind it answers.
+    pub const BAD_GATEWAY_502: &str = "BadGateway502";
+    /// Another route answers for the host.
+    pub const WRONG_BACKEND: &str = "WrongBackend";
+    /// The certificate for the host isn't there yet.
+    pub const CERTIFICATE_PENDING: &str = "CertificatePending";
+    /// The certificate ends soon and wasn't renewed.
+    pub const CERTIFICATE_EXPIRING: &str = "CertificateExpiring";
+    /// Traefik goes on showing its default certificate.
+    pub const CERT_RESOLVER_UNKNOWN: &str = "CertResolverUnknown";
     /// Slack's path was asked to be open, and the application knows no signing secret.
     pub const SIGNING_SECRET_MISSING: &str = "SigningSecretMissing";
 }

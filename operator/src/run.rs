@@ -22,6 +22,7 @@ use crate::cluster::nodes::Nodes;
 use crate::context::Context;
 use crate::leader::Leader;
 use crate::metrics::Metrics;
+use crate::routes::probe::Proxy;
 use crate::routes::rivals::Stacks;
 use crate::server::{self, Ready};
 use crate::{stack, unimplemented};
@@ -113,6 +114,7 @@ async fn act(
             Context::new(client.clone(), http.clone(), scope, &args.pod_name, args.operator(), metrics.clone());
         ctx.nodes = Arc::clone(&nodes);
         ctx.stacks = stacks.clone();
+        ctx.proxy = Proxy::on(&args.traefik_host, args.traefik_http_port, args.traefik_https_port);
         let ctx = Arc::new(ctx);
         let (client, ready, shutdown) = (client.clone(), ready.clone(), shutdown.clone());
         // Each by itself: a namespace that is gone keeps no other one from its operator.

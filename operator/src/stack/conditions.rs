@@ -1,20 +1,26 @@
 //! The conditions of a stack: one function per condition, all of them plain. Those of what is around
 //! the stack are in [`health`].
 
+use k8s_openapi::jiff::Timestamp;
 use odoo_ai_crds::conditions::{reasons, types};
-use odoo_ai_crds::stack::{FailureOutcome, Step};
+use odoo_ai_crds::stack::{FailureOutcome, IngressController, Step};
 
+use super::base::Base;
+use super::build;
 use super::decide::Decision;
 use super::error::Error;
 use super::health;
 use super::observe::Observed;
 use super::roll::{self, Roll};
+use crate::cluster::intent::Key;
 use crate::cluster::status::{Tri, Verdict};
 use crate::component::Component;
-use crate::rollout::credentials::Standing;
+use crate::rollout::credentials::Standing as Credentials;
 use crate::rollout::gates::Gate;
 use crate::rollout::steps::ordinal;
-use crate::routes::standing::Standing as Routes;
+use crate::routes::model::Certificate;
+use crate::routes::standing::Standing;
+use crate::routes::verdict;
 
 /// A condition's type and what it says; `None` removes it.
 pub type Condition = (&'static str, Option<Verdict>);
@@ -35,7 +41,7 @@ pub fn of(seen: &Observed, decision: &Decision, failure: Option<&Error>) -> Vec<
         (types::WEBHOOKS_PROCESSED, Some(health::webhooks(seen))),
     ];
     if let Some(base) = decision.base() {
-        all.push((types::ROUTES_READY, routes(&base.routes)));
+        all.push((types::ROUTES_READY, routes(seen, base)));
     }
     if let Decision::Roll(roll) = decision {
         all.push((types::MIGRATED, Some(migrated(roll))));
@@ -134,21 +140,43 @@ fn available(seen: &Observed) -> Verdict {
     }
 }
 
-fn credentials(decision: &Decision) -> Option<&Standing> {
+fn credentials(decision: &Decision) -> Option<&Credentials> {
     decision.base().map(|base| &base.credentials)
 }
 
-fn routes(routes: &Routes) -> Option<Verdict> {
-    if let Some((reason, message)) = &routes.fault {
+fn routes(seen: &Observed, base: &Base) -> Option<Verdict> {
+    let Standing { made, unknown, fault } = &base.routes;
+    if let Some((reason, message)) = fault {
         return Some(Verdict::new(false, reason, message.clone()));
     }
-    let made = routes
-        .made
-        .is_some()
-        .then_some("the routes are made; this version of the operator doesn't ask yet whether they answer");
-    let message =
-        made.or(routes.unknown.then_some("the operator doesn't know yet which kinds of routes the cluster has"))?;
-    Some(Verdict::new(Tri::Unknown, reasons::NOT_OBSERVED, message))
+    let (Some(made), Some(routes)) = (made, &base.stack.routes) else {
+        let message =
+            "the operator doesn't know yet which kinds of routes the cluster has, and who else claims the hosts";
+        return unknown.then(|| Verdict::new(Tri::Unknown, reasons::NOT_OBSERVED, message));
+    };
+    let before = seen.status().conditions.into_iter().find(|it| it.type_ == types::ROUTES_READY);
+    let pending_since = before.and_then(|it| match it.reason.as_str() {
+        reasons::CERTIFICATE_PENDING => Some(it.last_transition_time.0),
+        reasons::CERT_RESOLVER_UNKNOWN => Some(Timestamp::UNIX_EPOCH),
+        _ => None,
+    });
+    let secret = match &routes.certificate {
+        Some(Certificate::Secret(name)) => Some(name),
+        Some(Certificate::Resolver(_)) | None => None,
+    };
+    let key =
+        |name: &String| Key { kind: "Secret".to_owned(), namespace: base.stack.namespace.clone(), name: name.clone() };
+    let mark = build::routes::mark(&base.stack);
+    let scene = verdict::Scene {
+        mark: (made.controller == IngressController::Traefik).then_some(mark.as_str()),
+        certificate: routes.certificate.as_ref(),
+        redirect: routes.redirect,
+        secret_missing: secret.is_some_and(|name| seen.children.meta(&key(name)).is_none()),
+        pending_since,
+        now: seen.now,
+    };
+    let nothing = || Verdict::new(Tri::Unknown, reasons::NOT_OBSERVED, "the routes are made, and are asked for now");
+    Some(verdict::of(&scene, &seen.answers).unwrap_or_else(nothing))
 }
 
 fn migrated(roll: &Roll) -> Verdict {

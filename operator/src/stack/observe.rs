@@ -21,6 +21,7 @@ use crate::cluster::nodes::Images;
 use crate::cluster::pending;
 use crate::context::Context;
 use crate::rollout::revision::{self, Stored};
+use crate::routes::probe::{Answer, Question};
 use crate::routes::standing::Surroundings;
 
 /// One moment of a stack.
@@ -49,6 +50,8 @@ pub struct Observed {
     pub node_images: Arc<Images>,
     /// What the cluster has that routes depend on.
     pub around: Surroundings,
+    /// What the routes answered last.
+    pub answers: Vec<(Question, Answer)>,
     /// Since when this operator acts.
     pub leading_since: Timestamp,
     /// Now.
@@ -158,6 +161,7 @@ pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Optio
         backup,
         node_images,
         around,
+        answers: ctx.routes.answers(&(namespace.to_owned(), name.to_owned())),
         leading_since,
         now,
     };

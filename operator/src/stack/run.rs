@@ -52,7 +52,8 @@ pub async fn run(
         .touched_objects()
         .predicate_filter(wanted, PredicateConfig::default());
     let (wake, woken) = futures::channel::mpsc::unbounded();
-    let asking = poller::poll(Arc::clone(&ctx), |pod: &Pod| owner(pod), wake);
+    let asking = poller::poll(Arc::clone(&ctx), |pod: &Pod| owner(pod), wake.clone());
+    let probing = crate::routes::poller::poll(Arc::clone(&ctx), wake);
     let controller = Controller::for_stream(trigger, stacks.clone())
         .with_config(Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE))
         .watches_stream(streams.deployments, |child| owner(&child))
@@ -79,6 +80,7 @@ pub async fn run(
     tokio::select! {
         () = controller => {}
         () = asking => {}
+        () = probing => {}
     }
 }
 

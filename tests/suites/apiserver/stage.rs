@@ -27,7 +27,7 @@ use odoo_ai_operator::labels;
 use odoo_ai_operator::metrics::Metrics;
 use odoo_ai_operator::stack::model::{Network, Operator};
 use odoo_ai_operator::stack::{self, reconcile};
-use odoo_ai_tests::repository;
+use odoo_ai_tests::{repository, wait_for};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -98,7 +98,9 @@ impl Stage {
 
     /// One reconcile, once the caches have had the time to see what was done before.
     pub(crate) async fn reconcile(&self) -> Result<()> {
-        tokio::time::timeout(Duration::from_secs(10), self.ctx.caches.ready()).await.context("the caches")?;
+        let caches = &self.ctx.caches;
+        tokio::time::timeout(Duration::from_secs(10), caches.ready()).await.context("the caches")?;
+        wait_for("Traefik's kinds", Duration::from_secs(10), || async { Ok(caches.traefik()) }).await?;
         tokio::time::sleep(Duration::from_millis(120)).await;
         match Box::pin(reconcile(Arc::new(self.stack().await?), Arc::clone(&self.ctx))).await {
             Err(error) if error.is_conflict() => Ok(()),

@@ -19,7 +19,8 @@ use crate::cluster::traefik::{
 use crate::component::{Component, ComponentExt};
 use crate::labels;
 use crate::routes::model::{Certificate, Routes};
-use crate::routes::standing::Made;
+use crate::routes::probe::Question;
+use crate::routes::standing::{Made, Standing};
 use crate::stack::model::Stack;
 
 /// Header of every answer that went through a route of ours; its value is [`mark`].
@@ -49,6 +50,21 @@ pub fn routes(stack: &Stack, routes: &Routes, made: &Made) -> Vec<Intent> {
         IngressController::Traefik => context.traefik(),
         IngressController::Ingress => context.standard(),
     }
+}
+
+/// What is asked to see whether they answer: of each host its HTTPS, and its HTTP.
+#[must_use]
+pub fn questions(standing: &Standing, routes: Option<&Routes>) -> Vec<Question> {
+    let (Some(made), Some(routes)) = (&standing.made, routes) else { return Vec::new() };
+    // Cheap, and it touches nothing.
+    let hosts = [(&made.api, "/openapi.json"), (&made.dashboard, "/")];
+    let hosts = hosts.into_iter().filter_map(|(host, path)| Some((host.as_ref()?, path)));
+    hosts
+        .flat_map(|(host, path)| {
+            let of = |https| Question { host: host.clone(), https, path };
+            routes.certificate.iter().map(|_| true).chain([false]).map(of).collect::<Vec<_>>()
+        })
+        .collect()
 }
 
 struct Context<'a> {

@@ -121,8 +121,8 @@ pub(super) async fn needs_too_much_memory(room: &Room) -> Result<String> {
 pub(super) async fn goes_with_its_node(room: &Room, cluster: &Cluster) -> Result<String> {
     let before = jobs(room).await?.len();
     change(room, "6", json!([check("slow", "import time; time.sleep(30)", 300)])).await?;
-    let target = status(room).await?.update_revision.context("no updateRevision")?;
     runs(room, before).await?;
+    let target = status(room).await?.update_revision.context("no updateRevision")?;
     tokio::time::sleep(Duration::from_secs(3)).await;
     cluster.reboot().await?;
     let room = &Room { client: cluster.client().await?, ns: room.ns.clone() };

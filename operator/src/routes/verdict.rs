@@ -1,0 +1,163 @@
+//! What the answers of a stack's routes mean, in the words of `RoutesReady`. Plain.
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use odoo_ai_crds::conditions::reasons;
+
+use super::certificate::Certificate;
+use super::model;
+use super::probe::{Answer, Question};
+use crate::cluster::status::Verdict;
+
+/// A certificate that isn't there after this long won't come by itself.
+const PATIENCE: SignedDuration = SignedDuration::from_mins(5);
+
+/// What is known beside the answers.
+#[derive(Clone, Debug)]
+pub struct Scene<'a> {
+    /// What an answer of ours is marked with; `None` where the routes can't mark it.
+    pub mark: Option<&'a str>,
+    /// Where the certificate is to come from.
+    pub certificate: Option<&'a model::Certificate>,
+    /// HTTP is to be sent on.
+    pub redirect: bool,
+    /// The Secret with the certificate isn't there.
+    pub secret_missing: bool,
+    /// Since when the condition says that a certificate is awaited.
+    pub pending_since: Option<Timestamp>,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// A fault: condition reason and what is wrong, where, and what to do.
+type Fault = (&'static str, String);
+
+/// The condition that follows; `None` while nothing was asked.
+#[must_use]
+pub fn of(scene: &Scene<'_>, answers: &[(Question, Answer)]) -> Option<Verdict> {
+    if answers.is_empty() {
+        return None;
+    }
+    // What concerns the route comes before its certificate, and that before what will concern it soon.
+    let routes = answers.iter().filter_map(|(question, answer)| of_route(scene, question, answer));
+    let certificates = answers.iter().filter_map(|(question, answer)| of_certificate(scene, question, answer));
+    let soon = answers.iter().filter_map(|(question, answer)| expires(scene, question, answer));
+    if let Some((reason, message)) = routes.chain(certificates).chain(soon).next() {
+        return Some(Verdict::new(false, reason, message));
+    }
+    let hosts: Vec<_> = answers.iter().map(|(question, _)| url(question)).collect();
+    let until = answers.iter().filter_map(|(_, answer)| certificate(answer)).min_by_key(|it| it.until);
+    let until = until.map(|it| format!("; certificate of {} until {}", it.issuer, it.until.strftime("%Y-%m-%d")));
+    let message = format!("{} answer{}", hosts.join(", "), until.unwrap_or_default());
+    Some(Verdict::new(true, reasons::REACHABLE, message))
+}
+
+fn of_route(scene: &Scene<'_>, question: &Question, answer: &Answer) -> Option<Fault> {
+    let at = url(question);
+    let (status, mark, location) = match answer {
+        Answer::Unreachable(why) => {
+            let message = format!("{why}; is Traefik's Service the one in the chart's value traefik.host?");
+            return Some((reasons::TRAEFIK_UNREACHABLE, message));
+        }
+        // Of HTTPS it is most likely the certificate.
+        Answer::Broken(_) if question.https => return None,
+        Answer::Broken(why) => return Some((reasons::BAD_GATEWAY_502, format!("{at}: {why}"))),
+        Answer::Http { status, mark, location, .. } => (*status, mark.as_deref(), location.as_deref()),
+    };
+    if let Some(wanted) = scene.mark
+        && mark != Some(wanted)
+    {
+        if status == 404 {
+            let message = format!(
+                "{at}: Traefik has no such route (404); does it watch this namespace, has it the entry points web and websecure, and has the Service a ready pod? Its log says more"
+            );
+            return Some((reasons::NOT_FOUND_404, message));
+        }
+        let who = mark.map_or("a route that isn't of this operator", |_| "a route of another stack");
+        let message =
+            format!("{at}: {who} answers ({status}); look for another IngressRoute or Ingress with this host");
+        return Some((reasons::WRONG_BACKEND, message));
+    }
+    match status {
+        404 if scene.mark.is_none() => Some((
+            reasons::NOT_FOUND_404,
+            format!("{at}: 404; does the ingress controller know the route? Its log says more"),
+        )),
+        502..=504 => {
+            let message = format!(
+                "{at}: {status}: the route is there, and no pod behind it answers; see the conditions of the components"
+            );
+            Some((reasons::BAD_GATEWAY_502, message))
+        }
+        300..400 if !question.https && scene.redirect && location.is_some_and(|to| to.starts_with("https://")) => None,
+        _ if !question.https && scene.redirect && scene.mark.is_some() && !matches!(status, 403) => {
+            Some((reasons::WRONG_BACKEND, format!("{at} answers ({status}) instead of sending on to HTTPS")))
+        }
+        _ => None,
+    }
+}
+
+fn of_certificate(scene: &Scene<'_>, question: &Question, answer: &Answer) -> Option<Fault> {
+    if !question.https {
+        return None;
+    }
+    let host = &question.host;
+    let (wrong, shown) = match answer {
+        Answer::Broken(why) => (true, why.clone()),
+        Answer::Http { certificate: Some(it), .. } if it.is_default => {
+            (true, "Traefik shows its default certificate".to_owned())
+        }
+        Answer::Http { certificate: Some(it), .. } => {
+            (!it.covers(host), format!("the certificate is for {}", it.names.join(", ")))
+        }
+        Answer::Http { certificate: None, .. } => (true, "no certificate".to_owned()),
+        Answer::Unreachable(_) => return None,
+    };
+    if !wrong {
+        return None;
+    }
+    match scene.certificate? {
+        model::Certificate::Secret(name) if scene.secret_missing => Some((
+            reasons::SECRET_MISSING,
+            format!("{host}: {shown}: Secret {name} (ingress.tls.secretName) doesn't exist"),
+        )),
+        model::Certificate::Secret(name) => Some((
+            reasons::CERTIFICATE_PENDING,
+            format!(
+                "{host}: {shown}: Secret {name} (ingress.tls.secretName) must be of type kubernetes.io/tls and for this host"
+            ),
+        )),
+        model::Certificate::Resolver(name) => {
+            let late = scene.pending_since.is_some_and(|since| since.duration_until(scene.now) >= PATIENCE);
+            let default = matches!(answer, Answer::Http { certificate: Some(it), .. } if it.is_default);
+            if late && default {
+                let message = format!(
+                    "{host}: {shown}: either its static configuration has no resolver {name}, or the authority refuses; Traefik's log says which"
+                );
+                return Some((reasons::CERT_RESOLVER_UNKNOWN, message));
+            }
+            Some((reasons::CERTIFICATE_PENDING, format!("{host}: {shown}: the one of resolver {name} is awaited")))
+        }
+    }
+}
+
+fn expires(scene: &Scene<'_>, question: &Question, answer: &Answer) -> Option<Fault> {
+    let it = certificate(answer).filter(|it| it.expires_soon(scene.now))?;
+    let (host, issuer, until) = (&question.host, &it.issuer, it.until.strftime("%Y-%m-%d"));
+    Some((
+        reasons::CERTIFICATE_EXPIRING,
+        format!(
+            "{host}: the certificate of {issuer} ends on {until} and should have been renewed; Traefik's log says why it wasn't"
+        ),
+    ))
+}
+
+fn certificate(answer: &Answer) -> Option<&Certificate> {
+    match answer {
+        Answer::Http { certificate, .. } => certificate.as_ref(),
+        Answer::Unreachable(_) | Answer::Broken(_) => None,
+    }
+}
+
+fn url(question: &Question) -> String {
+    format!("{}://{}", if question.https { "https" } else { "http" }, question.host)
+}
