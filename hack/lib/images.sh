@@ -170,6 +170,17 @@ node_image() {
   } | sha256sum | cut -c1-16)" node_build
 }
 
+# Traefik, and its own CRDs and rights as its release has them: for the tests of routes. k3s has its own.
+traefik_image() {
+  local folder="$ODOOAI_RUN/traefik" module
+  build_tool traefik
+  cached_image odooai-test/traefik:1 traefik "$(tool_key traefik)" from_scratch_image "$(tool_bin traefik)/traefik"
+  module="$(cd "$ROOT/hack/tools/traefik" && go mod download -json github.com/traefik/traefik/v3 | sed -n 's/^\t"Dir": "\(.*\)",\{0,1\}$/\1/p')"
+  mkdir -p "$folder"
+  install -m 644 "$module/docs/content/reference/dynamic-configuration/kubernetes-crd-definition-v1.yml" "$folder/crds.yaml"
+  install -m 644 "$module/docs/content/reference/dynamic-configuration/kubernetes-crd-rbac.yml" "$folder/rbac.yaml"
+}
+
 # data_image TAG WHAT SUITE FOLDERS…: the official image, or our stand-in under its name.
 data_image() {
   local tag="$1" what="$2" base="odooai-test/base:$3"

@@ -1,0 +1,40 @@
+//! Routes through a real Traefik: the full tier is `hack/test routes`.
+
+mod answers;
+mod certificates;
+mod client;
+mod faults;
+mod proxy;
+
+use anyhow::Result;
+
+use crate::checks::Checks;
+use crate::turns::with_room;
+
+/// Both hosts answer, Slack's path doesn't, and each fault of a route is named.
+#[tokio::test]
+#[ignore = "full tier"]
+async fn hosts_answer_and_the_status_knows() -> Result<()> {
+    with_room("routes", |cluster, room, turns| async move {
+        let (room, mut checks) = (&room, Checks::new("routes"));
+        turns.alone().await;
+        checks.need("Traefik", proxy::install(cluster)).await?;
+        checks.need("the first install", answers::installs(room)).await?;
+        checks.need("both hosts answer by HTTP", answers::both(room)).await?;
+        checks.check("Slack's path is closed, however it is written", answers::slack_is_closed(room)).await;
+        checks.check("Slack's path is open where it was asked for", answers::slack_is_open(room)).await;
+        checks.check("a WebSocket goes through, and nothing flaps", answers::web_socket(room)).await;
+        checks.check("somebody else's route has the host", faults::another_route(room)).await;
+        checks.check("no pod behind the route", faults::no_pod(room)).await;
+        checks.check("what is behind the route refuses", faults::refused(room)).await;
+        checks.check("an older stack has the host", Box::pin(faults::conflict(room))).await;
+        checks.check("addresses that are kept out", faults::kept_out(room)).await;
+        checks.check("a certificate of a Secret", certificates::of_a_secret(room)).await;
+        checks.check("one that ends soon", certificates::ends_soon(room)).await;
+        checks.check("a resolver that Traefik doesn't know", certificates::unknown_resolver(room)).await;
+        checks.check("Traefik is away", faults::traefik_away(room)).await;
+        checks.check("a standard Ingress", answers::standard(room)).await;
+        checks.finish()
+    })
+    .await
+}
