@@ -200,7 +200,7 @@ pub(crate) const ALL: [Scenario; 14] = [
         script: &[
             Act {
                 edit: |world| {
-                    routes(world, &json!({"dashboard": {"host": "ai.example.com"}, "tls": {"secretName": "tls"}}))
+                    routes(world, &json!({"dashboard": {"host": "ai.example.com"}, "tls": {"secretName": "tls"}}));
                 },
                 until: |world| ready(world) && has_routes(world, [2, 2, 0]),
             },
