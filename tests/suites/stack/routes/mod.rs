@@ -9,6 +9,7 @@ mod proxy;
 use anyhow::Result;
 
 use crate::checks::Checks;
+use crate::rollouts::load;
 use crate::turns::with_room;
 
 /// Both hosts answer, Slack's path doesn't, and each fault of a route is named.
@@ -34,6 +35,26 @@ async fn hosts_answer_and_the_status_knows() -> Result<()> {
         checks.check("a resolver that Traefik doesn't know", certificates::unknown_resolver(room)).await;
         checks.check("Traefik is away", faults::traefik_away(room)).await;
         checks.check("a standard Ingress", answers::standard(room)).await;
+        checks.finish()
+    })
+    .await
+}
+
+/// The rollouts' load, through Traefik.
+#[tokio::test]
+#[ignore = "full tier"]
+async fn nobody_behind_a_route_notices_a_rollout() -> Result<()> {
+    with_room("routed", |cluster, room, turns| async move {
+        let (room, mut checks) = (&room, Checks::new("routed"));
+        turns.alone().await;
+        checks.need("Traefik", proxy::install(cluster)).await?;
+        checks.need("the first install", load::installs(room, cluster)).await?;
+        checks.need("both hosts answer by HTTP", answers::both(room)).await?;
+        checks.check("a changed setting", load::config_change(room)).await;
+        checks.check("another image", load::image_update(room)).await;
+        checks.check("a change of the dashboard only", load::dashboard_only(room)).await;
+        checks.check("a version that crashes and is taken back", Box::pin(load::bad_version(room))).await;
+        checks.check("a rollback on request", Box::pin(load::on_request(room))).await;
         checks.finish()
     })
     .await
