@@ -9,7 +9,7 @@ use odoo_ai_operator::cluster::status::{Tri, Verdict};
 use odoo_ai_operator::routes::certificate::Certificate;
 use odoo_ai_operator::routes::model;
 use odoo_ai_operator::routes::probe::{Answer, Proxy, Question, ask};
-use odoo_ai_operator::routes::verdict::{Scene, of};
+use odoo_ai_operator::routes::verdict::{Scene, is_well, of};
 use odoo_ai_operator::stack::build::routes::{MARK, mark};
 use odoo_ai_operator::stack::decide::Decision;
 use rstest::rstest;
@@ -21,7 +21,8 @@ fn at(text: &str) -> Timestamp {
 }
 
 fn question(https: bool) -> Question {
-    Question { host: "ai.example.com".to_owned(), https, path: "/" }
+    let mark = Some("ours".to_owned());
+    Question { host: "ai.example.com".to_owned(), https, path: "/", mark, redirect: false }
 }
 
 /// An answer through a route of ours.
@@ -53,7 +54,7 @@ const UNTIL: &str = "2026-04-01T00:00:00Z";
 const NOW: &str = "2026-02-01T00:00:00Z";
 
 fn scene(certificate: Option<&model::Certificate>) -> Scene<'_> {
-    Scene { mark: Some("ours"), certificate, redirect: false, secret_missing: false, pending_since: None, now: at(NOW) }
+    Scene { certificate, secret_missing: false, pending_since: None, now: at(NOW) }
 }
 
 #[track_caller]
@@ -93,7 +94,7 @@ fn without_an_answer_nothing_is_said() {
 #[case(marked(404, None), "NotFound404")]
 #[case(marked(503, None), "BadGateway502")]
 fn of_a_standard_ingress(#[case] answer: Answer, #[case] reason: &str) {
-    says(of(&Scene { mark: None, ..scene(None) }, &[(question(false), answer)]), reason, &[]);
+    says(of(&scene(None), &[(Question { mark: None, ..question(false) }, answer)]), reason, &[]);
 }
 
 #[rstest]
@@ -102,7 +103,9 @@ fn of_a_standard_ingress(#[case] answer: Answer, #[case] reason: &str) {
 #[case::served(ours(200), "WrongBackend")]
 #[case::kept_out(ours(403), "Reachable")]
 fn of_http_that_is_sent_on(#[case] answer: Answer, #[case] reason: &str) {
-    says(of(&Scene { redirect: true, ..scene(None) }, &[(question(false), answer)]), reason, &[]);
+    let question = Question { redirect: true, ..question(false) };
+    assert_eq!(is_well(&question, &answer), reason == "Reachable", "what isn't well is asked again soon");
+    says(of(&scene(None), &[(question, answer)]), reason, &[]);
 }
 
 const HOST: &[&str] = &["ai.example.com"];
@@ -155,14 +158,15 @@ fn the_status_says_what_was_seen() {
     world.run_to_the_end();
     assert_eq!(world.condition("RoutesReady"), Some("Unknown"));
     let Ok(Decision::Roll(roll)) = world.reconcile(false) else { panic!("it is settled") };
-    let by_us = |status| marked(status, Some(&mark(&roll.base.stack)));
+    let ours = mark(&roll.base.stack);
+    let by_us = |status| marked(status, Some(&ours));
     for (answer, state, reason) in [
         (by_us(200), "True", "Reachable"),
         (by_us(502), "False", "BadGateway502"),
         (marked(404, None), "False", "NotFound404"),
         (by_us(200), "True", "Reachable"),
     ] {
-        world.answers = vec![(question(false), answer)];
+        world.answers = vec![(Question { mark: Some(ours.clone()), ..question(false) }, answer)];
         world.settle();
         assert_eq!((world.condition("RoutesReady"), world.words("RoutesReady").0.as_str()), (Some(state), reason));
         assert_eq!(world.condition("Ready"), Some("True"));
@@ -197,7 +201,7 @@ async fn proxy() -> u16 {
 async fn a_route_is_asked_at_the_proxy_with_its_own_host() {
     let port = proxy().await;
     let at = |port| Proxy::on("127.0.0.1", port, port);
-    let of = |host: &str, https| Question { host: host.to_owned(), https, path: "/" };
+    let of = |host: &str, https| Question { host: host.to_owned(), ..question(https) };
     let answer = ask(&at(port), &of("ai.example.com", false)).await;
     assert_eq!(answer, ours(200));
     assert_eq!(ask(&at(port), &of("sent.example.com", false)).await, sent_on("https://sent.example.com/"));

@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 use super::probe::{Answer, Question};
 use crate::context::Name;
 
-/// After a change of routes; a proxy needs a moment to take them up.
-const FIRST: Duration = Duration::from_secs(1);
+/// After a change of routes: Traefik takes one up at most every two seconds.
+const FIRST: Duration = Duration::from_secs(3);
+/// After that, where something is missing; it doubles.
+const AGAIN: Duration = Duration::from_secs(2);
 /// Longest time between two rounds, and the usual one.
 const LONGEST: Duration = Duration::from_mins(1);
 
@@ -33,7 +35,7 @@ impl Directory {
         let before = if questions.is_empty() {
             entries.remove(name)
         } else if entries.get(name).is_none_or(|entry| entry.questions != questions) {
-            let entry = Entry { questions, answers: Vec::new(), due: now + FIRST, pause: FIRST };
+            let entry = Entry { questions, answers: Vec::new(), due: now + FIRST, pause: AGAIN / 2 };
             entries.insert(name.clone(), entry)
         } else {
             None
@@ -67,7 +69,7 @@ impl Directory {
         entry.answers = answers;
         entry.pause = if well { LONGEST } else { (entry.pause * 2).min(LONGEST) };
         if changed && !well {
-            entry.pause = FIRST * 2;
+            entry.pause = AGAIN;
         }
         entry.due = now + entry.pause;
         changed
@@ -83,7 +85,7 @@ mod tests {
     use super::*;
 
     fn question(host: &str) -> Question {
-        Question { host: host.to_owned(), https: true, path: "/" }
+        Question { host: host.to_owned(), https: true, path: "/", mark: None, redirect: false }
     }
 
     #[test]
@@ -105,7 +107,7 @@ mod tests {
             directory.want(&name, questions.clone(), now);
             assert_eq!(directory.note(&name, answers("x"), well, now), waited.len() == 1);
         }
-        assert_eq!(waited, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        assert_eq!(waited, [3, 2, 4, 8, 16, 32, 60, 60, 60]);
         assert!(directory.note(&name, answers("y"), false, now), "another answer");
         assert_eq!(directory.due(now + Duration::from_secs(2)).len(), 1, "what has just broken is asked soon");
         directory.want(&name, vec![question("y")], now);

@@ -10,6 +10,7 @@ use odoo_ai_crds::stack::OdooAiStack;
 use tokio::time::MissedTickBehavior;
 
 use super::probe::{self, Answer, Question};
+use super::verdict;
 use crate::context::{Context, Name};
 
 /// How often it is looked who is to be asked.
@@ -46,16 +47,6 @@ pub async fn round(ctx: &Context, name: &Name, questions: Vec<Question>) -> bool
         }
         answers.push((question, answer));
     }
-    let well = answers.iter().all(|(_, answer)| serves(answer));
+    let well = answers.iter().all(|(question, answer)| verdict::is_well(question, answer));
     ctx.routes.note(name, answers, well, Instant::now())
-}
-
-/// As far as the answer alone can tell: otherwise it is asked again sooner.
-fn serves(answer: &Answer) -> bool {
-    match answer {
-        Answer::Unreachable(_) | Answer::Broken(_) => false,
-        Answer::Http { status, certificate, .. } => {
-            !matches!(status, 404 | 502..=504) && certificate.as_ref().is_none_or(|it| !it.is_default)
-        }
-    }
 }

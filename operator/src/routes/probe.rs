@@ -40,8 +40,8 @@ impl Default for Proxy {
     }
 }
 
-/// One question.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// One question, and what a good answer has.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
     /// The host.
     pub host: String,
@@ -49,6 +49,10 @@ pub struct Question {
     pub https: bool,
     /// What is asked for: something that costs the application nothing.
     pub path: &'static str,
+    /// What an answer of ours is marked with; `None` where the route can't mark it.
+    pub mark: Option<String>,
+    /// It is to be sent on to HTTPS.
+    pub redirect: bool,
 }
 
 /// What came of it.
@@ -73,7 +77,7 @@ pub enum Answer {
 
 /// Asks. Nothing of what is served is kept, and nothing of the certificate is believed: it is read.
 pub async fn ask(proxy: &Proxy, question: &Question) -> Answer {
-    let Question { host, https, path } = question;
+    let Question { host, https, path, .. } = question;
     let (scheme, address) = if *https { ("https", &proxy.https) } else { ("http", &proxy.http) };
     let found = match tokio::time::timeout(CONNECT, tokio::net::lookup_host(address.as_str())).await {
         Ok(Ok(mut found)) => found.next(),

@@ -14,12 +14,8 @@ const PATIENCE: SignedDuration = SignedDuration::from_mins(5);
 /// What is known beside the answers.
 #[derive(Clone, Debug)]
 pub struct Scene<'a> {
-    /// What an answer of ours is marked with; `None` where the routes can't mark it.
-    pub mark: Option<&'a str>,
     /// Where the certificate is to come from.
     pub certificate: Option<&'a model::Certificate>,
-    /// HTTP is to be sent on.
-    pub redirect: bool,
     /// The Secret with the certificate isn't there.
     pub secret_missing: bool,
     /// Since when the condition says that a certificate is awaited.
@@ -38,7 +34,7 @@ pub fn of(scene: &Scene<'_>, answers: &[(Question, Answer)]) -> Option<Verdict> 
         return None;
     }
     // What concerns the route comes before its certificate, and that before what will concern it soon.
-    let routes = answers.iter().filter_map(|(question, answer)| of_route(scene, question, answer));
+    let routes = answers.iter().filter_map(|(question, answer)| of_route(question, answer));
     let certificates = answers.iter().filter_map(|(question, answer)| of_certificate(scene, question, answer));
     let soon = answers.iter().filter_map(|(question, answer)| expires(scene, question, answer));
     if let Some((reason, message)) = routes.chain(certificates).chain(soon).next() {
@@ -51,7 +47,13 @@ pub fn of(scene: &Scene<'_>, answers: &[(Question, Answer)]) -> Option<Verdict> 
     Some(Verdict::new(true, reasons::REACHABLE, message))
 }
 
-fn of_route(scene: &Scene<'_>, question: &Question, answer: &Answer) -> Option<Fault> {
+/// Nothing is missing; otherwise it is worth asking again soon.
+#[must_use]
+pub fn is_well(question: &Question, answer: &Answer) -> bool {
+    of_route(question, answer).is_none() && wrong_certificate(question, answer).is_none()
+}
+
+fn of_route(question: &Question, answer: &Answer) -> Option<Fault> {
     let at = url(question);
     let (status, mark, location) = match answer {
         Answer::Unreachable(why) => {
@@ -63,7 +65,7 @@ fn of_route(scene: &Scene<'_>, question: &Question, answer: &Answer) -> Option<F
         Answer::Broken(why) => return Some((reasons::BAD_GATEWAY_502, format!("{at}: {why}"))),
         Answer::Http { status, mark, location, .. } => (*status, mark.as_deref(), location.as_deref()),
     };
-    if let Some(wanted) = scene.mark
+    if let Some(wanted) = question.mark.as_deref()
         && mark != Some(wanted)
     {
         if status == 404 {
@@ -78,7 +80,7 @@ fn of_route(scene: &Scene<'_>, question: &Question, answer: &Answer) -> Option<F
         return Some((reasons::WRONG_BACKEND, message));
     }
     match status {
-        404 if scene.mark.is_none() => Some((
+        404 if question.mark.is_none() => Some((
             reasons::NOT_FOUND_404,
             format!("{at}: 404; does the ingress controller know the route? Its log says more"),
         )),
@@ -88,33 +90,34 @@ fn of_route(scene: &Scene<'_>, question: &Question, answer: &Answer) -> Option<F
             );
             Some((reasons::BAD_GATEWAY_502, message))
         }
-        300..400 if !question.https && scene.redirect && location.is_some_and(|to| to.starts_with("https://")) => None,
-        _ if !question.https && scene.redirect && scene.mark.is_some() && !matches!(status, 403) => {
+        300..400 if question.redirect && location.is_some_and(|to| to.starts_with("https://")) => None,
+        _ if question.redirect && status != 403 => {
             Some((reasons::WRONG_BACKEND, format!("{at} answers ({status}) instead of sending on to HTTPS")))
         }
         _ => None,
     }
 }
 
-fn of_certificate(scene: &Scene<'_>, question: &Question, answer: &Answer) -> Option<Fault> {
+/// What is shown instead of a certificate for the host.
+fn wrong_certificate(question: &Question, answer: &Answer) -> Option<String> {
     if !question.https {
         return None;
     }
-    let host = &question.host;
-    let (wrong, shown) = match answer {
-        Answer::Broken(why) => (true, why.clone()),
+    match answer {
+        Answer::Unreachable(_) => None,
+        Answer::Broken(why) => Some(why.clone()),
+        Answer::Http { certificate: None, .. } => Some("no certificate".to_owned()),
         Answer::Http { certificate: Some(it), .. } if it.is_default => {
-            (true, "Traefik shows its default certificate".to_owned())
+            Some("Traefik shows its default certificate".to_owned())
         }
         Answer::Http { certificate: Some(it), .. } => {
-            (!it.covers(host), format!("the certificate is for {}", it.names.join(", ")))
+            (!it.covers(&question.host)).then(|| format!("the certificate is for {}", it.names.join(", ")))
         }
-        Answer::Http { certificate: None, .. } => (true, "no certificate".to_owned()),
-        Answer::Unreachable(_) => return None,
-    };
-    if !wrong {
-        return None;
     }
+}
+
+fn of_certificate(scene: &Scene<'_>, question: &Question, answer: &Answer) -> Option<Fault> {
+    let (host, shown) = (&question.host, wrong_certificate(question, answer)?);
     match scene.certificate? {
         model::Certificate::Secret(name) if scene.secret_missing => Some((
             reasons::SECRET_MISSING,

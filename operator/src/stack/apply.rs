@@ -44,7 +44,7 @@ pub struct Applied {
 pub async fn apply(ctx: &Context, seen: &Observed, decision: &Decision) -> Result<Applied, Error> {
     let applied = act(ctx, seen, decision).await?;
     if let Some(base) = decision.base() {
-        let questions = routes::questions(&base.routes, base.stack.routes.as_ref());
+        let questions = routes::questions(&base.stack, &base.routes);
         ctx.ask_for_routes(&(base.stack.namespace.clone(), base.stack.name.clone()), questions);
     }
     Ok(applied)

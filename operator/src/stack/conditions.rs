@@ -3,10 +3,9 @@
 
 use k8s_openapi::jiff::Timestamp;
 use odoo_ai_crds::conditions::{reasons, types};
-use odoo_ai_crds::stack::{FailureOutcome, IngressController, Step};
+use odoo_ai_crds::stack::{FailureOutcome, Step};
 
 use super::base::Base;
-use super::build;
 use super::decide::Decision;
 use super::error::Error;
 use super::health;
@@ -149,7 +148,7 @@ fn routes(seen: &Observed, base: &Base) -> Option<Verdict> {
     if let Some((reason, message)) = fault {
         return Some(Verdict::new(false, reason, message.clone()));
     }
-    let (Some(made), Some(routes)) = (made, &base.stack.routes) else {
+    let (Some(_), Some(routes)) = (made, &base.stack.routes) else {
         let message =
             "the operator doesn't know yet which kinds of routes the cluster has, and who else claims the hosts";
         return unknown.then(|| Verdict::new(Tri::Unknown, reasons::NOT_OBSERVED, message));
@@ -166,11 +165,8 @@ fn routes(seen: &Observed, base: &Base) -> Option<Verdict> {
     };
     let key =
         |name: &String| Key { kind: "Secret".to_owned(), namespace: base.stack.namespace.clone(), name: name.clone() };
-    let mark = build::routes::mark(&base.stack);
     let scene = verdict::Scene {
-        mark: (made.controller == IngressController::Traefik).then_some(mark.as_str()),
         certificate: routes.certificate.as_ref(),
-        redirect: routes.redirect,
         secret_missing: secret.is_some_and(|name| seen.children.meta(&key(name)).is_none()),
         pending_since,
         now: seen.now,

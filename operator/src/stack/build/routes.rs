@@ -54,14 +54,18 @@ pub fn routes(stack: &Stack, routes: &Routes, made: &Made) -> Vec<Intent> {
 
 /// What is asked to see whether they answer: of each host its HTTPS, and its HTTP.
 #[must_use]
-pub fn questions(standing: &Standing, routes: Option<&Routes>) -> Vec<Question> {
-    let (Some(made), Some(routes)) = (&standing.made, routes) else { return Vec::new() };
+pub fn questions(stack: &Stack, standing: &Standing) -> Vec<Question> {
+    let (Some(made), Some(routes)) = (&standing.made, &stack.routes) else { return Vec::new() };
+    let mark = (made.controller == IngressController::Traefik).then(|| mark(stack));
     // Cheap, and it touches nothing.
     let hosts = [(&made.api, "/openapi.json"), (&made.dashboard, "/")];
     let hosts = hosts.into_iter().filter_map(|(host, path)| Some((host.as_ref()?, path)));
     hosts
         .flat_map(|(host, path)| {
-            let of = |https| Question { host: host.clone(), https, path };
+            let of = |https: bool| {
+                let redirect = !https && routes.redirect && mark.is_some();
+                Question { host: host.clone(), https, path, mark: mark.clone(), redirect }
+            };
             routes.certificate.iter().map(|_| true).chain([false]).map(of).collect::<Vec<_>>()
         })
         .collect()
