@@ -78,7 +78,8 @@ fn says(verdict: Option<Verdict>, reason: &str, parts: &[&str]) {
 #[case::another_stacks(marked(200, Some("theirs")), "WrongBackend", "another stack")]
 #[case::another_stacks_dead_pod(marked(502, Some("theirs")), "WrongBackend", "another stack")]
 #[case::no_proxy(Answer::Unreachable("traefik:80: refused".to_owned()), "TraefikUnreachable", "traefik.host")]
-#[case::broken_off(Answer::Broken("no answer within 6 s".to_owned()), "BadGateway502", "no answer")]
+#[case::broken_off(Answer::Broken("reset".to_owned()), "BadGateway502", "reset")]
+#[case::nothing_in_time(Answer::Silent, "BadGateway502", "no answer within 6 s")]
 fn of_plain_http(#[case] answer: Answer, #[case] reason: &str, #[case] part: &str) {
     says(of(&scene(None), &[(question(false), answer)]), reason, &[part]);
 }
@@ -116,6 +117,7 @@ const HOST: &[&str] = &["ai.example.com"];
 #[case::none_yet_for_four_minutes(shown("TRAEFIK DEFAULT CERT", &[], UNTIL), Some(4), "CertificatePending", &["awaited"])]
 #[case::none_for_five_minutes(shown("TRAEFIK DEFAULT CERT", &[], UNTIL), Some(5), "CertResolverUnknown", &["no resolver letsencrypt"])]
 #[case::for_another_host(shown("An Authority", &["api.example.com"], UNTIL), None, "CertificatePending", &["for api.example.com"])]
+#[case::nothing_in_time(Answer::Silent, None, "BadGateway502", &["no answer"])]
 #[case::no_handshake(Answer::Broken("unrecognised name".to_owned()), None, "CertificatePending", &["unrecognised name"])]
 #[case::not_renewed(shown("An Authority", HOST, "2026-02-05T00:00:00Z"), None, "CertificateExpiring", &["2026-02-05", "An Authority"])]
 fn of_a_certificate(

@@ -23,6 +23,7 @@ pub struct Directory(Mutex<HashMap<Name, Entry>>);
 struct Entry {
     questions: Vec<Question>,
     answers: Vec<(Question, Answer)>,
+    well: bool,
     due: Instant,
     pause: Duration,
 }
@@ -35,7 +36,7 @@ impl Directory {
         let before = if questions.is_empty() {
             entries.remove(name)
         } else if entries.get(name).is_none_or(|entry| entry.questions != questions) {
-            let entry = Entry { questions, answers: Vec::new(), due: now + FIRST, pause: AGAIN / 2 };
+            let entry = Entry { questions, answers: Vec::new(), well: true, due: now + FIRST, pause: LONGEST };
             entries.insert(name.clone(), entry)
         } else {
             None
@@ -67,10 +68,13 @@ impl Directory {
         }
         let changed = entry.answers != answers;
         entry.answers = answers;
-        entry.pause = if well { LONGEST } else { (entry.pause * 2).min(LONGEST) };
-        if changed && !well {
-            entry.pause = AGAIN;
-        }
+        // Only what was well is asked soon when it isn't: a route that is broken now this way, now that, costs no more.
+        entry.pause = match (entry.well, well) {
+            (_, true) => LONGEST,
+            (true, false) => AGAIN,
+            (false, false) => (entry.pause * 2).min(LONGEST),
+        };
+        entry.well = well;
         entry.due = now + entry.pause;
         changed
     }
@@ -109,7 +113,10 @@ mod tests {
         }
         assert_eq!(waited, [3, 2, 4, 8, 16, 32, 60, 60, 60]);
         assert!(directory.note(&name, answers("y"), false, now), "another answer");
-        assert_eq!(directory.due(now + Duration::from_secs(2)).len(), 1, "what has just broken is asked soon");
+        let soon = now + Duration::from_secs(2);
+        assert_eq!(directory.due(soon).len(), 1, "what has just broken is asked soon");
+        assert!(directory.note(&name, answers("z"), false, soon));
+        assert_eq!(directory.due(soon + Duration::from_secs(2)), [], "broken in another way is no news");
         directory.want(&name, vec![question("y")], now);
         assert_eq!(directory.answers(&name), [], "other routes, other answers");
         assert!(!directory.note(&name, answers("x"), true, now), "of a route that is no more");

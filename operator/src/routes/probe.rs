@@ -14,7 +14,7 @@ use crate::stack::build::routes::MARK;
 /// For the connection.
 const CONNECT: Duration = Duration::from_secs(2);
 /// For the whole answer. The application may stall for a second.
-const ANSWER: Duration = Duration::from_secs(6);
+pub const ANSWER: Duration = Duration::from_secs(6);
 
 /// Where the proxy is, as `host:port`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +60,8 @@ pub struct Question {
 pub enum Answer {
     /// Nobody answered at the proxy's address.
     Unreachable(String),
+    /// Nothing came of the question in time.
+    Silent,
     /// The proxy broke the connection off: mostly no certificate for the host.
     Broken(String),
     /// An answer.
@@ -107,7 +109,7 @@ pub async fn ask(proxy: &Proxy, question: &Question) -> Answer {
                 certificate: shown.and_then(Certificate::read),
             }
         }
-        Err(error) if error.is_timeout() => Answer::Broken(format!("no answer within {} s", ANSWER.as_secs())),
+        Err(error) if error.is_timeout() => Answer::Silent,
         Err(error) => Answer::Broken(cause(&error)),
     }
 }

@@ -5,7 +5,7 @@ use odoo_ai_crds::conditions::reasons;
 
 use super::certificate::Certificate;
 use super::model;
-use super::probe::{Answer, Question};
+use super::probe::{ANSWER, Answer, Question};
 use crate::cluster::status::Verdict;
 
 /// A certificate that isn't there after this long won't come by itself.
@@ -60,6 +60,11 @@ fn of_route(question: &Question, answer: &Answer) -> Option<Fault> {
             let message = format!("{why}; is Traefik's Service the one in the chart's value traefik.host?");
             return Some((reasons::TRAEFIK_UNREACHABLE, message));
         }
+        Answer::Silent => {
+            let message =
+                format!("{at}: no answer within {} s; see the conditions of the components", ANSWER.as_secs());
+            return Some((reasons::BAD_GATEWAY_502, message));
+        }
         // Of HTTPS it is most likely the certificate.
         Answer::Broken(_) if question.https => return None,
         Answer::Broken(why) => return Some((reasons::BAD_GATEWAY_502, format!("{at}: {why}"))),
@@ -104,7 +109,7 @@ fn wrong_certificate(question: &Question, answer: &Answer) -> Option<String> {
         return None;
     }
     match answer {
-        Answer::Unreachable(_) => None,
+        Answer::Unreachable(_) | Answer::Silent => None,
         Answer::Broken(why) => Some(why.clone()),
         Answer::Http { certificate: None, .. } => Some("no certificate".to_owned()),
         Answer::Http { certificate: Some(it), .. } if it.is_default => {
@@ -146,18 +151,20 @@ fn of_certificate(scene: &Scene<'_>, question: &Question, answer: &Answer) -> Op
 fn expires(scene: &Scene<'_>, question: &Question, answer: &Answer) -> Option<Fault> {
     let it = certificate(answer).filter(|it| it.expires_soon(scene.now))?;
     let (host, issuer, until) = (&question.host, &it.issuer, it.until.strftime("%Y-%m-%d"));
+    let remedy = match scene.certificate? {
+        model::Certificate::Secret(name) => format!("renew it in Secret {name} (ingress.tls.secretName)"),
+        model::Certificate::Resolver(_) => "Traefik's log says why it wasn't".to_owned(),
+    };
     Some((
         reasons::CERTIFICATE_EXPIRING,
-        format!(
-            "{host}: the certificate of {issuer} ends on {until} and should have been renewed; Traefik's log says why it wasn't"
-        ),
+        format!("{host}: the certificate of {issuer} ends on {until} and should have been renewed; {remedy}"),
     ))
 }
 
 fn certificate(answer: &Answer) -> Option<&Certificate> {
     match answer {
         Answer::Http { certificate, .. } => certificate.as_ref(),
-        Answer::Unreachable(_) | Answer::Broken(_) => None,
+        Answer::Unreachable(_) | Answer::Silent | Answer::Broken(_) => None,
     }
 }
 

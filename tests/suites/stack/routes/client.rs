@@ -61,3 +61,28 @@ pub(super) async fn ask(room: &Room, method: &str, url: &str, path: &str, header
     let status = answer["status"].as_u64().context("no status")?;
     Ok(Answer { status, headers: answer["headers"].take() })
 }
+
+/// What a host shows as its certificate.
+pub(super) struct Shown {
+    pub(super) issuer: String,
+    pub(super) serial: String,
+}
+
+const SHOWN: &str = r#"
+import socket, ssl, sys
+context = ssl.create_default_context()
+context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+raw = socket.create_connection(("traefik.kube-system.svc", 443), timeout=10)
+der = context.wrap_socket(raw, server_hostname=sys.argv[1]).getpeercert(binary_form=True)
+print(der.hex())
+"#;
+
+/// Reads the certificate that is shown for `host`.
+pub(super) async fn shown(room: &Room, host: &str) -> Result<Shown> {
+    let hex = python(room, SHOWN, &[host]).await?;
+    let bytes = (0..hex.trim().len() / 2).map(|at| u8::from_str_radix(&hex.trim()[2 * at..2 * at + 2], 16));
+    let der = bytes.collect::<Result<Vec<u8>, _>>()?;
+    let it = odoo_ai_operator::routes::certificate::Certificate::read(&der).context("no certificate")?;
+    let serial = format!("{} {}", it.from, it.until);
+    Ok(Shown { issuer: it.issuer, serial })
+}

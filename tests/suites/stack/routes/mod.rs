@@ -1,5 +1,6 @@
 //! Routes through a real Traefik: the full tier is `hack/test routes`.
 
+mod acme;
 mod answers;
 mod certificates;
 mod client;
@@ -35,6 +36,27 @@ async fn hosts_answer_and_the_status_knows() -> Result<()> {
         checks.check("a resolver that Traefik doesn't know", certificates::unknown_resolver(room)).await;
         checks.check("Traefik is away", faults::traefik_away(room)).await;
         checks.check("a standard Ingress", answers::standard(room)).await;
+        checks.finish()
+    })
+    .await
+}
+
+/// A certificate comes, is renewed, and is told of when it isn't.
+#[tokio::test]
+#[ignore = "full tier"]
+async fn certificates_come_from_an_acme_server() -> Result<()> {
+    with_room("acme", |cluster, room, turns| async move {
+        let (room, mut checks) = (&room, Checks::new("acme"));
+        turns.alone().await;
+        if cluster.is_k3s() {
+            // Its Traefik has no resolver of ours.
+            return checks.finish();
+        }
+        checks.need("Traefik", proxy::install(cluster)).await?;
+        checks.need("the first install", answers::installs(room)).await?;
+        checks.need("both hosts get one", acme::is_issued(room)).await?;
+        checks.check("it is renewed", acme::is_renewed(room)).await;
+        checks.check("the ACME server is away", acme::outage(room)).await;
         checks.finish()
     })
     .await

@@ -9,6 +9,8 @@ use kube::{Api, Client};
 use odoo_ai_tests::{Cluster, apply_yaml, run_dir, wait_for};
 use serde_json::json;
 
+use super::acme;
+
 pub(super) const NAMESPACE: &str = "kube-system";
 
 /// The entry points as k3s names them, and as little else as can be.
@@ -54,6 +56,16 @@ spec:
             - --providers.kubernetesCRD
             - --providers.kubernetesIngress
             - --log.level=INFO
+            - --certificatesResolvers.pebble.acme.caServer=https://pebble.kube-system.svc:14000/dir
+            - --certificatesResolvers.pebble.acme.email=test@example.com
+            - --certificatesResolvers.pebble.acme.storage=/data/acme.json
+            - --certificatesResolvers.pebble.acme.httpChallenge.entryPoint=web
+            # Hours: it then looks every minute whether one has less than twenty minutes left.
+            - --certificatesResolvers.pebble.acme.certificatesDuration=1
+          env: [{name: LEGO_CA_CERTIFICATES, value: /authority/ca.crt}]
+          volumeMounts:
+            - {name: data, mountPath: /data}
+            - {name: authority, mountPath: /authority, readOnly: true}
           ports: [{name: ping, containerPort: 8080}]
           readinessProbe: {httpGet: {path: /ping, port: ping}, periodSeconds: 1}
           securityContext:
@@ -61,6 +73,10 @@ spec:
             runAsUser: 65532
             allowPrivilegeEscalation: false
             capabilities: {drop: [ALL]}
+      securityContext: {fsGroup: 65532}
+      volumes:
+        - {name: data, emptyDir: {}}
+        - {name: authority, secret: {secretName: pebble}}
 ";
 
 /// Installs it, unless it is there.
@@ -69,7 +85,8 @@ pub(super) async fn install(cluster: &Cluster) -> Result<String> {
     if cluster.is_k3s() {
         return Ok("k3s' own".to_owned());
     }
-    cluster.load_images(&["odooai-test/traefik:1".to_owned()]).await?;
+    cluster.load_images(&["odooai-test/traefik:1", "odooai-test/pebble:1"].map(str::to_owned)).await?;
+    acme::install(&client).await?;
     for file in ["crds.yaml", "rbac.yaml"] {
         let path = run_dir().join("traefik").join(file);
         let text =
