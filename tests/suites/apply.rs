@@ -26,8 +26,6 @@ mod prune;
 mod requests;
 #[path = "apiserver/room.rs"]
 mod room;
-#[path = "apiserver/routes.rs"]
-mod routes;
 #[path = "apiserver/stack.rs"]
 mod stack;
 #[path = "apiserver/stage.rs"]

@@ -8,11 +8,11 @@ use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use futures::{Stream, StreamExt};
+use futures::StreamExt;
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
-use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::{NamespaceResourceScope, PartialObjectMeta};
@@ -22,12 +22,9 @@ use kube::{Api, Client, Resource};
 use odoo_ai_crds::backup::Backup;
 use serde::de::DeserializeOwned;
 
-use super::children::{Children, is_of};
 use super::intent::Key;
 use super::pending::Pending;
-use super::served::Served;
 use super::slim::Slim;
-use super::traefik::{IngressRoute, Middleware};
 use crate::labels;
 
 /// Objects of one answer to a first list. They are whole until they are slimmed, of twelve kinds at once,
@@ -75,11 +72,6 @@ pub struct Caches {
     revisions: Store<PartialObjectMeta<ControllerRevision>>,
     policies: Store<PartialObjectMeta<NetworkPolicy>>,
     budgets: Store<PartialObjectMeta<PodDisruptionBudget>>,
-    ingresses: Store<PartialObjectMeta<Ingress>>,
-    ingress_routes: Store<PartialObjectMeta<IngressRoute>>,
-    middlewares: Store<PartialObjectMeta<Middleware>>,
-    /// Of Traefik's two kinds.
-    served: [Served; 2],
     backups: Store<Backup>,
 }
 
@@ -98,9 +90,6 @@ pub struct Streams {
     pub revisions: Events<PartialObjectMeta<ControllerRevision>>,
     pub policies: Events<PartialObjectMeta<NetworkPolicy>>,
     pub budgets: Events<PartialObjectMeta<PodDisruptionBudget>>,
-    pub ingresses: Events<PartialObjectMeta<Ingress>>,
-    pub ingress_routes: Events<PartialObjectMeta<IngressRoute>>,
-    pub middlewares: Events<PartialObjectMeta<Middleware>>,
     pub backups: Events<Backup>,
 }
 
@@ -123,9 +112,6 @@ impl Streams {
             drain(self.revisions),
             drain(self.policies),
             drain(self.budgets),
-            drain(self.ingresses),
-            drain(self.ingress_routes),
-            drain(self.middlewares),
             drain(self.backups),
         );
     }
@@ -150,11 +136,7 @@ impl Caches {
         let (claims, claim_events) = watch(scope.api(client), ours.clone());
         let (revisions, revision_events) = watch(scope.api(client), ours.clone());
         let (policies, policy_events) = watch(scope.api(client), ours.clone());
-        let (budgets, budget_events) = watch(scope.api(client), ours.clone());
-        let (ingresses, ingress_events) = watch(scope.api(client), ours.clone());
-        let served = <[Served; 2]>::default();
-        let (ingress_routes, ingress_route_events) = optional(scope.api(client), ours.clone(), served[0].clone());
-        let (middlewares, middleware_events) = optional(scope.api(client), ours, served[1].clone());
+        let (budgets, budget_events) = watch(scope.api(client), ours);
         let caches = Self {
             deployments,
             stateful_sets,
@@ -168,10 +150,6 @@ impl Caches {
             revisions,
             policies,
             budgets,
-            ingresses,
-            ingress_routes,
-            middlewares,
-            served,
             backups,
         };
         let streams = Streams {
@@ -187,28 +165,12 @@ impl Caches {
             revisions: revision_events,
             policies: policy_events,
             budgets: budget_events,
-            ingresses: ingress_events,
-            ingress_routes: ingress_route_events,
-            middlewares: middleware_events,
             backups: backup_events,
         };
         (caches, streams)
     }
 
-    /// Whether the cluster has Traefik's kinds; `None`: not known yet.
-    #[must_use]
-    pub fn traefik(&self) -> Option<bool> {
-        let [routes, middlewares] = self.served.each_ref().map(Served::known);
-        if routes == Some(false) { routes } else { middlewares.filter(|served| !served || routes.is_some()) }
-    }
-
-    /// An item whenever Traefik's kinds come or go.
-    pub fn traefik_changes(&self) -> impl Stream<Item = ()> + Send + use<> {
-        let [routes, middlewares] = self.served.each_ref().map(|served| served.changes().boxed());
-        futures::stream::select(routes, middlewares)
-    }
-
-    /// Resolves when every store of a kind that every cluster has had its first full list.
+    /// Resolves when every store has had its first full list.
     pub async fn ready(&self) {
         // A dropped writer means that the process is going down; reads then see what there was.
         let _ = tokio::join!(
@@ -224,7 +186,6 @@ impl Caches {
             self.revisions.wait_until_ready(),
             self.policies.wait_until_ready(),
             self.budgets.wait_until_ready(),
-            self.ingresses.wait_until_ready(),
             self.backups.wait_until_ready(),
         );
     }
@@ -246,12 +207,6 @@ impl Caches {
         metadata.extend(metas("ControllerRevision", &self.revisions, namespace, stack));
         metadata.extend(metas("NetworkPolicy", &self.policies, namespace, stack));
         metadata.extend(metas("PodDisruptionBudget", &self.budgets, namespace, stack));
-        metadata.extend(metas("Ingress", &self.ingresses, namespace, stack));
-        // What was seen of kinds that are gone is gone.
-        if self.traefik() == Some(true) {
-            metadata.extend(metas("IngressRoute", &self.ingress_routes, namespace, stack));
-            metadata.extend(metas("Middleware", &self.middlewares, namespace, stack));
-        }
         Children {
             deployments: by_name(&self.deployments, namespace, stack),
             stateful_sets: by_name(&self.stateful_sets, namespace, stack),
@@ -276,13 +231,73 @@ impl Caches {
     }
 }
 
-/// What a kind must be to be watched.
-trait Watched:
-    Slim + Resource<DynamicType = ()> + Lookup<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static
-{
+/// The children of one stack at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Children {
+    /// Deployments by name.
+    pub deployments: BTreeMap<String, Arc<Deployment>>,
+    /// `StatefulSet`s by name.
+    pub stateful_sets: BTreeMap<String, Arc<StatefulSet>>,
+    /// Jobs by name.
+    pub jobs: BTreeMap<String, Arc<Job>>,
+    /// Pods by name.
+    pub pods: BTreeMap<String, Arc<Pod>>,
+    /// Metadata of the other kinds, and of all Secrets of the namespace.
+    pub metadata: HashMap<Key, ObjectMeta>,
+    /// Workloads whose cached state is older than our own last write: nothing may be concluded from it.
+    pub behind: HashSet<Key>,
+    /// What keeps pods from their start; read live, and empty while all have started.
+    pub pending: Pending,
 }
 
-impl<K> Watched for K where
+impl Children {
+    /// Metadata of a child of any kind.
+    #[must_use]
+    pub fn meta(&self, key: &Key) -> Option<&ObjectMeta> {
+        match key.kind.as_str() {
+            "Deployment" => self.deployments.get(&key.name).map(|child| &child.metadata),
+            "StatefulSet" => self.stateful_sets.get(&key.name).map(|child| &child.metadata),
+            "Job" => self.jobs.get(&key.name).map(|child| &child.metadata),
+            _ => self.metadata.get(key),
+        }
+    }
+
+    /// Metadata of all children of a kind; of Secrets, all of the namespace.
+    #[must_use]
+    pub fn of_kind<'a>(&'a self, kind: &'a str) -> Box<dyn Iterator<Item = &'a ObjectMeta> + 'a> {
+        match kind {
+            "Deployment" => Box::new(self.deployments.values().map(|child| &child.metadata)),
+            "StatefulSet" => Box::new(self.stateful_sets.values().map(|child| &child.metadata)),
+            "Job" => Box::new(self.jobs.values().map(|child| &child.metadata)),
+            _ => Box::new(self.metadata.iter().filter(move |(key, _)| key.kind == kind).map(|(_, meta)| meta)),
+        }
+    }
+
+    /// Notes which workloads are older here than `applied` says that we wrote.
+    pub fn compare(&mut self, namespace: &str, applied: impl Fn(&Key) -> Option<i64>) {
+        let deployments = self.deployments.values().map(|it| ("Deployment", &it.metadata));
+        let sets = self.stateful_sets.values().map(|it| ("StatefulSet", &it.metadata));
+        let behind = deployments.chain(sets).filter_map(|(kind, meta)| {
+            let name = meta.name.clone()?;
+            let key = Key { kind: kind.to_owned(), namespace: namespace.to_owned(), name };
+            (meta.generation < applied(&key)).then_some(key)
+        });
+        self.behind = behind.collect();
+    }
+
+    /// Pods of one component.
+    pub fn pods_of<'a>(&'a self, component: &'a str) -> impl Iterator<Item = &'a Pod> {
+        self.pods.values().map(AsRef::as_ref).filter(move |pod| is_of(pod, component))
+    }
+}
+
+fn is_of(pod: &Pod, component: &str) -> bool {
+    pod.metadata.labels.as_ref().and_then(|labels| labels.get(labels::COMPONENT)).map(String::as_str) == Some(component)
+}
+
+/// A store and the events that fill it; for a `PartialObjectMeta` only metadata are asked for.
+fn watch<K>(api: Api<K>, config: watcher::Config) -> (Store<K>, Events<K>)
+where
     K: Slim
         + Resource<DynamicType = ()>
         + Lookup<DynamicType = ()>
@@ -291,20 +306,10 @@ impl<K> Watched for K where
         + DeserializeOwned
         + Send
         + Sync
-        + 'static
+        + 'static,
 {
-}
-
-/// A store and the events that fill it; for a `PartialObjectMeta` only metadata are asked for.
-fn watch<K: Watched>(api: Api<K>, config: watcher::Config) -> (Store<K>, Events<K>) {
-    optional(api, config, Served::default())
-}
-
-/// The same of a kind that the API server may not serve; `served` learns whether it does.
-fn optional<K: Watched>(api: Api<K>, config: watcher::Config, served: Served) -> (Store<K>, Events<K>) {
     let (reader, writer) = reflector::store();
-    let stream = watcher(api, config).inspect(move |event| served.learn(event));
-    let stream = stream.default_backoff().modify(Slim::slim).reflect(writer).touched_objects().boxed();
+    let stream = watcher(api, config).default_backoff().modify(Slim::slim).reflect(writer).touched_objects().boxed();
     (reader, stream)
 }
 

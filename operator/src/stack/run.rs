@@ -6,9 +6,8 @@ use std::time::Duration;
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::controller::Config;
-use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::runtime::{Controller, Predicate, PredicateConfig, WatchStreamExt, predicates, watcher};
+use kube::runtime::{Controller, Predicate, PredicateConfig, WatchStreamExt, predicates, reflector, watcher};
 use kube::{Api, Resource, ResourceExt};
 use odoo_ai_crds::backup::Backup;
 use odoo_ai_crds::stack::OdooAiStack;
@@ -33,10 +32,10 @@ pub async fn run(
     ctx: Arc<Context>,
     scope: &Scope,
     streams: Streams,
-    (stacks, writer): (Store<OdooAiStack>, Writer<OdooAiStack>),
     shutdown: impl Future<Output = ()> + Send + Sync + 'static,
 ) {
     let api: Api<OdooAiStack> = scope.api(&ctx.client);
+    let (stacks, writer) = reflector::store();
     // A status write is no reason to look again; a request by annotation is.
     let wanted = predicates::generation.combine(predicates::annotations);
     let gone = Arc::clone(&ctx);
@@ -52,8 +51,7 @@ pub async fn run(
         .touched_objects()
         .predicate_filter(wanted, PredicateConfig::default());
     let (wake, woken) = futures::channel::mpsc::unbounded();
-    let asking = poller::poll(Arc::clone(&ctx), |pod: &Pod| owner(pod), wake.clone());
-    let probing = crate::routes::poller::poll(Arc::clone(&ctx), wake);
+    let asking = poller::poll(Arc::clone(&ctx), |pod: &Pod| owner(pod), wake);
     let controller = Controller::for_stream(trigger, stacks.clone())
         .with_config(Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE))
         .watches_stream(streams.deployments, |child| owner(&child))
@@ -66,21 +64,16 @@ pub async fn run(
         .watches_stream(streams.revisions, |child| owner(&child))
         .watches_stream(streams.policies, |child| owner(&child))
         .watches_stream(streams.budgets, |child| owner(&child))
-        .watches_stream(streams.ingresses, |child| owner(&child))
-        .watches_stream(streams.ingress_routes, |child| owner(&child))
-        .watches_stream(streams.middlewares, |child| owner(&child))
         .watches_stream(streams.secrets, referring(stacks.clone(), Reference::Secret))
         .watches_stream(streams.config_maps, referring(stacks.clone(), Reference::ConfigMap))
         .watches_stream(streams.backups, naming(stacks))
         .reconcile_on(woken)
-        .reconcile_all_on(ctx.caches.traefik_changes())
         .graceful_shutdown_on(shutdown)
         .run(measured, failed, ctx)
         .for_each(|_| std::future::ready(()));
     tokio::select! {
         () = controller => {}
         () = asking => {}
-        () = probing => {}
     }
 }
 

@@ -21,9 +21,6 @@ pub(crate) async fn leave_behind(stage: &Stage, name: &str, owner: &OwnerReferen
         ("ServiceAccount", Value::Null),
         ("NetworkPolicy", json!({"podSelector": {"matchLabels": app}})),
         ("PodDisruptionBudget", json!({"selector": {"matchLabels": app}})),
-        ("IngressRoute", json!({"entryPoints": ["web"], "routes": []})),
-        ("Middleware", json!({"redirectScheme": {"scheme": "https"}})),
-        ("Ingress", json!({"defaultBackend": {"service": {"name": "a", "port": {"number": 1}}}})),
     ];
     for (kind, spec) in &specs {
         let metadata = json!({"name": name, "labels": labels::child(&stage.name, "old"), "ownerReferences": [owner]});
