@@ -85,7 +85,9 @@ pub fn obsolete(view: &View<'_>) -> Vec<(Key, String)> {
     let View { stack, children, .. } = *view;
     let due = stack.checks.iter().filter(|_| is_due(view)).map(|check| stack.child(&prefix(view, check)));
     let due: Vec<_> = due.collect();
-    jobs::obsolete(stack, children, COMPONENT, |name, _| due.iter().any(|prefix| name.starts_with(prefix.as_str())))
+    jobs::obsolete(stack, children, COMPONENT, |name, job| {
+        !jobs::is_owned(job, stack) || due.iter().any(|prefix| name.starts_with(prefix.as_str()))
+    })
 }
 
 /// A revision comes in. What ran before isn't checked again.

@@ -117,8 +117,8 @@ pub fn settle(
 #[must_use]
 pub fn obsolete(stack: &Stack, children: &Children, standing: &Standing) -> Vec<(Key, String)> {
     let prefix = standing.prefix.as_ref().map(|prefix| stack.child(prefix));
-    jobs::obsolete(stack, children, COMPONENT, |name, _| {
-        prefix.as_ref().is_some_and(|prefix| name.starts_with(prefix.as_str()))
+    jobs::obsolete(stack, children, COMPONENT, |name, job| {
+        !jobs::is_owned(job, stack) || prefix.as_ref().is_some_and(|prefix| name.starts_with(prefix.as_str()))
     })
 }
 

@@ -238,7 +238,8 @@ pub fn unfinished<'a>(children: &'a Children, component: &'a str) -> impl Iterat
     jobs.filter(move |(_, job)| of_component(job) && !is_finished(job))
 }
 
-/// Unfinished Jobs of a component that nobody waits for any more, by key and UID: all that aren't `wanted`.
+/// Unfinished Jobs of a component that nobody waits for any more, by key and UID: all that aren't `wanted`, also those
+/// of a stack that had the name before.
 #[must_use]
 pub fn obsolete(
     stack: &Stack,
@@ -248,7 +249,7 @@ pub fn obsolete(
 ) -> Vec<(Key, String)> {
     let key = |name: &str| Key { kind: "Job".to_owned(), namespace: stack.namespace.clone(), name: name.to_owned() };
     unfinished(children, component)
-        .filter(|(name, job)| job.metadata.deletion_timestamp.is_none() && is_owned(job, stack) && !wanted(name, job))
+        .filter(|(name, job)| job.metadata.deletion_timestamp.is_none() && !wanted(name, job))
         .filter_map(|(name, job)| Some((key(name), job.metadata.uid.clone()?)))
         .collect()
 }

@@ -34,7 +34,9 @@ pub(crate) async fn taken_up(room: &Room, before: Option<i64>) -> Result<()> {
         let now = generation(room).await?;
         ensure!(now > before, "the generation is {now:?}");
         for component in ["ai-service", "worker", "beat"] {
-            for pod in room.pods_of(component).await? {
+            let pods = room.pods_of(component).await?;
+            ensure!(!pods.is_empty(), "{component} has no pod");
+            for pod in pods {
                 let has = pod.annotations().get("odoo-ai.atmatasolutions.com/credentials-generation").cloned();
                 ensure!(has == now.map(|it| it.to_string()), "{} has {has:?} of {now:?}", pod.name_any());
             }

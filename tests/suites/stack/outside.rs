@@ -194,6 +194,8 @@ pub(crate) async fn migrates(room: &Room) -> Result<String> {
     room.change(json!({"images": {"aiService": image}, "migrations": migrations})).await?;
     let asked = request(room).await?;
     let database = room.stack().await?.status.and_then(|status| status.database).context("no database")?;
+    let told = database.pre_migration_backup.as_ref().context("the status has no request")?;
+    ensure!(told.request_id == asked, "the status tells the request {}, not {asked}", told.request_id);
     let artifact = json!({
         "id": "played", "requestId": asked, "reason": "PreMigration",
         "incarnation": database.incarnation, "alembicRevision": database.schema_revision,
