@@ -2,7 +2,7 @@
 //!
 //! A reason is never renamed within v1alpha1. The troubleshooting page has an entry for each one that this version
 //! sets. These are not set yet and have none, they come with later features: `RollingOut`, `Deleting`,
-//! `StackNotFound`, `Conflict`, `HostConflict`.
+//! `StackNotFound`, `Conflict`.
 
 /// Types of conditions.
 pub mod types {
@@ -32,8 +32,6 @@ pub mod types {
     pub const AWAITING_APPROVAL: &str = "AwaitingApproval";
     /// The generated keys were saved outside the cluster.
     pub const KEYS_EXPORTED: &str = "KeysExported";
-    /// Fields of the spec that this version of the operator doesn't act on yet.
-    pub const NOT_IMPLEMENTED: &str = "NotImplemented";
     /// Backup: the last run left a manifest.
     pub const LAST_BACKUP_SUCCEEDED: &str = "LastBackupSucceeded";
     /// Backup: the last good backup is not too old.
@@ -195,8 +193,26 @@ pub mod reasons {
     pub const STACK_NOT_FOUND: &str = "StackNotFound";
     /// Another object has the better claim.
     pub const CONFLICT: &str = "Conflict";
-    /// Another route has the host.
+    /// An older stack has the host.
     pub const HOST_CONFLICT: &str = "HostConflict";
+    /// The cluster doesn't serve Traefik's kinds, which the routes need.
+    pub const TRAEFIK_NOT_INSTALLED: &str = "TraefikNotInstalled";
+    /// Nobody answers where Traefik's Service should be.
+    pub const TRAEFIK_UNREACHABLE: &str = "TraefikUnreachable";
+    /// Traefik has no route for the host.
+    pub const NOT_FOUND_404: &str = "NotFound404";
+    /// The route is there, and nothing behind it answers.
+    pub const BAD_GATEWAY_502: &str = "BadGateway502";
+    /// Another route answers for the host.
+    pub const WRONG_BACKEND: &str = "WrongBackend";
+    /// The certificate for the host isn't there yet.
+    pub const CERTIFICATE_PENDING: &str = "CertificatePending";
+    /// The certificate ends soon and wasn't renewed.
+    pub const CERTIFICATE_EXPIRING: &str = "CertificateExpiring";
+    /// Traefik goes on showing its default certificate.
+    pub const CERT_RESOLVER_UNKNOWN: &str = "CertResolverUnknown";
+    /// Slack's path was asked to be open, and the application knows no signing secret.
+    pub const SIGNING_SECRET_MISSING: &str = "SigningSecretMissing";
 }
 
 /// Labels of the objects that the operator makes.

@@ -170,6 +170,19 @@ node_image() {
   } | sha256sum | cut -c1-16)" node_build
 }
 
+# Traefik, its own CRDs and rights as its release has them, and an ACME server: for the tests of routes.
+traefik_image() {
+  local folder="$ODOOAI_RUN/traefik" module
+  build_tool traefik
+  cached_image odooai-test/traefik:1 traefik "$(tool_key traefik)" from_scratch_image "$(tool_bin traefik)/traefik"
+  build_tool pebble
+  cached_image odooai-test/pebble:1 pebble "$(tool_key pebble)" from_scratch_image "$(tool_bin pebble)/pebble"
+  module="$(cd "$ROOT/hack/tools/traefik" && go mod download -json github.com/traefik/traefik/v3 | sed -n 's/^\t"Dir": "\(.*\)",\{0,1\}$/\1/p')"
+  mkdir -p "$folder"
+  install -m 644 "$module/docs/content/reference/dynamic-configuration/kubernetes-crd-definition-v1.yml" "$folder/crds.yaml"
+  install -m 644 "$module/docs/content/reference/dynamic-configuration/kubernetes-crd-rbac.yml" "$folder/rbac.yaml"
+}
+
 # data_image TAG WHAT SUITE FOLDERS…: the official image, or our stand-in under its name.
 data_image() {
   local tag="$1" what="$2" base="odooai-test/base:$3"

@@ -14,6 +14,9 @@ use crate::cluster::events::Events;
 use crate::cluster::nodes::Nodes;
 use crate::metrics::{Metrics, Object};
 use crate::rollout::revision::Library;
+use crate::routes::directory::Directory as RouteDirectory;
+use crate::routes::probe::{Proxy, Question};
+use crate::routes::rivals::Stacks;
 use crate::stack::agents::Directory;
 use crate::stack::model::Operator;
 
@@ -38,8 +41,14 @@ pub struct Context {
     pub backoff: Backoff<Name>,
     /// What the agents said lately.
     pub agents: Directory,
+    /// What was asked of routes lately.
+    pub routes: RouteDirectory,
+    /// Where routes are asked for.
+    pub proxy: Proxy,
     /// When the last sample of a watch was taken.
     pub pacer: Pacer,
+    /// The stacks of all scopes; nobody else's unless it is said so.
+    pub stacks: Stacks,
     /// Images on the nodes; nobody asks for them unless it is said so.
     pub nodes: Arc<Nodes>,
     /// What children must know of the operator.
@@ -73,7 +82,10 @@ impl Context {
             events: Events::new(client.clone(), instance),
             backoff: Backoff::default(),
             agents: Directory::default(),
+            routes: RouteDirectory::default(),
+            proxy: Proxy::default(),
             pacer: Pacer::default(),
+            stacks: Stacks::default(),
             nodes: Arc::default(),
             operator,
             metrics,
@@ -84,12 +96,20 @@ impl Context {
         (ctx, streams)
     }
 
+    /// From now on these routes of a stack are asked for.
+    pub fn ask_for_routes(&self, name: &Name, questions: Vec<Question>) {
+        for gone in self.routes.want(name, questions, Instant::now()) {
+            self.metrics.certificate(name, &gone.host, None);
+        }
+    }
+
     /// Forgets a stack that is gone.
     pub fn forget(&self, name: &Name) {
         let (namespace, stack) = name;
         self.applier.forget(namespace, stack);
         self.backoff.succeeded(name);
         self.pacer.reset(name);
+        self.ask_for_routes(name, Vec::new());
         self.metrics.ready.remove(&Object { namespace: namespace.clone(), name: stack.clone() });
     }
 }

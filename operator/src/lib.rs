@@ -9,6 +9,7 @@ pub mod labels;
 pub mod leader;
 pub mod metrics;
 pub mod rollout;
+pub mod routes;
 pub mod rules;
 pub mod run;
 pub mod server;

@@ -38,6 +38,17 @@ pub struct Object {
     pub name: String,
 }
 
+/// Labels of a route.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Route {
+    /// Namespace of the custom resource.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The host.
+    pub host: String,
+}
+
 /// The metrics.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -53,6 +64,8 @@ pub struct Metrics {
     pub rollouts: Family<RolledOut, Counter>,
     /// 1 while a stack is Ready.
     pub ready: Family<Object, Gauge>,
+    /// When the certificate that a host is served with ends, seconds since 1970.
+    pub certificates: Family<Route, Gauge>,
     /// 1 while this process holds the Lease.
     pub leader: Gauge,
 }
@@ -68,6 +81,7 @@ impl Metrics {
             status_writes: Counter::default(),
             rollouts: Family::default(),
             ready: Family::default(),
+            certificates: Family::default(),
             leader: Gauge::default(),
         };
         let mut registry = Registry::with_prefix("odooai_operator");
@@ -83,8 +97,20 @@ impl Metrics {
         let help = "Rollouts that succeeded, revisions that failed, and those that were rolled back";
         registry.register("rollouts", help, metrics.rollouts.clone());
         registry.register("stack_ready", "1 while the stack is Ready", metrics.ready.clone());
+        let help = "When the certificate that the host is served with ends, seconds since 1970";
+        let name = "certificate_expiration_timestamp";
+        registry.register_with_unit(name, help, Unit::Seconds, metrics.certificates.clone());
         registry.register("leader", "1 while this process holds the Lease", metrics.leader.clone());
         (metrics, registry)
+    }
+
+    /// Notes until when a host's certificate is valid; `None`: it isn't asked for any more.
+    pub fn certificate(&self, (namespace, name): &(String, String), host: &str, until: Option<i64>) {
+        let labels = Route { namespace: namespace.clone(), name: name.clone(), host: host.to_owned() };
+        match until {
+            Some(until) => _ = self.certificates.get_or_create(&labels).set(until),
+            None => _ = self.certificates.remove(&labels),
+        }
     }
 
     /// Counts what came of a rollout.

@@ -7,6 +7,7 @@ use futures::FutureExt;
 use futures::future::join_all;
 use kube::api::ListParams;
 use kube::core::NamespaceResourceScope;
+use kube::runtime::reflector;
 use kube::{Api, Client, Resource};
 use odoo_ai_crds::backup::Backup;
 use odoo_ai_crds::flag::FeatureFlag;
@@ -21,6 +22,8 @@ use crate::cluster::nodes::Nodes;
 use crate::context::Context;
 use crate::leader::Leader;
 use crate::metrics::Metrics;
+use crate::routes::probe::Proxy;
+use crate::routes::rivals::Stacks;
 use crate::server::{self, Ready};
 use crate::{stack, unimplemented};
 
@@ -104,10 +107,14 @@ async fn act(
         .build()?;
     let scopes = args.scopes();
     let nodes = Arc::new(Nodes::new(args.node_images));
-    let controllers = scopes.iter().map(|scope| {
+    let stores: Vec<_> = scopes.iter().map(|_| reflector::store()).collect();
+    let stacks = Stacks::new(stores.iter().map(|(reader, _)| reader.clone()).collect());
+    let controllers = scopes.iter().zip(stores).map(|(scope, store)| {
         let (mut ctx, streams) =
             Context::new(client.clone(), http.clone(), scope, &args.pod_name, args.operator(), metrics.clone());
         ctx.nodes = Arc::clone(&nodes);
+        ctx.stacks = stacks.clone();
+        ctx.proxy = Proxy::on(&args.traefik_host, args.traefik_http_port, args.traefik_https_port);
         let ctx = Arc::new(ctx);
         let (client, ready, shutdown) = (client.clone(), ready.clone(), shutdown.clone());
         // Each by itself: a namespace that is gone keeps no other one from its operator.
@@ -117,7 +124,7 @@ async fn act(
                 () = shutdown.clone() => return,
             }
             ready.set(true);
-            let stacks = stack::run::run(ctx, scope, streams, shutdown.clone());
+            let stacks = stack::run::run(ctx, scope, streams, store, shutdown.clone());
             let others = unimplemented::run(client, scope.clone(), shutdown);
             futures::future::join(stacks, others).await;
         }

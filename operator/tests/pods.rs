@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
-use odoo_ai_operator::cluster::cache::Children;
+use odoo_ai_operator::cluster::children::Children;
 use odoo_ai_operator::cluster::pending::{Claim, Said};
 use odoo_ai_operator::rollout::pods::{Trouble, last_end, trouble};
 use rstest::rstest;

@@ -10,7 +10,7 @@ use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
 use odoo_ai_crds::stack::{ComponentStatus, OdooAiStackStatus, RevisionHistory};
-use odoo_ai_operator::cluster::cache::Children;
+use odoo_ai_operator::cluster::children::Children;
 use odoo_ai_operator::cluster::delete::Doomed;
 use odoo_ai_operator::component::{ALL, Component, ComponentExt};
 use odoo_ai_operator::labels::{self, REVISION};

@@ -201,6 +201,7 @@ async fn everything_that_the_code_does_is_allowed_and_little_else() -> Result<()
             json!([{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "a"}}}]);
         stack["spec"]["rollout"]["revisionHistoryLimit"] = json!(1);
         stack["spec"]["worker"] = json!({"replicas": 2});
+        stack["spec"]["ingress"] = json!({"dashboard": {"host": "ai.example.com"}});
     })
     .await?;
     let settings = "{apiVersion: v1, kind: ConfigMap, metadata: {name: settings}, data: {a: x}}";
@@ -230,7 +231,7 @@ async fn everything_that_the_code_does_is_allowed_and_little_else() -> Result<()
     let before = copies().await?;
     let leftovers =
         leave_behind(&stage, "old", &stage.stack().await?.controller_owner_ref(&()).context("a UID")?).await?;
-    stage.edit(&json!({"logLevel": "Debug"})).await?;
+    stage.edit(&json!({"logLevel": "Debug", "ingress": {"controller": "Ingress"}})).await?;
     stage.until_ready().await?;
     wait_for("old children and revisions to be deleted", Duration::from_secs(20), || async {
         stage.perform().await?;
@@ -239,7 +240,7 @@ async fn everything_that_the_code_does_is_allowed_and_little_else() -> Result<()
         Ok((left == 0 && now.len() == 1 && now != before).then_some(()))
     })
     .await?;
-    assert_eq!(leftovers, 6);
+    assert_eq!(leftovers, 9);
     asks_for_a_backup(&stage, &client).await?;
     controller.abort();
     for sample in ["backup", "restore", "featureflag"] {

@@ -26,6 +26,8 @@ mod prune;
 mod requests;
 #[path = "apiserver/room.rs"]
 mod room;
+#[path = "apiserver/routes.rs"]
+mod routes;
 #[path = "apiserver/stack.rs"]
 mod stack;
 #[path = "apiserver/stage.rs"]

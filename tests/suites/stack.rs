@@ -32,6 +32,8 @@ mod record;
 mod rollouts;
 #[path = "stack/room.rs"]
 mod room;
+#[path = "stack/routes/mod.rs"]
+mod routes;
 #[path = "stack/safety.rs"]
 mod safety;
 #[path = "stack/steady.rs"]

@@ -110,6 +110,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]
   verbs: [get, list, watch, create, patch, delete]
+# Routes from outside: Traefik's kinds, or standard Ingresses where the cluster has none of Traefik's.
+- apiGroups: [traefik.io]
+  resources: [ingressroutes, middlewares]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [networking.k8s.io]
+  resources: [ingresses]
+  verbs: [get, list, watch, create, patch, delete]
 # A drain takes one pod at a time, where there are several.
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]

@@ -51,7 +51,8 @@ pub struct Ingress {
     /// The dashboard's route.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dashboard: Option<DashboardRoute>,
-    /// Which kind of route is made: Traefik (IngressRoute) or Ingress. Default: Traefik.
+    /// Which kind of route is made: Traefik (IngressRoute) or Ingress. Default: Traefik where the cluster serves its
+    /// kinds, else Ingress.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub controller: Option<IngressController>,
     /// The IngressClass, only with controller Ingress. Default: the cluster's default class.
@@ -61,7 +62,7 @@ pub struct Ingress {
     /// Where the certificates come from. Default: no TLS, for a proxy in front that has them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
-    /// Send HTTP requests to HTTPS. Default: true when `tls` is set.
+    /// Send HTTP requests to HTTPS. With an Ingress its controller decides that. Default: true when `tls` is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redirect_https: Option<bool>,
     /// Limit of requests for each client address. Default: none.

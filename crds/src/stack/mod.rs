@@ -176,8 +176,7 @@ pub struct OdooAiStackSpec {
     /// The broker and cache. Default: a Redis that the operator runs.
     #[serde(default, skip_serializing_if = "is_unset")]
     pub redis: Redis,
-    /// Routes from outside. Default: none, the stack is reached inside the cluster only. Not acted on yet: no
-    /// route is made.
+    /// Routes from outside. Default: none, the stack is reached inside the cluster only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingress: Option<Ingress>,
     /// How the database's schema is brought up to date.

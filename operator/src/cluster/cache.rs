@@ -4,35 +4,33 @@
 //! metadata.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
-use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::{NamespaceResourceScope, PartialObjectMeta};
-use kube::runtime::reflector::{self, Lookup, ObjectRef, Store};
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::runtime::reflector::{Lookup, ObjectRef, Store};
+use kube::runtime::watcher;
 use kube::{Api, Client, Resource};
 use odoo_ai_crds::backup::Backup;
-use serde::de::DeserializeOwned;
 
+use super::children::{Children, is_of};
 use super::intent::Key;
 use super::pending::Pending;
-use super::slim::Slim;
+use super::served::Served;
+use super::traefik::{IngressRoute, Middleware};
+use super::watch::{Events, optional, watch};
 use crate::labels;
 
 /// Objects of one answer to a first list. They are whole until they are slimmed, of twelve kinds at once,
 /// and memory that was needed once is not given back.
 const PAGE: u32 = 50;
-
-/// Events of one watch, each already in the store when it is seen.
-pub type Events<K> = futures::stream::BoxStream<'static, Result<K, watcher::Error>>;
 
 /// Where an operator looks: one namespace or the whole cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +70,11 @@ pub struct Caches {
     revisions: Store<PartialObjectMeta<ControllerRevision>>,
     policies: Store<PartialObjectMeta<NetworkPolicy>>,
     budgets: Store<PartialObjectMeta<PodDisruptionBudget>>,
+    ingresses: Store<PartialObjectMeta<Ingress>>,
+    ingress_routes: Store<PartialObjectMeta<IngressRoute>>,
+    middlewares: Store<PartialObjectMeta<Middleware>>,
+    /// Of Traefik's two kinds.
+    served: [Served; 2],
     backups: Store<Backup>,
 }
 
@@ -90,6 +93,9 @@ pub struct Streams {
     pub revisions: Events<PartialObjectMeta<ControllerRevision>>,
     pub policies: Events<PartialObjectMeta<NetworkPolicy>>,
     pub budgets: Events<PartialObjectMeta<PodDisruptionBudget>>,
+    pub ingresses: Events<PartialObjectMeta<Ingress>>,
+    pub ingress_routes: Events<PartialObjectMeta<IngressRoute>>,
+    pub middlewares: Events<PartialObjectMeta<Middleware>>,
     pub backups: Events<Backup>,
 }
 
@@ -112,6 +118,9 @@ impl Streams {
             drain(self.revisions),
             drain(self.policies),
             drain(self.budgets),
+            drain(self.ingresses),
+            drain(self.ingress_routes),
+            drain(self.middlewares),
             drain(self.backups),
         );
     }
@@ -136,7 +145,11 @@ impl Caches {
         let (claims, claim_events) = watch(scope.api(client), ours.clone());
         let (revisions, revision_events) = watch(scope.api(client), ours.clone());
         let (policies, policy_events) = watch(scope.api(client), ours.clone());
-        let (budgets, budget_events) = watch(scope.api(client), ours);
+        let (budgets, budget_events) = watch(scope.api(client), ours.clone());
+        let (ingresses, ingress_events) = watch(scope.api(client), ours.clone());
+        let served = <[Served; 2]>::default();
+        let (ingress_routes, ingress_route_events) = optional(scope.api(client), ours.clone(), served[0].clone());
+        let (middlewares, middleware_events) = optional(scope.api(client), ours, served[1].clone());
         let caches = Self {
             deployments,
             stateful_sets,
@@ -150,6 +163,10 @@ impl Caches {
             revisions,
             policies,
             budgets,
+            ingresses,
+            ingress_routes,
+            middlewares,
+            served,
             backups,
         };
         let streams = Streams {
@@ -165,12 +182,28 @@ impl Caches {
             revisions: revision_events,
             policies: policy_events,
             budgets: budget_events,
+            ingresses: ingress_events,
+            ingress_routes: ingress_route_events,
+            middlewares: middleware_events,
             backups: backup_events,
         };
         (caches, streams)
     }
 
-    /// Resolves when every store has had its first full list.
+    /// Whether the cluster has Traefik's kinds; `None`: not known yet.
+    #[must_use]
+    pub fn traefik(&self) -> Option<bool> {
+        let [routes, middlewares] = self.served.each_ref().map(Served::known);
+        if routes == Some(false) { routes } else { middlewares.filter(|served| !served || routes.is_some()) }
+    }
+
+    /// An item whenever Traefik's kinds come or go.
+    pub fn traefik_changes(&self) -> impl Stream<Item = ()> + Send + use<> {
+        let [routes, middlewares] = self.served.each_ref().map(|served| served.changes().boxed());
+        futures::stream::select(routes, middlewares)
+    }
+
+    /// Resolves when every store of a kind that every cluster has had its first full list.
     pub async fn ready(&self) {
         // A dropped writer means that the process is going down; reads then see what there was.
         let _ = tokio::join!(
@@ -186,6 +219,7 @@ impl Caches {
             self.revisions.wait_until_ready(),
             self.policies.wait_until_ready(),
             self.budgets.wait_until_ready(),
+            self.ingresses.wait_until_ready(),
             self.backups.wait_until_ready(),
         );
     }
@@ -207,6 +241,12 @@ impl Caches {
         metadata.extend(metas("ControllerRevision", &self.revisions, namespace, stack));
         metadata.extend(metas("NetworkPolicy", &self.policies, namespace, stack));
         metadata.extend(metas("PodDisruptionBudget", &self.budgets, namespace, stack));
+        metadata.extend(metas("Ingress", &self.ingresses, namespace, stack));
+        // What was seen of kinds that are gone is gone.
+        if self.traefik() == Some(true) {
+            metadata.extend(metas("IngressRoute", &self.ingress_routes, namespace, stack));
+            metadata.extend(metas("Middleware", &self.middlewares, namespace, stack));
+        }
         Children {
             deployments: by_name(&self.deployments, namespace, stack),
             stateful_sets: by_name(&self.stateful_sets, namespace, stack),
@@ -229,88 +269,6 @@ impl Caches {
     pub fn pods_of(&self, component: &str) -> Vec<Arc<Pod>> {
         self.pods.state_filter(|pod| is_of(pod, component))
     }
-}
-
-/// The children of one stack at one moment.
-#[derive(Clone, Debug, Default)]
-pub struct Children {
-    /// Deployments by name.
-    pub deployments: BTreeMap<String, Arc<Deployment>>,
-    /// `StatefulSet`s by name.
-    pub stateful_sets: BTreeMap<String, Arc<StatefulSet>>,
-    /// Jobs by name.
-    pub jobs: BTreeMap<String, Arc<Job>>,
-    /// Pods by name.
-    pub pods: BTreeMap<String, Arc<Pod>>,
-    /// Metadata of the other kinds, and of all Secrets of the namespace.
-    pub metadata: HashMap<Key, ObjectMeta>,
-    /// Workloads whose cached state is older than our own last write: nothing may be concluded from it.
-    pub behind: HashSet<Key>,
-    /// What keeps pods from their start; read live, and empty while all have started.
-    pub pending: Pending,
-}
-
-impl Children {
-    /// Metadata of a child of any kind.
-    #[must_use]
-    pub fn meta(&self, key: &Key) -> Option<&ObjectMeta> {
-        match key.kind.as_str() {
-            "Deployment" => self.deployments.get(&key.name).map(|child| &child.metadata),
-            "StatefulSet" => self.stateful_sets.get(&key.name).map(|child| &child.metadata),
-            "Job" => self.jobs.get(&key.name).map(|child| &child.metadata),
-            _ => self.metadata.get(key),
-        }
-    }
-
-    /// Metadata of all children of a kind; of Secrets, all of the namespace.
-    #[must_use]
-    pub fn of_kind<'a>(&'a self, kind: &'a str) -> Box<dyn Iterator<Item = &'a ObjectMeta> + 'a> {
-        match kind {
-            "Deployment" => Box::new(self.deployments.values().map(|child| &child.metadata)),
-            "StatefulSet" => Box::new(self.stateful_sets.values().map(|child| &child.metadata)),
-            "Job" => Box::new(self.jobs.values().map(|child| &child.metadata)),
-            _ => Box::new(self.metadata.iter().filter(move |(key, _)| key.kind == kind).map(|(_, meta)| meta)),
-        }
-    }
-
-    /// Notes which workloads are older here than `applied` says that we wrote.
-    pub fn compare(&mut self, namespace: &str, applied: impl Fn(&Key) -> Option<i64>) {
-        let deployments = self.deployments.values().map(|it| ("Deployment", &it.metadata));
-        let sets = self.stateful_sets.values().map(|it| ("StatefulSet", &it.metadata));
-        let behind = deployments.chain(sets).filter_map(|(kind, meta)| {
-            let name = meta.name.clone()?;
-            let key = Key { kind: kind.to_owned(), namespace: namespace.to_owned(), name };
-            (meta.generation < applied(&key)).then_some(key)
-        });
-        self.behind = behind.collect();
-    }
-
-    /// Pods of one component.
-    pub fn pods_of<'a>(&'a self, component: &'a str) -> impl Iterator<Item = &'a Pod> {
-        self.pods.values().map(AsRef::as_ref).filter(move |pod| is_of(pod, component))
-    }
-}
-
-fn is_of(pod: &Pod, component: &str) -> bool {
-    pod.metadata.labels.as_ref().and_then(|labels| labels.get(labels::COMPONENT)).map(String::as_str) == Some(component)
-}
-
-/// A store and the events that fill it; for a `PartialObjectMeta` only metadata are asked for.
-fn watch<K>(api: Api<K>, config: watcher::Config) -> (Store<K>, Events<K>)
-where
-    K: Slim
-        + Resource<DynamicType = ()>
-        + Lookup<DynamicType = ()>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send
-        + Sync
-        + 'static,
-{
-    let (reader, writer) = reflector::store();
-    let stream = watcher(api, config).default_backoff().modify(Slim::slim).reflect(writer).touched_objects().boxed();
-    (reader, stream)
 }
 
 fn belongs(meta: &ObjectMeta, namespace: &str, stack: &str) -> bool {

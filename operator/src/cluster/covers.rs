@@ -15,7 +15,18 @@ const QUANTITY_MAPS: [&str; 2] = ["limits", "requests"];
 const FREE_MAPS: [&str; 5] = ["data", "labels", "annotations", "matchLabels", "nodeSelector"];
 
 /// Fields that have one owner as a whole: one peer, port or label more is a difference, too.
-const ATOMIC: [&str; 5] = ["ingress", "egress", "podSelector", "selector", "nodeSelector"];
+const ATOMIC: [&str; 10] = [
+    "ingress",
+    "egress",
+    "podSelector",
+    "selector",
+    "nodeSelector",
+    "routes",
+    "entryPoints",
+    "rules",
+    "tls",
+    "sourceRange",
+];
 
 /// What the fields on the way down say of a value.
 #[derive(Clone, Copy, Default)]

@@ -3,14 +3,18 @@
 
 pub mod apply;
 pub mod cache;
+pub mod children;
 pub mod covers;
 pub mod delete;
 pub mod events;
 pub mod intent;
 pub mod nodes;
 pub mod pending;
+pub mod served;
 pub mod slim;
 pub mod status;
+pub mod traefik;
+pub mod watch;
 
 /// Field manager of everything this controller applies.
 pub const FIELD_MANAGER: &str = "odoo-ai-operator";

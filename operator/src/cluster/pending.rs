@@ -10,7 +10,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::ListParams;
 use kube::{Api, Client};
 
-use super::cache::Children;
+use super::children::Children;
 
 /// A container needs a moment to be created, and some first words are wrong.
 const MOMENT: SignedDuration = SignedDuration::from_secs(5);

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::gates::{Gate, View};
 use super::{jobs, pods};
-use crate::cluster::cache::Children;
+use crate::cluster::children::Children;
 use crate::cluster::intent::{Key, hash};
 use crate::stack::build::check::COMPONENT;
 use crate::stack::model::{Check, Stack};

@@ -10,7 +10,7 @@ use super::gates::Gate;
 use super::jobs::{self, Progress, Work};
 use super::migration;
 use super::workload::{self, Workload};
-use crate::cluster::cache::Children;
+use crate::cluster::children::Children;
 use crate::cluster::intent::Key;
 use crate::component::{APPLICATION, Component, ComponentExt};
 use crate::labels;

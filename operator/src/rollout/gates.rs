@@ -13,7 +13,7 @@ use super::migration;
 use super::pods::{self, Trouble};
 use super::revision;
 use super::workload::{self, Counts, Workload};
-use crate::cluster::cache::Children;
+use crate::cluster::children::Children;
 use crate::component::{Component, ComponentExt};
 use crate::stack::agents::Agents;
 use crate::stack::build::job::SchemaJob;

@@ -8,7 +8,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
 use super::pods;
-use crate::cluster::cache::Children;
+use crate::cluster::children::Children;
 use crate::cluster::intent::Key;
 use crate::labels;
 use crate::stack::model::Stack;

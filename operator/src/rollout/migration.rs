@@ -10,7 +10,7 @@ use super::gates::{Gate, View};
 use super::jobs::{self, Progress, Report, Work};
 use super::revision;
 use super::{backup, guard};
-use crate::cluster::cache::Children;
+use crate::cluster::children::Children;
 use crate::cluster::intent::Key;
 use crate::component::Component;
 use crate::labels;

@@ -8,7 +8,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use odoo_ai_crds::conditions::reasons;
 
 use super::scheduling;
-use crate::cluster::cache::Children;
+use crate::cluster::children::Children;
 
 /// Restarts of one container that count as a crash loop.
 const CRASH_LOOP: i32 = 3;

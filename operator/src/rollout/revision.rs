@@ -14,7 +14,7 @@ use kube::{Api, Client};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::cluster::cache::Children;
+use crate::cluster::children::Children;
 use crate::cluster::intent::{Intent, Key, controller, hash};
 use crate::component::{Component, ComponentExt};
 use crate::labels;

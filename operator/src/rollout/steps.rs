@@ -22,7 +22,8 @@ pub struct Row {
     pub gate: fn(&View<'_>) -> Gate,
 }
 
-/// The rollout. Routes gets its row with its feature. `docs/stack.md` has its table and its diagram from here.
+/// The rollout. Routes are live and gate nothing, so they have no row. `docs/stack.md` has its table and its diagram
+/// from here.
 pub const TABLE: [Row; 14] = [
     Row {
         component: Some(Component::Database),

@@ -12,7 +12,7 @@ use odoo_ai_crds::stack::OdooAiStackStatus;
 
 use super::revision::Stored;
 use super::{carry, jobs, revision};
-use crate::cluster::cache::Children;
+use crate::cluster::children::Children;
 use crate::cluster::delete::Doomed;
 use crate::cluster::intent::controller;
 use crate::component::Component;

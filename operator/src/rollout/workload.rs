@@ -7,7 +7,7 @@ use odoo_ai_crds::conditions::reasons;
 
 use super::pods::Trouble;
 use super::revision;
-use crate::cluster::cache::Children;
+use crate::cluster::children::Children;
 use crate::component::{Component, ComponentExt};
 
 /// What is looked at of a workload.

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::build::AGENT_PORT;
 use super::facts::{Facts, Idle, Memory};
-use crate::cluster::cache::Children;
+use crate::cluster::children::Children;
 use crate::component::{Component, ComponentExt};
 
 /// Longest time for one answer.

@@ -10,7 +10,7 @@ use rand::distr::Alphanumeric;
 use serde_json::json;
 
 use super::base::Base;
-use super::build::{API_PORT, assemble, data};
+use super::build::{API_PORT, assemble, data, routes};
 use super::decide::Decision;
 use super::error::Error;
 use super::observe::Observed;
@@ -42,6 +42,15 @@ pub struct Applied {
 /// # Errors
 /// The first object that could not be written, or the rules API.
 pub async fn apply(ctx: &Context, seen: &Observed, decision: &Decision) -> Result<Applied, Error> {
+    let applied = act(ctx, seen, decision).await?;
+    if let Some(base) = decision.base() {
+        let questions = routes::questions(&base.stack, &base.routes);
+        ctx.ask_for_routes(&(base.stack.namespace.clone(), base.stack.name.clone()), questions);
+    }
+    Ok(applied)
+}
+
+async fn act(ctx: &Context, seen: &Observed, decision: &Decision) -> Result<Applied, Error> {
     match decision {
         Decision::Suspended | Decision::Problem(_) => Ok(Applied::default()),
         Decision::Hold(hold) => write(ctx, seen, assemble::hold(&hold.base, seen)).await,
@@ -81,6 +90,9 @@ pub fn unwanted(roll: &Roll, seen: &Observed, intents: &[Intent]) -> Vec<Doomed>
     let Base { stack, runs, .. } = &roll.base;
     let runs = runs.values().map(|runs| runs.revision.as_str());
     let mut unwanted = prune::plan(stack, &seen.children, intents, roll.settled());
+    if roll.base.routes.unknown {
+        unwanted.retain(|it| !prune::is_of_a_route(it));
+    }
     unwanted.extend(trim::plan(stack, &roll.status, runs, roll.settled(), &seen.children, &seen.stored));
     unwanted
 }

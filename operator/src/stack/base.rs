@@ -7,11 +7,12 @@ use odoo_ai_crds::stack::OdooAiStackStatus;
 
 use super::model::Stack;
 use super::observe::Observed;
-use crate::cluster::cache::Children;
+use crate::cluster::children::Children;
 use crate::component::{APPLICATION, Component, ComponentExt};
-use crate::rollout::credentials::{self as spent, Standing};
+use crate::rollout::credentials::{self as spent, Standing as Credentials};
 use crate::rollout::gates::{self, Volume};
 use crate::rollout::revision;
+use crate::routes::standing::{Standing, settle, signed};
 
 /// What is applied in any case: data servers, Services, volumes, and what each component runs.
 #[derive(Clone, Debug)]
@@ -21,11 +22,13 @@ pub struct Base {
     /// What each application component runs now.
     pub runs: BTreeMap<Component, Runs>,
     /// The credentials of database and Redis.
-    pub credentials: Standing,
+    pub credentials: Credentials,
     /// A new database is being seeded.
     pub seeding: bool,
     /// What is to be written on the volume about the rules gate.
     pub rules_gate: Option<String>,
+    /// What is made of the routes.
+    pub routes: Standing,
 }
 
 /// What a component runs.
@@ -57,7 +60,7 @@ pub fn volume(stack: &Stack, children: &Children) -> Volume {
 pub fn base(
     stack: Stack,
     seen: &Observed,
-    credentials: Standing,
+    credentials: Credentials,
     status: &OdooAiStackStatus,
     volume: &Volume,
     mut reached: BTreeMap<Component, String>,
@@ -78,6 +81,7 @@ pub fn base(
         runs: reached.into_iter().map(runs).collect(),
         credentials,
         seeding: gates::seeding(&stack, status, volume),
+        routes: settle(stack.routes.as_ref(), &seen.around, signed(&seen.object.spec, &seen.data)),
         rules_gate: match (gates::seeds_disabled(status), gates::seeded(status)) {
             (true, _) => Some(gates::PASSED.to_owned()),
             (false, true) => Some(gates::PENDING.to_owned()),

@@ -1,19 +1,25 @@
 //! The conditions of a stack: one function per condition, all of them plain. Those of what is around
 //! the stack are in [`health`].
 
+use k8s_openapi::jiff::Timestamp;
 use odoo_ai_crds::conditions::{reasons, types};
 use odoo_ai_crds::stack::{FailureOutcome, Step};
 
+use super::base::Base;
 use super::decide::Decision;
 use super::error::Error;
+use super::health;
 use super::observe::Observed;
 use super::roll::{self, Roll};
-use super::{health, validate};
+use crate::cluster::intent::Key;
 use crate::cluster::status::{Tri, Verdict};
 use crate::component::Component;
-use crate::rollout::credentials::Standing;
+use crate::rollout::credentials::Standing as Credentials;
 use crate::rollout::gates::Gate;
 use crate::rollout::steps::ordinal;
+use crate::routes::model::Certificate;
+use crate::routes::standing::Standing;
+use crate::routes::verdict;
 
 /// A condition's type and what it says; `None` removes it.
 pub type Condition = (&'static str, Option<Verdict>);
@@ -32,9 +38,10 @@ pub fn of(seen: &Observed, decision: &Decision, failure: Option<&Error>) -> Vec<
         (types::ODOO_REACHABLE, Some(health::odoo(seen))),
         (types::QUEUES_CONSUMED, Some(health::queues(seen))),
         (types::WEBHOOKS_PROCESSED, Some(health::webhooks(seen))),
-        (types::NOT_IMPLEMENTED, not_implemented(seen)),
-        (types::ROUTES_READY, routes(seen)),
     ];
+    if let Some(base) = decision.base() {
+        all.push((types::ROUTES_READY, routes(seen, base)));
+    }
     if let Decision::Roll(roll) = decision {
         all.push((types::MIGRATED, Some(migrated(roll))));
         all.push((types::AWAITING_APPROVAL, Some(awaiting_approval(roll))));
@@ -132,33 +139,40 @@ fn available(seen: &Observed) -> Verdict {
     }
 }
 
-fn credentials(decision: &Decision) -> Option<&Standing> {
-    match decision {
-        Decision::Roll(roll) => Some(&roll.base.credentials),
-        Decision::Hold(hold) => Some(&hold.base.credentials),
-        Decision::Suspended | Decision::Problem(_) | Decision::Generate(..) => None,
+fn credentials(decision: &Decision) -> Option<&Credentials> {
+    decision.base().map(|base| &base.credentials)
+}
+
+fn routes(seen: &Observed, base: &Base) -> Option<Verdict> {
+    let Standing { made, unknown, fault } = &base.routes;
+    if let Some((reason, message)) = fault {
+        return Some(Verdict::new(false, reason, message.clone()));
     }
-}
-
-fn not_implemented(seen: &Observed) -> Option<Verdict> {
-    let fields = validate::ignored(&seen.object.spec);
-    (!fields.is_empty()).then(|| {
-        Verdict::new(
-            true,
-            reasons::NOT_IMPLEMENTED,
-            format!("this version of the operator doesn't act on {} yet", fields.join(", ")),
-        )
-    })
-}
-
-fn routes(seen: &Observed) -> Option<Verdict> {
-    seen.object.spec.ingress.as_ref().map(|_| {
-        Verdict::new(
-            false,
-            reasons::NOT_IMPLEMENTED,
-            "this version of the operator makes no routes yet; the Services can be reached inside the cluster",
-        )
-    })
+    let (Some(_), Some(routes)) = (made, &base.stack.routes) else {
+        let message =
+            "the operator doesn't know yet which kinds of routes the cluster has, and who else claims the hosts";
+        return unknown.then(|| Verdict::new(Tri::Unknown, reasons::NOT_OBSERVED, message));
+    };
+    let before = seen.status().conditions.into_iter().find(|it| it.type_ == types::ROUTES_READY);
+    let pending_since = before.and_then(|it| match it.reason.as_str() {
+        reasons::CERTIFICATE_PENDING => Some(it.last_transition_time.0),
+        reasons::CERT_RESOLVER_UNKNOWN => Some(Timestamp::UNIX_EPOCH),
+        _ => None,
+    });
+    let secret = match &routes.certificate {
+        Some(Certificate::Secret(name)) => Some(name),
+        Some(Certificate::Resolver(_)) | None => None,
+    };
+    let key =
+        |name: &String| Key { kind: "Secret".to_owned(), namespace: base.stack.namespace.clone(), name: name.clone() };
+    let scene = verdict::Scene {
+        certificate: routes.certificate.as_ref(),
+        secret_missing: secret.is_some_and(|name| seen.children.meta(&key(name)).is_none()),
+        pending_since,
+        now: seen.now,
+    };
+    let nothing = || Verdict::new(Tri::Unknown, reasons::NOT_OBSERVED, "the routes are made, and are asked for now");
+    Some(verdict::of(&scene, &seen.answers).unwrap_or_else(nothing))
 }
 
 fn migrated(roll: &Roll) -> Verdict {

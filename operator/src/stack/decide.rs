@@ -14,7 +14,7 @@ use super::observe::Observed;
 use super::resolve;
 use super::roll::{Roll, roll};
 use super::validate::{self, Problem};
-use crate::cluster::cache::Children;
+use crate::cluster::children::Children;
 use crate::component::{Component, ComponentExt};
 use crate::rollout::credentials::{Standing, settle};
 use crate::rollout::inputs::{Inputs, keyed_name};
@@ -53,6 +53,16 @@ impl Decision {
         match self {
             Self::Roll(roll) => Some(&roll.status),
             Self::Hold(hold) => hold.status.as_ref(),
+            Self::Suspended | Self::Problem(_) | Self::Generate(..) => None,
+        }
+    }
+
+    /// What is applied in any case; `None` where nothing is.
+    #[must_use]
+    pub fn base(&self) -> Option<&Base> {
+        match self {
+            Self::Roll(roll) => Some(&roll.base),
+            Self::Hold(hold) => Some(&hold.base),
             Self::Suspended | Self::Problem(_) | Self::Generate(..) => None,
         }
     }

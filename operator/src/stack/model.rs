@@ -9,6 +9,7 @@ use odoo_ai_crds::stack::{Environment, Mode, UnmanagedRules};
 use serde_json::Value;
 
 use crate::cluster::intent::Key;
+use crate::routes::model::Routes;
 
 /// A stack whose spec was accepted, with every default resolved.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,6 +44,8 @@ pub struct Stack {
     pub rollout: Rollout,
     /// Tests of a new revision, in their order.
     pub checks: Vec<Check>,
+    /// Routes from outside.
+    pub routes: Option<Routes>,
     /// What happens to seeded rules on a first install.
     pub unmanaged_rules: UnmanagedRules,
     /// Longest time of a migrate Job, seconds.

@@ -16,11 +16,13 @@ use super::build::data;
 use super::credentials::Live;
 use super::error::Error;
 use super::references::{self, Data};
-use crate::cluster::cache::Children;
+use crate::cluster::children::Children;
 use crate::cluster::nodes::Images;
 use crate::cluster::pending;
 use crate::context::Context;
 use crate::rollout::revision::{self, Stored};
+use crate::routes::probe::{Answer, Question};
+use crate::routes::standing::Surroundings;
 
 /// One moment of a stack.
 #[derive(Clone, Debug)]
@@ -46,6 +48,10 @@ pub struct Observed {
     pub backup: Option<Arc<Backup>>,
     /// Images on the nodes.
     pub node_images: Arc<Images>,
+    /// What the cluster has that routes depend on.
+    pub around: Surroundings,
+    /// What the routes answered last.
+    pub answers: Vec<(Question, Answer)>,
     /// Since when this operator acts.
     pub leading_since: Timestamp,
     /// Now.
@@ -140,6 +146,8 @@ pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Optio
         Some(reference) => backup(ctx, namespace, &reference.name).await?,
         None => None,
     };
+    let around =
+        Surroundings { traefik: ctx.caches.traefik(), rivals: ctx.stacks.rivals(&object, ctx.leading_since, now) };
     let (current_copies, leading_since) = (None, ctx.leading_since);
     let mut seen = Observed {
         object,
@@ -152,6 +160,8 @@ pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Optio
         agents,
         backup,
         node_images,
+        around,
+        answers: ctx.routes.answers(&(namespace.to_owned(), name.to_owned())),
         leading_since,
         now,
     };

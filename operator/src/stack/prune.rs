@@ -5,20 +5,21 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{Service, ServiceAccount};
-use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::ApiResource;
 
 use super::build::meta;
 use super::model::Stack;
-use crate::cluster::cache::Children;
+use crate::cluster::children::Children;
 use crate::cluster::delete::Doomed;
 use crate::cluster::intent::{Intent, Key};
+use crate::cluster::traefik::{IngressRoute, Middleware};
 use crate::component::{ALL, Component, ComponentExt};
 
 /// Kinds that are applied and can be made again from the spec alone. Jobs go by their own time,
 /// stored revisions and their copies are trimmed apart; volumes and other Secrets are never deleted.
-fn kinds() -> [ApiResource; 6] {
+fn kinds() -> [ApiResource; 9] {
     [
         ApiResource::erase::<Deployment>(&()),
         ApiResource::erase::<StatefulSet>(&()),
@@ -26,7 +27,17 @@ fn kinds() -> [ApiResource; 6] {
         ApiResource::erase::<ServiceAccount>(&()),
         ApiResource::erase::<NetworkPolicy>(&()),
         ApiResource::erase::<PodDisruptionBudget>(&()),
+        // A route goes before the Middleware that it names.
+        ApiResource::erase::<IngressRoute>(&()),
+        ApiResource::erase::<Middleware>(&()),
+        ApiResource::erase::<Ingress>(&()),
     ]
+}
+
+/// It is a route, or a part of one.
+#[must_use]
+pub fn is_of_a_route(doomed: &Doomed) -> bool {
+    ["IngressRoute", "Middleware", "Ingress"].contains(&doomed.key.kind.as_str())
 }
 
 /// What to delete after everything in `built` was written. `built` must be complete: all that the

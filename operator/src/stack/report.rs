@@ -125,6 +125,10 @@ fn again(decision: &Decision, uid: &str) -> Action {
         Decision::Suspended => Action::requeue(resync(uid)),
         Decision::Problem(_) | Decision::Hold(_) => Action::requeue(AGAIN),
         Decision::Generate(..) => Action::requeue(Duration::from_secs(1)),
+        // Traefik may come, and another stack give a host up, without a word.
+        Decision::Roll(roll) if roll.settled() && (roll.base.routes.fault.is_some() || roll.base.routes.unknown) => {
+            Action::requeue(AGAIN)
+        }
         Decision::Roll(roll) if roll.settled() => Action::requeue(resync(uid)),
         Decision::Roll(roll) if roll.watching() => {
             let period = u64::from(roll.base.stack.rollout.watch_period.unsigned_abs());

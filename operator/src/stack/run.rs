@@ -6,8 +6,9 @@ use std::time::Duration;
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::controller::Config;
+use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::runtime::{Controller, Predicate, PredicateConfig, WatchStreamExt, predicates, reflector, watcher};
+use kube::runtime::{Controller, Predicate, PredicateConfig, WatchStreamExt, predicates, watcher};
 use kube::{Api, Resource, ResourceExt};
 use odoo_ai_crds::backup::Backup;
 use odoo_ai_crds::stack::OdooAiStack;
@@ -16,6 +17,7 @@ use super::references::{self, Reference};
 use super::{KIND, failed, poller, reconcile};
 use crate::cluster::cache::{Scope, Streams};
 use crate::cluster::slim::Slim;
+use crate::cluster::watch::{calm, patient};
 use crate::context::Context;
 use crate::labels;
 use crate::metrics::Reconciled;
@@ -32,15 +34,14 @@ pub async fn run(
     ctx: Arc<Context>,
     scope: &Scope,
     streams: Streams,
+    (stacks, writer): (Store<OdooAiStack>, Writer<OdooAiStack>),
     shutdown: impl Future<Output = ()> + Send + Sync + 'static,
 ) {
     let api: Api<OdooAiStack> = scope.api(&ctx.client);
-    let (stacks, writer) = reflector::store();
     // A status write is no reason to look again; a request by annotation is.
     let wanted = predicates::generation.combine(predicates::annotations);
     let gone = Arc::clone(&ctx);
-    let trigger = watcher(api, watcher::Config::default())
-        .default_backoff()
+    let changes = patient(watcher(api, watcher::Config::default()))
         .inspect_ok(move |event| {
             if let watcher::Event::Delete(stack) = event {
                 gone.forget(&(stack.namespace().unwrap_or_default(), stack.name_any()));
@@ -48,10 +49,11 @@ pub async fn run(
         })
         .modify(Slim::slim)
         .reflect(writer)
-        .touched_objects()
-        .predicate_filter(wanted, PredicateConfig::default());
+        .touched_objects();
+    let trigger = calm(changes).predicate_filter(wanted, PredicateConfig::default());
     let (wake, woken) = futures::channel::mpsc::unbounded();
-    let asking = poller::poll(Arc::clone(&ctx), |pod: &Pod| owner(pod), wake);
+    let asking = poller::poll(Arc::clone(&ctx), |pod: &Pod| owner(pod), wake.clone());
+    let probing = crate::routes::poller::poll(Arc::clone(&ctx), wake);
     let controller = Controller::for_stream(trigger, stacks.clone())
         .with_config(Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE))
         .watches_stream(streams.deployments, |child| owner(&child))
@@ -64,16 +66,21 @@ pub async fn run(
         .watches_stream(streams.revisions, |child| owner(&child))
         .watches_stream(streams.policies, |child| owner(&child))
         .watches_stream(streams.budgets, |child| owner(&child))
+        .watches_stream(streams.ingresses, |child| owner(&child))
+        .watches_stream(streams.ingress_routes, |child| owner(&child))
+        .watches_stream(streams.middlewares, |child| owner(&child))
         .watches_stream(streams.secrets, referring(stacks.clone(), Reference::Secret))
         .watches_stream(streams.config_maps, referring(stacks.clone(), Reference::ConfigMap))
         .watches_stream(streams.backups, naming(stacks))
         .reconcile_on(woken)
+        .reconcile_all_on(ctx.caches.traefik_changes())
         .graceful_shutdown_on(shutdown)
         .run(measured, failed, ctx)
         .for_each(|_| std::future::ready(()));
     tokio::select! {
         () = controller => {}
         () = asking => {}
+        () = probing => {}
     }
 }
 

@@ -7,6 +7,7 @@ use odoo_ai_crds::stack::{
 };
 
 use super::apply::Applied;
+use super::base::Base;
 use super::build::{API_PORT, DASHBOARD_PORT};
 use super::conditions;
 use super::decide::Decision;
@@ -15,11 +16,12 @@ use super::model::{AppSecrets, Stack};
 use super::observe::Observed;
 use super::roll::Roll;
 use super::telling::Transition;
-use crate::cluster::cache::Children;
+use crate::cluster::children::Children;
 use crate::cluster::status;
 use crate::component::{ALL, APPLICATION, Component, ComponentExt};
 use crate::rollout::workload::{self, Counts, Workload};
 use crate::rollout::{course, revision};
+use crate::routes::model::Routes;
 
 /// The whole status, and which conditions changed. `sample`: the watch takes one now.
 #[must_use]
@@ -72,7 +74,7 @@ fn next(seen: &Observed, decision: &Decision, applied: Applied, sample: bool) ->
         Decision::Roll(roll) => {
             wanted.effective = Some(effective(&roll.base.stack, seen));
             wanted.components = components(&roll.base.stack, &seen.children);
-            wanted.urls = Some(urls(&roll.base.stack));
+            wanted.urls = Some(urls(&roll.base));
             let generation = roll.base.credentials.live.as_ref().map(|live| live.generation);
             wanted.database.get_or_insert_default().credentials_generation = generation;
             if applied.rules_disabled.is_some() {
@@ -143,11 +145,19 @@ fn effective(stack: &Stack, seen: &Observed) -> EffectiveSettings {
     }
 }
 
-fn urls(stack: &Stack) -> Urls {
-    let url = |component: Component, port: i32| {
-        Some(format!("http://{}.{}.svc:{port}", stack.child(component.name()), stack.namespace))
+/// The routes that are made, or the Services inside the cluster.
+fn urls(base: &Base) -> Urls {
+    let stack = &base.stack;
+    let scheme = stack.routes.as_ref().map_or("http", Routes::scheme);
+    let url = |host: Option<&String>, component: Component, port: i32| {
+        let service = || format!("http://{}.{}.svc:{port}", stack.child(component.name()), stack.namespace);
+        Some(host.map_or_else(service, |host| format!("{scheme}://{host}")))
     };
-    Urls { api: url(Component::AiService, API_PORT), dashboard: url(Component::Dashboard, DASHBOARD_PORT) }
+    let made = base.routes.made.as_ref();
+    Urls {
+        api: url(made.and_then(|made| made.api.as_ref()), Component::AiService, API_PORT),
+        dashboard: url(made.and_then(|made| made.dashboard.as_ref()), Component::Dashboard, DASHBOARD_PORT),
+    }
 }
 
 fn components(stack: &Stack, children: &Children) -> Vec<ComponentStatus> {

@@ -22,6 +22,7 @@ use super::model::{
 use crate::cluster::covers::quantity;
 use crate::cluster::intent::hash;
 use crate::rollout::inputs::written;
+use crate::routes::model::Routes;
 
 /// Longest name of a stack: `<name>-migrate-<revision>-<attempt>` and the names of login Jobs must be
 /// label values.
@@ -94,6 +95,7 @@ pub fn stack(object: &OdooAiStack, operator: &Operator) -> Result<Stack, Problem
         settings: settings(spec),
         rollout: rollout(spec),
         checks: spec.rollout.checks.iter().map(check).collect(),
+        routes: spec.ingress.as_ref().map(Routes::of),
         unmanaged_rules: spec.rules.unmanaged.unwrap_or(UnmanagedRules::Disable),
         migration_timeout: migrations.timeout_seconds.unwrap_or(1800),
         migration_policy: migrations.policy.unwrap_or(Mode::Automatic),
@@ -128,12 +130,6 @@ fn not_yet(spec: &OdooAiStackSpec) -> Result<(), Problem> {
         reasons::NOT_IMPLEMENTED,
         "database.managed.bootstrap is not implemented in this version of the operator: nothing was created or changed",
     ))
-}
-
-/// Fields that are accepted but not acted on yet; the stack runs without them and says so.
-#[must_use]
-pub fn ignored(spec: &OdooAiStackSpec) -> Vec<&'static str> {
-    spec.ingress.iter().map(|_| "ingress").collect()
 }
 
 /// Where the application's database is.

@@ -20,11 +20,14 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use odoo_ai_crds::backup::Backup;
 use odoo_ai_crds::conditions::annotations;
 use odoo_ai_crds::stack::{OdooAiStack, OdooAiStackStatus};
-use odoo_ai_operator::cluster::cache::Children;
+use odoo_ai_operator::cluster::children::Children;
 use odoo_ai_operator::cluster::intent::{Intent, Key, Mode};
 use odoo_ai_operator::cluster::nodes::Images;
 use odoo_ai_operator::cluster::pending::Claim;
 use odoo_ai_operator::rollout::revision::Stored;
+use odoo_ai_operator::routes::probe::{Answer, Question};
+use odoo_ai_operator::routes::rivals::Rivals;
+use odoo_ai_operator::routes::standing::Surroundings;
 use odoo_ai_operator::stack::agents::Agents;
 use odoo_ai_operator::stack::apply::{self, Applied};
 use odoo_ai_operator::stack::build::{assemble, data};
@@ -82,6 +85,10 @@ pub(crate) struct World {
     pub(crate) backup: Option<Backup>,
     /// Images on the node.
     pub(crate) node_images: Arc<Images>,
+    /// What the cluster has that routes depend on.
+    pub(crate) around: Surroundings,
+    /// What the routes answered.
+    pub(crate) answers: Vec<(Question, Answer)>,
     /// Claims of pods without a node.
     pub(crate) claims: BTreeMap<String, Claim>,
     /// Events about the stack, as `Condition Reason`.
@@ -124,6 +131,8 @@ impl World {
             agents: Agents::default(),
             backup: None,
             node_images: Arc::default(),
+            answers: Vec::new(),
+            around: Surroundings { traefik: Some(true), rivals: Some(Rivals::new()) },
             claims: BTreeMap::new(),
             events: Vec::new(),
             crash_after: None,

@@ -48,6 +48,8 @@ impl World {
             agents: self.agents.clone(),
             backup: self.backup.clone().map(Arc::new),
             node_images: Arc::clone(&self.node_images),
+            around: self.around.clone(),
+            answers: self.answers.clone(),
             leading_since: self.leading_since,
             now: self.now,
         };

@@ -95,7 +95,9 @@ impl Rehearsed {
             return Err(format!("another end: {differences:#?}"));
         }
         let writes = (run.writes.len() + from.writes).saturating_sub(self.clean.writes.len());
-        if writes > bound.writes {
+        // What old caches still show is deleted again, which does nothing. They lag by three events at most.
+        let deletes = self.clean.writes.iter().filter(|line| line.starts_with("delete")).count();
+        if writes > bound.writes + 3 * deletes {
             return Err(format!("{writes} requests more than in the clean run: {:#?}", run.writes));
         }
         let reads = (run.reads + from.reads).saturating_sub(self.clean.reads);
@@ -226,6 +228,7 @@ swept! {
     rollback: "a version that is taken back";
     checks: "a check that fails, and one that passes";
     approval: "an approval";
+    routes: "routes that become others, and go";
 }
 
 /// The same file is held against the real API server: there the operator sends the same.

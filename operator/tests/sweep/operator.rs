@@ -18,7 +18,7 @@ use crate::cluster::Cluster;
 use crate::kubelet::NAMESPACE;
 
 /// Kinds that the operator watches besides its own.
-const KINDS: usize = 12;
+const KINDS: usize = 16;
 /// Turns of the runtime after which nothing is expected to move any more.
 const PATIENCE: usize = 10_000;
 

@@ -36,7 +36,7 @@ const SECOND: &str = "odoo-ai-platform/ai-service:1.1.0";
 pub(crate) const INSTALL: &[Act] = &[Act { edit: |_| {}, until: ready }];
 
 /// All of them.
-pub(crate) const ALL: [Scenario; 13] = [
+pub(crate) const ALL: [Scenario; 14] = [
     Scenario { name: "first install", start: Start::Nothing, script: INSTALL },
     Scenario {
         name: "another image and another secret",
@@ -194,7 +194,36 @@ pub(crate) const ALL: [Scenario; 13] = [
             },
         ],
     },
+    Scenario {
+        name: "routes that become others, and go",
+        start: Start::Settled,
+        script: &[
+            Act {
+                edit: |world| {
+                    routes(world, &json!({"dashboard": {"host": "ai.example.com"}, "tls": {"secretName": "tls"}}));
+                },
+                until: |world| ready(world) && has_routes(world, [2, 2, 0]),
+            },
+            Act {
+                edit: |world| routes(world, &json!({"dashboard": {"host": "ai.example.com"}, "controller": "Ingress"})),
+                until: |world| ready(world) && has_routes(world, [0, 0, 1]),
+            },
+            Act {
+                edit: |world| routes(world, &json!(null)),
+                until: |world| ready(world) && has_routes(world, [0, 0, 0]),
+            },
+        ],
+    },
 ];
+
+fn routes(world: &mut World, ingress: &serde_json::Value) {
+    world.edit(|spec| spec["ingress"] = ingress.clone());
+}
+
+/// So many of each kind of which routes consist.
+fn has_routes(world: &World, wanted: [usize; 3]) -> bool {
+    ["ingressroutes", "middlewares", "ingresses"].map(|plural| world.store.all(plural).count()) == wanted
+}
 
 /// Another revision, with a check of this image.
 fn check(world: &mut World, image: &str, log_level: &str) {

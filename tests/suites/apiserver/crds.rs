@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use odoo_ai_tests::{ApiServer, apply_file, repository, wait_for};
 use serde_json::json;
@@ -24,14 +24,37 @@ pub(crate) async fn server() -> Result<&'static ApiServer> {
     Ok(server)
 }
 
+/// Traefik's two kinds, as far as the operator is concerned; the real ones are in the tests with a real Traefik.
+pub(crate) const TRAEFIK: [&str; 2] = ["IngressRoute", "Middleware"];
+
+/// The definition of one of Traefik's kinds.
+pub(crate) fn traefik(kind: &str) -> CustomResourceDefinition {
+    let plural = format!("{}s", kind.to_lowercase());
+    let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    serde_json::from_value(json!({
+        "metadata": {"name": format!("{plural}.traefik.io")},
+        "spec": {
+            "group": "traefik.io", "scope": "Namespaced",
+            "names": {"kind": kind, "plural": plural, "singular": kind.to_lowercase(), "listKind": format!("{kind}List")},
+            "versions": [{"name": "v1alpha1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}}],
+        },
+    }))
+    .expect("a definition")
+}
+
 async fn install(client: &Client) -> Result<()> {
+    for kind in TRAEFIK {
+        Api::all(client.clone()).create(&PostParams::default(), &traefik(kind)).await?;
+    }
     for kind in KINDS {
         apply_file(client, "default", &repository().join(format!("crds/generated/{kind}.yaml"))).await?;
     }
     let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
     wait_for("the CRDs to be Established", Duration::from_secs(20), || async {
-        for kind in KINDS {
-            let crd = crds.get(&format!("{kind}.{GROUP}")).await?;
+        let ours = KINDS.iter().map(|kind| format!("{kind}.{GROUP}"));
+        let traefiks = TRAEFIK.iter().map(|kind| traefik(kind).name_any());
+        for kind in ours.chain(traefiks) {
+            let crd = crds.get(&kind).await?;
             let conditions = crd.status.and_then(|status| status.conditions).unwrap_or_default();
             // NonStructuralSchema, NamesAccepted=False: what is wrong is in there.
             let good = conditions.iter().filter(|condition| condition.status == "True").map(|c| c.type_.as_str());

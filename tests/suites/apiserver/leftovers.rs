@@ -21,12 +21,17 @@ pub(crate) async fn leave_behind(stage: &Stage, name: &str, owner: &OwnerReferen
         ("ServiceAccount", Value::Null),
         ("NetworkPolicy", json!({"podSelector": {"matchLabels": app}})),
         ("PodDisruptionBudget", json!({"selector": {"matchLabels": app}})),
+        ("IngressRoute", json!({"entryPoints": ["web"], "routes": []})),
+        ("Middleware", json!({"redirectScheme": {"scheme": "https"}})),
+        ("Ingress", json!({"defaultBackend": {"service": {"name": "a", "port": {"number": 1}}}})),
     ];
     for (kind, spec) in &specs {
         let metadata = json!({"name": name, "labels": labels::child(&stage.name, "old"), "ownerReferences": [owner]});
         let resource = kinds().into_iter().find(|resource| resource.kind == *kind).context("a kind")?;
         let api: Api<DynamicObject> = Api::namespaced_with(stage.others.clone(), &stage.namespace, &resource);
-        let object = serde_json::from_value(json!({"metadata": metadata, "spec": spec}))?;
+        let object = serde_json::from_value(json!({
+            "apiVersion": resource.api_version, "kind": kind, "metadata": metadata, "spec": spec,
+        }))?;
         api.create(&PostParams::default(), &object).await.context(*kind)?;
     }
     Ok(specs.len())

@@ -63,6 +63,10 @@ fn everything(stack: &mut Value) {
         "resources": {"requests": {"cpu": "0.2", "memory": "512Mi"}, "limits": {"memory": "1024Mi"}}, "deletionPolicy": "Delete",
     });
     spec["redis"] = json!({"managed": {"maxMemoryMiB": 100, "resources": {"limits": {"memory": "0.25Gi"}}}});
+    spec["ingress"] = json!({
+        "api": {"host": "api.example.com"}, "dashboard": {"host": "ai.example.com"}, "tls": {"certResolver": "letsencrypt"},
+        "rateLimit": {"averagePerSecond": 50}, "ipAllowList": ["192.0.2.0/24", "2001:db8::/32"],
+    });
 }
 
 async fn settings(stage: &Stage) -> Result<()> {
@@ -102,7 +106,8 @@ async fn versions(stage: &Stage) -> Result<BTreeSet<String>> {
     Ok(versions)
 }
 
-/// Every kind that is meant to be there is there, written by us alone and without a warning.
+/// Every kind that is meant to be there is there, written by us alone and without a warning. The stack with
+/// everything has budgets, and routes.
 async fn all_kinds_are_ours(stage: &Stage, requests: &Requests, budgets: usize) -> Result<()> {
     let children = stage.children().await?;
     let kinds: BTreeSet<_> = children.iter().filter_map(|child| Some(child.types.as_ref()?.kind.as_str())).collect();
@@ -120,8 +125,8 @@ async fn all_kinds_are_ours(stage: &Stage, requests: &Requests, budgets: usize) 
         "ServiceAccount",
         "StatefulSet",
     ];
-    let sometimes = (budgets > 0).then_some("PodDisruptionBudget");
-    assert_eq!(kinds, wanted.into_iter().chain(sometimes).collect());
+    let sometimes: &[&str] = if budgets > 0 { &["PodDisruptionBudget", "IngressRoute", "Middleware"] } else { &[] };
+    assert_eq!(kinds, wanted.into_iter().chain(sometimes.iter().copied()).collect());
     for child in children.iter().filter(|child| child.types.as_ref().is_some_and(|types| types.kind != "Pod")) {
         for entry in child.managed_fields().iter().filter(|entry| entry.subresource.is_none()) {
             assert_eq!(entry.manager.as_deref(), Some(FIELD_MANAGER), "{}", child.name_any());

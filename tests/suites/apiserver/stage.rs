@@ -12,20 +12,22 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{
     ConfigMap, PersistentVolumeClaim, Pod, PodTemplateSpec, Secret, Service, ServiceAccount,
 };
-use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::core::NamespaceResourceScope;
+use kube::runtime::reflector;
 use kube::{Api, Client, Resource, ResourceExt};
 use odoo_ai_crds::stack::OdooAiStack;
 use odoo_ai_operator::cluster::cache::{Scope, Streams};
 use odoo_ai_operator::cluster::covers::covers;
+use odoo_ai_operator::cluster::traefik::{IngressRoute, Middleware};
 use odoo_ai_operator::context::Context;
 use odoo_ai_operator::labels;
 use odoo_ai_operator::metrics::Metrics;
 use odoo_ai_operator::stack::model::{Network, Operator};
 use odoo_ai_operator::stack::{self, reconcile};
-use odoo_ai_tests::repository;
+use odoo_ai_tests::{repository, wait_for};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -96,7 +98,9 @@ impl Stage {
 
     /// One reconcile, once the caches have had the time to see what was done before.
     pub(crate) async fn reconcile(&self) -> Result<()> {
-        tokio::time::timeout(Duration::from_secs(10), self.ctx.caches.ready()).await.context("the caches")?;
+        let caches = &self.ctx.caches;
+        tokio::time::timeout(Duration::from_secs(10), caches.ready()).await.context("the caches")?;
+        wait_for("Traefik's kinds", Duration::from_secs(10), || async { Ok(caches.traefik()) }).await?;
         tokio::time::sleep(Duration::from_millis(120)).await;
         match Box::pin(reconcile(Arc::new(self.stack().await?), Arc::clone(&self.ctx))).await {
             Err(error) if error.is_conflict() => Ok(()),
@@ -160,7 +164,7 @@ impl Stage {
         let scope = Scope::Namespace(self.namespace.clone());
         let (ctx, streams) = context(&self.operator, &scope, self.rules)?;
         Ok(tokio::spawn(async move {
-            stack::run::run(Arc::new(ctx), &scope, streams, std::future::pending()).await;
+            stack::run::run(Arc::new(ctx), &scope, streams, reflector::store(), std::future::pending()).await;
         }))
     }
 
@@ -349,12 +353,15 @@ impl Drop for Stage {
 }
 
 /// Every kind that a stack's children have.
-pub(crate) fn kinds() -> [ApiResource; 12] {
+pub(crate) fn kinds() -> [ApiResource; 15] {
     [
         ApiResource::erase::<ConfigMap>(&()),
         ApiResource::erase::<ControllerRevision>(&()),
         ApiResource::erase::<Deployment>(&()),
+        ApiResource::erase::<Ingress>(&()),
+        ApiResource::erase::<IngressRoute>(&()),
         ApiResource::erase::<Job>(&()),
+        ApiResource::erase::<Middleware>(&()),
         ApiResource::erase::<NetworkPolicy>(&()),
         ApiResource::erase::<PersistentVolumeClaim>(&()),
         ApiResource::erase::<Pod>(&()),

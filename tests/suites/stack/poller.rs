@@ -1,4 +1,4 @@
-//! A client inside the cluster that asks the Service twenty times a second and keeps count. Half of it keeps its
+//! A client inside the cluster that asks the Service, or the route, twenty times a second and keeps count. Half of it keeps its
 //! connections, as other services do, the other half makes a new one for each question, as webhooks come. The
 //! dashboard is asked ten times a second beside it.
 
@@ -47,7 +47,7 @@ spec:
                       try:
                           if not reused:
                               connection = http.client.HTTPConnection(url.hostname, url.port, timeout=5)
-                          connection.request("GET", url.path)
+                          connection.request("GET", url.path, headers={"Host": url.fragment or url.netloc})
                           answer = connection.getresponse()
                           answer.read()
                           if answer.status != 200:
@@ -93,8 +93,15 @@ pub(crate) struct Count {
 
 impl<'a> Poller<'a> {
     pub(crate) async fn start(room: &'a Room) -> Result<Self> {
-        let api = format!("http://{STACK}-ai-service:8000/openapi.json");
-        let pod = POD.replace("API", &api).replace("DASHBOARD", &format!("http://{STACK}-dashboard:3000/"));
+        let ingress = room.stack().await?.spec.ingress.unwrap_or_default();
+        // Through Traefik where there is a route; the host is the fragment.
+        let at = |host: Option<&String>, component: &str, port: u16, path: &str| match host {
+            Some(host) => format!("http://traefik.kube-system.svc:80{path}#{host}"),
+            None => format!("http://{STACK}-{component}:{port}{path}"),
+        };
+        let api = at(ingress.api.as_ref().map(|it| &it.host), "ai-service", 8000, "/openapi.json");
+        let dashboard = at(ingress.dashboard.as_ref().map(|it| &it.host), "dashboard", 3000, "/");
+        let pod = POD.replace("API", &api).replace("DASHBOARD", &dashboard);
         apply_yaml(&room.client, &room.ns, &pod).await?;
         let poller = Self(room);
         wait_for("the poller's first answers", Duration::from_secs(30), || async {

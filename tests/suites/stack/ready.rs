@@ -79,7 +79,6 @@ pub(crate) async fn conditions(room: &Room) -> Result<String> {
         ensure!(found.status == state, "{kind} is {}: {}", found.status, summary(&stack));
         ensure!(found.observed_generation == generation, "{kind} is of generation {:?}", found.observed_generation);
     }
-    ensure!(condition(&stack, "NotImplemented").is_none(), "NotImplemented: {}", summary(&stack));
     ensure!(status.rollout.is_none() && status.failed_revision.is_none(), "a rollout is left: {:?}", status.rollout);
     ensure!(status.current_revision == status.update_revision, "the revisions differ");
     for part in &status.components {

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::application::Rendering;
 use super::workloads::{Overlay, workload};
-use super::{check, credentials, data, disruption, job, network, postgresql, redis};
+use super::{check, credentials, data, disruption, job, network, postgresql, redis, routes};
 use crate::cluster::intent::Intent;
 use crate::component::{APPLICATION, Component, ComponentExt};
 use crate::rollout::carry;
@@ -84,7 +84,10 @@ fn foundation(base: &Base, seen: &Observed) -> Vec<Intent> {
     intents.extend(data::ownership(stack, &seen.children));
     intents.push(data::service_account(stack));
     intents.extend(data::services(stack));
-    intents.extend(network::policies(stack));
+    intents.extend(network::policies(stack, base.routes.closes_a_port()));
+    if let (Some(wanted), Some(made)) = (&stack.routes, &base.routes.made) {
+        intents.extend(routes::routes(stack, wanted, made));
+    }
     intents.extend(disruption::budgets(stack, base.seeding));
     intents.extend(base.credentials.live.as_ref().map(|live| credentials::live(stack, &live.values, live.generation)));
     if let Database::Managed(database) = &stack.database {

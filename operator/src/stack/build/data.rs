@@ -16,7 +16,7 @@ use odoo_ai_crds::conditions::annotations;
 
 use super::application::{Rendering, copy_name};
 use super::{API_PORT, DASHBOARD_PORT, DATABASE_PORT, REDIS_PORT, meta, pod};
-use crate::cluster::cache::Children;
+use crate::cluster::children::Children;
 use crate::cluster::intent::Intent;
 use crate::component::{Component, ComponentExt};
 use crate::labels;

@@ -12,6 +12,7 @@ pub mod network;
 pub mod pod;
 pub mod postgresql;
 pub mod redis;
+pub mod routes;
 pub mod workloads;
 
 /// Name of the application's database and of its role.
@@ -30,6 +31,8 @@ pub const AGENT: &str = "/odooai/bin/agent";
 pub const API_PORT: i32 = 8000;
 /// Port of `agent serve`.
 pub const AGENT_PORT: i32 = 9180;
+/// Port of the pods of ai-service where nobody listens: what a standard Ingress must not let through ends there.
+pub const CLOSED_PORT: i32 = 9181;
 /// Port of the dashboard.
 pub const DASHBOARD_PORT: i32 = 3000;
 /// Port of PostgreSQL.

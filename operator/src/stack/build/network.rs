@@ -10,7 +10,7 @@ use k8s_openapi::api::networking::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{AGENT_PORT, API_PORT, DASHBOARD_PORT, DATABASE_PORT, REDIS_PORT, check, meta};
+use super::{AGENT_PORT, API_PORT, CLOSED_PORT, DASHBOARD_PORT, DATABASE_PORT, REDIS_PORT, check, meta};
 use crate::cluster::intent::Intent;
 use crate::component::{Component, ComponentExt};
 use crate::labels;
@@ -30,15 +30,17 @@ type Ingress = Vec<NetworkPolicyIngressRule>;
 type Egress = Option<Vec<NetworkPolicyEgressRule>>;
 
 /// The policies; none where the operator was told to make none. The one that closes all pods comes
-/// last: what is needed is open by then.
+/// last: what is needed is open by then. `refuses`: a proxy may reach the port of ai-service where nobody listens, which
+/// refuses at once what would otherwise hang.
 #[must_use]
-pub fn policies(stack: &Stack) -> Vec<Intent> {
+pub fn policies(stack: &Stack, refuses: bool) -> Vec<Intent> {
     let Some(network) = &stack.network else { return Vec::new() };
     let data = |users: &[Component], port| vec![ingress(Some(users_of_data(stack, users)), &[port])];
     let database = data(&[Component::AiService, Component::Worker], DATABASE_PORT);
     let redis = data(&[Component::AiService, Component::Worker, Component::Beat], REDIS_PORT);
     // A route's proxy may be any pod, or a process of the node: the API asks for its key itself.
-    let api = vec![ingress(None, &[API_PORT]), ingress(Some(readers_of_agents(network)), &[AGENT_PORT])];
+    let from_anywhere: &[i32] = if refuses { &[API_PORT, CLOSED_PORT] } else { &[API_PORT] };
+    let api = vec![ingress(None, from_anywhere), ingress(Some(readers_of_agents(network)), &[AGENT_PORT])];
     // Where somebody else's Redis is, only its URL says, which is a secret.
     let to_redis = stack
         .redis

@@ -22,7 +22,7 @@ const TASKS: i64 = 24;
 /// Seconds that one takes.
 const SECONDS: i64 = 2;
 
-pub(super) async fn installs(room: &Room, cluster: &Cluster) -> Result<String> {
+pub(crate) async fn installs(room: &Room, cluster: &Cluster) -> Result<String> {
     if cluster.container().is_ok() {
         cluster.load_images(&["1.1.0", "1.2.0-crash", "1.2.0-unhealthy"].map(image)).await?;
     }
@@ -43,16 +43,16 @@ async fn quietly(room: &Room, work: impl Future<Output = Result<()>>) -> Result<
     poller.never_failed(&count).await
 }
 
-pub(super) async fn config_change(room: &Room) -> Result<String> {
+pub(crate) async fn config_change(room: &Room) -> Result<String> {
     quietly(room, settle(room, json!({"logLevel": "Debug"}))).await
 }
 
-pub(super) async fn image_update(room: &Room) -> Result<String> {
+pub(crate) async fn image_update(room: &Room) -> Result<String> {
     quietly(room, settle(room, json!({"images": {"aiService": image("1.1.0")}}))).await
 }
 
 /// Only the dashboard's pod is another one.
-pub(super) async fn dashboard_only(room: &Room) -> Result<String> {
+pub(crate) async fn dashboard_only(room: &Room) -> Result<String> {
     let others = || async {
         let mut uids = Vec::new();
         for component in ["ai-service", "worker", "beat"] {
@@ -70,7 +70,7 @@ pub(super) async fn dashboard_only(room: &Room) -> Result<String> {
 }
 
 /// It ends ten seconds after its start, again and again.
-pub(super) async fn bad_version(room: &Room) -> Result<String> {
+pub(crate) async fn bad_version(room: &Room) -> Result<String> {
     let old = current(room).await?;
     room.change(json!({"rollout": {"progressDeadlineSeconds": 45}})).await?;
     let work = async {
@@ -84,7 +84,7 @@ pub(super) async fn bad_version(room: &Room) -> Result<String> {
 }
 
 /// An unhealthy version comes in, and nobody is there to take it back: the old pods serve.
-pub(super) async fn without_the_operator(room: &Room, cluster: &Cluster) -> Result<String> {
+pub(crate) async fn without_the_operator(room: &Room, cluster: &Cluster) -> Result<String> {
     let old = current(room).await?;
     let work = async {
         room.change(json!({"images": {"aiService": image("1.2.0-unhealthy")}})).await?;
@@ -102,7 +102,7 @@ pub(super) async fn without_the_operator(room: &Room, cluster: &Cluster) -> Resu
     Ok(answers)
 }
 
-pub(super) async fn on_request(room: &Room) -> Result<String> {
+pub(crate) async fn on_request(room: &Room) -> Result<String> {
     let old = current(room).await?;
     settle(room, json!({"logLevel": "Info"})).await?;
     let to = json!({
@@ -118,7 +118,7 @@ pub(super) async fn on_request(room: &Room) -> Result<String> {
 }
 
 /// Tasks straight on the queue while the worker is replaced: each ran, and once. There are never two beats.
-pub(super) async fn no_task_is_lost(room: &Room) -> Result<String> {
+pub(crate) async fn no_task_is_lost(room: &Room) -> Result<String> {
     enable_a_rule(room).await?;
     let insert = format!(
         "INSERT INTO webhook_events (event_type, odoo_model, odoo_record_id, payload, processed, received_at) \

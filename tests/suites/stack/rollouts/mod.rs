@@ -5,7 +5,7 @@ mod calm;
 mod checks;
 mod fails;
 mod first;
-mod load;
+pub(crate) mod load;
 mod midway;
 mod upgraded;
 mod world;
@@ -107,7 +107,7 @@ async fn nobody_notices_a_rollout() -> Result<()> {
         checks.check("a changed setting", load::config_change(room)).await;
         checks.check("another image", load::image_update(room)).await;
         checks.check("a change of the dashboard only", load::dashboard_only(room)).await;
-        checks.check("a version that crashes and is taken back", load::bad_version(room)).await;
+        checks.check("a version that crashes and is taken back", Box::pin(load::bad_version(room))).await;
         let away = load::without_the_operator(room, cluster);
         checks.check("an unhealthy version, and no operator", Box::pin(away)).await;
         checks.check("a rollback on request", Box::pin(load::on_request(room))).await;

@@ -1,0 +1,111 @@
+//! Routes on a real API server: what somebody changes is put back, and Traefik's kinds come and go.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::Result;
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::networking::v1::Ingress;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt};
+use odoo_ai_operator::cluster::traefik::{IngressRoute, Middleware};
+use odoo_ai_tests::{ApiServer, apply_file, repository, wait_for};
+use serde_json::{Value, json};
+
+use crate::crds::{KINDS, TRAEFIK, traefik};
+use crate::requests::Requests;
+use crate::stack::{costs_nothing, stage};
+use crate::stage::Stage;
+
+fn routes(stack: &mut Value) {
+    stack["spec"]["ingress"] = json!({
+        "api": {"host": "api.example.com"}, "dashboard": {"host": "ai.example.com"}, "ipAllowList": ["192.0.2.0/24"],
+    });
+}
+
+fn names<K: ResourceExt>(objects: &[K]) -> BTreeSet<String> {
+    objects.iter().map(ResourceExt::name_any).collect()
+}
+
+fn of<const N: usize>(suffixes: [&str; N]) -> BTreeSet<String> {
+    suffixes.into_iter().map(|suffix| format!("odoo-ai-{suffix}")).collect()
+}
+
+#[tokio::test]
+async fn what_somebody_makes_of_a_route_is_put_back() -> Result<()> {
+    let (mut stage, requests) = stage("routed", routes).await?;
+    stage.run_to_the_end().await?;
+    assert_eq!(names(&stage.ours::<IngressRoute>().await?), of(["ai-service-web", "dashboard-web"]));
+    assert_eq!(names(&stage.ours::<Middleware>().await?), of(["ip-allow-list", "mark"]));
+    // Another rule and another network beside ours: all of ours is still there.
+    let api = stage.api::<IngressRoute>();
+    let before = api.get("odoo-ai-dashboard-web").await?.spec;
+    let mut more = before.clone();
+    more.routes.push(more.routes[0].clone());
+    let more = Patch::Merge(json!({"spec": more}));
+    api.patch("odoo-ai-dashboard-web", &PatchParams::default(), &more).await?;
+    let open = Patch::Merge(json!({"spec": {"ipAllowList": {"sourceRange": ["192.0.2.0/24", "0.0.0.0/0"]}}}));
+    let lists = stage.api::<Middleware>();
+    lists.patch("odoo-ai-ip-allow-list", &PatchParams::default(), &open).await?;
+    requests.take();
+    stage.reconcile().await?;
+    let written = requests.writes().into_iter().collect::<BTreeSet<_>>();
+    let wanted = ["patch ingressroutes odoo-ai-dashboard-web", "patch middlewares odoo-ai-ip-allow-list"];
+    assert_eq!(written, wanted.map(str::to_owned).into());
+    assert_eq!(api.get("odoo-ai-dashboard-web").await?.spec, before);
+    let list = lists.get("odoo-ai-ip-allow-list").await?.spec.ip_allow_list.unwrap_or_default();
+    assert_eq!(list.source_range, ["192.0.2.0/24"]);
+    api.delete("odoo-ai-dashboard-web", &DeleteParams::default()).await?;
+    stage.reconcile().await?;
+    assert_eq!(names(&stage.ours::<IngressRoute>().await?), of(["ai-service-web", "dashboard-web"]));
+    stage.reconcile().await?;
+    costs_nothing(&mut stage, &requests).await
+}
+
+/// The controller itself notices, without a restart.
+#[tokio::test]
+async fn traefik_comes_and_goes() -> Result<()> {
+    let server = ApiServer::start().await?;
+    let client = server.client().await?;
+    for kind in KINDS {
+        apply_file(&client, "default", &repository().join(format!("crds/generated/{kind}.yaml"))).await?;
+    }
+    let operator = Requests::default().client(&server, None).await?;
+    let edit = |stack: &mut Value| stack["spec"]["ingress"] = json!({"dashboard": {"host": "ai.example.com"}});
+    let stage = wait_for("the CRDs to be served", Duration::from_secs(20), || async {
+        Stage::new(client.clone(), operator.clone(), "comes-and-goes", edit).await.map(Some)
+    })
+    .await?;
+    let controller = stage.control()?;
+    stage.until_ready().await?;
+    let standard = || async {
+        let found = stage.ours::<Ingress>().await?;
+        anyhow::Ok(names(&found) == of(["dashboard"]))
+    };
+    wait_for("an Ingress", Duration::from_secs(30), || async { Ok(standard().await?.then_some(())) }).await?;
+    // Watches of kinds that are not there keep the controller from nothing.
+    let services = stage.api::<Service>();
+    for _ in 0..5 {
+        services.delete("odoo-ai-dashboard", &DeleteParams::default()).await?;
+        wait_for("the Service again", Duration::from_secs(3), || async {
+            Ok(services.get_opt("odoo-ai-dashboard").await?)
+        })
+        .await?;
+    }
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    for kind in TRAEFIK {
+        definitions.create(&PostParams::default(), &traefik(kind)).await?;
+    }
+    wait_for("routes of Traefik alone", Duration::from_mins(1), || async {
+        let routes = names(&stage.ours::<IngressRoute>().await?);
+        Ok((routes == of(["dashboard-web"]) && !standard().await?).then_some(()))
+    })
+    .await?;
+    for kind in TRAEFIK {
+        definitions.delete(&traefik(kind).name_any(), &DeleteParams::default()).await?;
+    }
+    wait_for("an Ingress again", Duration::from_mins(1), || async { Ok(standard().await?.then_some(())) }).await?;
+    controller.abort();
+    Ok(())
+}
