@@ -203,8 +203,10 @@ pub mod reasons {
     pub const NOT_FOUND_404: &str = "NotFound404";
     /// The route is there, and nothing behind it answers.
     pub const BAD_GATEWAY_502: &str = "BadGateway502";
-    /// Another route answers for the host.
+    /// Another route answers for the host, or the route leads to somebody else's pods.
     pub const WRONG_BACKEND: &str = "WrongBackend";
+    /// The routes answer, and Traefik may not see whom the allow list is for.
+    pub const CLIENT_ADDRESSES_HIDDEN: &str = "ClientAddressesHidden";
     /// The certificate for the host isn't there yet.
     pub const CERTIFICATE_PENDING: &str = "CertificatePending";
     /// The certificate ends soon and wasn't renewed.

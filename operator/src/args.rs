@@ -38,21 +38,32 @@ pub struct Args {
     /// Tell in the history whether its images are on a node; the chart gives the right to list nodes.
     #[arg(long, env = "NODE_IMAGES", default_value_t = false, action = ArgAction::Set)]
     pub node_images: bool,
-    /// Host of Traefik's Service in the cluster: there it is asked whether routes answer.
-    #[arg(long, env = "TRAEFIK_HOST", default_value = "traefik.kube-system.svc")]
-    pub traefik_host: String,
-    /// Port of that Service for HTTP.
-    #[arg(long, env = "TRAEFIK_HTTP_PORT", default_value_t = 80)]
-    pub traefik_http_port: u16,
-    /// Port of that Service for HTTPS.
-    #[arg(long, env = "TRAEFIK_HTTPS_PORT", default_value_t = 443)]
-    pub traefik_https_port: u16,
+    /// Traefik.
+    #[command(flatten)]
+    pub traefik: TraefikArgs,
     /// Address of health endpoints and metrics.
     #[arg(long, env = "LISTEN", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
     /// Log filter in the syntax of `tracing`, like `info,kube=debug`.
     #[arg(long, env = "RUST_LOG", default_value = "info")]
     pub log: String,
+}
+
+/// Where Traefik is.
+#[derive(Clone, Debug, clap::Args)]
+pub struct TraefikArgs {
+    /// Host of Traefik's Service in the cluster: there it is asked whether routes answer.
+    #[arg(long = "traefik-host", env = "TRAEFIK_HOST", default_value = "traefik.kube-system.svc")]
+    pub host: String,
+    /// Look whether that Service hides the addresses of clients; the chart gives the right to read it.
+    #[arg(long = "traefik-read-service", env = "TRAEFIK_READ_SERVICE", default_value_t = false, action = ArgAction::Set)]
+    pub read_service: bool,
+    /// Port of that Service for HTTP.
+    #[arg(long = "traefik-http-port", env = "TRAEFIK_HTTP_PORT", default_value_t = 80)]
+    pub http_port: u16,
+    /// Port of that Service for HTTPS.
+    #[arg(long = "traefik-https-port", env = "TRAEFIK_HTTPS_PORT", default_value_t = 443)]
+    pub https_port: u16,
 }
 
 impl Args {

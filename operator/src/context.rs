@@ -15,6 +15,7 @@ use crate::cluster::nodes::Nodes;
 use crate::metrics::{Metrics, Object};
 use crate::rollout::revision::Library;
 use crate::routes::directory::Directory as RouteDirectory;
+use crate::routes::entrance::Entrance;
 use crate::routes::probe::{Proxy, Question};
 use crate::routes::rivals::Stacks;
 use crate::stack::agents::Directory;
@@ -49,6 +50,8 @@ pub struct Context {
     pub pacer: Pacer,
     /// The stacks of all scopes; nobody else's unless it is said so.
     pub stacks: Stacks,
+    /// How clients come to Traefik; nobody asks unless it is said so.
+    pub entrance: Arc<Entrance>,
     /// Images on the nodes; nobody asks for them unless it is said so.
     pub nodes: Arc<Nodes>,
     /// What children must know of the operator.
@@ -86,6 +89,7 @@ impl Context {
             proxy: Proxy::default(),
             pacer: Pacer::default(),
             stacks: Stacks::default(),
+            entrance: Arc::default(),
             nodes: Arc::default(),
             operator,
             metrics,

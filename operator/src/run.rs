@@ -22,6 +22,7 @@ use crate::cluster::nodes::Nodes;
 use crate::context::Context;
 use crate::leader::Leader;
 use crate::metrics::Metrics;
+use crate::routes::entrance::Entrance;
 use crate::routes::probe::Proxy;
 use crate::routes::rivals::Stacks;
 use crate::server::{self, Ready};
@@ -106,6 +107,8 @@ async fn act(
         .pool_max_idle_per_host(0)
         .build()?;
     let scopes = args.scopes();
+    let traefik = &args.traefik;
+    let entrance = Arc::new(Entrance::at(&traefik.host, traefik.read_service));
     let nodes = Arc::new(Nodes::new(args.node_images));
     let stores: Vec<_> = scopes.iter().map(|_| reflector::store()).collect();
     let stacks = Stacks::new(stores.iter().map(|(reader, _)| reader.clone()).collect());
@@ -113,8 +116,9 @@ async fn act(
         let (mut ctx, streams) =
             Context::new(client.clone(), http.clone(), scope, &args.pod_name, args.operator(), metrics.clone());
         ctx.nodes = Arc::clone(&nodes);
+        ctx.entrance = Arc::clone(&entrance);
         ctx.stacks = stacks.clone();
-        ctx.proxy = Proxy::on(&args.traefik_host, args.traefik_http_port, args.traefik_https_port);
+        ctx.proxy = Proxy::on(&traefik.host, traefik.http_port, traefik.https_port);
         let ctx = Arc::new(ctx);
         let (client, ready, shutdown) = (client.clone(), ready.clone(), shutdown.clone());
         // Each by itself: a namespace that is gone keeps no other one from its operator.

@@ -2,11 +2,16 @@
 
 mod sim;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use futures::channel::mpsc::{UnboundedReceiver, unbounded};
 use k8s_openapi::jiff::Timestamp;
+use kube::runtime::reflector::{self, ObjectRef};
+use kube::runtime::watcher::Event;
 use odoo_ai_crds::stack::{Ingress, OdooAiStack};
-use odoo_ai_operator::routes::rivals::{self, Rivals};
+use odoo_ai_operator::cluster::cache::Scope;
+use odoo_ai_operator::routes::rivals::{self, Rivals, Stacks};
 use rstest::rstest;
 use serde_json::{Value, json};
 use sim::{World, key};
@@ -264,6 +269,34 @@ fn a_host_of_an_older_stack_is_left_to_it() {
     world.around.rivals = None;
     change(&mut world, Some(hosts(&json!({"dashboard": {"host": "new.example.com"}}))));
     assert_eq!(route(&world, "dashboard-web").1, "Host(`ai.example.com`)");
+}
+
+#[test]
+fn those_with_the_same_host_are_woken() {
+    let (store, mut writer) = reflector::store();
+    for (namespace, hosts) in [("a", "a b"), ("b", "b"), ("c", "c")] {
+        writer.apply_watcher_event(&Event::Apply((*other(namespace, 1, hosts, false)).clone()));
+    }
+    let stacks = Stacks::new(vec![store]);
+    let (all, mut of_all) = unbounded();
+    let (narrow, mut of_a) = unbounded();
+    stacks.listen(Scope::Cluster, all);
+    stacks.listen(Scope::Namespace("a".to_owned()), narrow);
+    let of = |hosts| other("x", 9, hosts, false);
+    for (before, after, woken, in_a) in [
+        (Some(of("a b")), Some(of("a b")), "", ""),
+        (Some(of("a b")), Some(of("b x")), "a", "a"),
+        (None, Some(of("b")), "a b", "a"),
+        (Some(of("c")), None, "c", ""),
+        (Some(of("c")), Some(other("x", 9, "c", true)), "c", ""),
+    ] {
+        stacks.changed(before.as_deref(), after.as_deref());
+        let told = |who: &mut UnboundedReceiver<ObjectRef<OdooAiStack>>| {
+            let found = std::iter::from_fn(|| who.try_recv().ok()).filter_map(|it| it.namespace);
+            found.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!((told(&mut of_all), told(&mut of_a)), (woken.to_owned(), in_a.to_owned()));
+    }
 }
 
 /// A stack of another namespace.

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use odoo_ai_operator::cluster::status::{Tri, Verdict};
+use odoo_ai_operator::component::Component;
 use odoo_ai_operator::routes::certificate::Certificate;
 use odoo_ai_operator::routes::model;
-use odoo_ai_operator::routes::probe::{Answer, Proxy, Question, ask};
+use odoo_ai_operator::routes::probe::{Answer, Look, Proxy, Question, ask};
 use odoo_ai_operator::routes::verdict::{Scene, is_well, of};
 use odoo_ai_operator::stack::build::routes::{MARK, mark};
 use odoo_ai_operator::stack::decide::Decision;
@@ -22,7 +23,12 @@ fn at(text: &str) -> Timestamp {
 
 fn question(https: bool) -> Question {
     let mark = Some("ours".to_owned());
-    Question { host: "ai.example.com".to_owned(), https, path: "/", mark, redirect: false }
+    let (host, component) = ("ai.example.com".to_owned(), Component::Dashboard);
+    Question { host, component, ready: true, https, path: "/", mark, redirect: false }
+}
+
+fn look(question: Question, answer: Answer) -> Look {
+    Look { question, answer, stranger: None }
 }
 
 /// An answer through a route of ours.
@@ -54,7 +60,7 @@ const UNTIL: &str = "2026-04-01T00:00:00Z";
 const NOW: &str = "2026-02-01T00:00:00Z";
 
 fn scene(certificate: Option<&model::Certificate>) -> Scene<'_> {
-    Scene { certificate, secret_missing: false, pending_since: None, now: at(NOW) }
+    Scene { certificate, secret_missing: false, pending_since: None, hides_clients: None, now: at(NOW) }
 }
 
 #[track_caller]
@@ -81,7 +87,47 @@ fn says(verdict: Option<Verdict>, reason: &str, parts: &[&str]) {
 #[case::broken_off(Answer::Broken("reset".to_owned()), "BadGateway502", "reset")]
 #[case::nothing_in_time(Answer::Silent, "BadGateway502", "no answer within 6 s")]
 fn of_plain_http(#[case] answer: Answer, #[case] reason: &str, #[case] part: &str) {
-    says(of(&scene(None), &[(question(false), answer)]), reason, &[part]);
+    says(of(&scene(None), &[look(question(false), answer)]), reason, &[part]);
+}
+
+/// Traefik has a route without a ready pod behind it as none at all: that isn't the route's fault.
+#[rstest]
+#[case::traefik_has_no_route(marked(404, None), "BadGateway502", "404, and no pod of dashboard is ready")]
+#[case::it_has(ours(503), "BadGateway502", "503, and no pod of dashboard is ready")]
+#[case::nothing_in_time(Answer::Silent, "BadGateway502", "no answer within 6 s, and no pod of dashboard")]
+#[case::the_applications_own_404(ours(404), "Reachable", "")]
+#[case::not_quite_gone(ours(200), "Reachable", "")]
+#[case::somebody_elses(marked(200, None), "WrongBackend", "isn't of this operator")]
+#[case::no_proxy(Answer::Unreachable("traefik:80: refused".to_owned()), "TraefikUnreachable", "refused")]
+fn while_no_pod_is_ready(#[case] answer: Answer, #[case] reason: &str, #[case] part: &str) {
+    let question = Question { ready: false, ..question(false) };
+    says(of(&scene(None), &[look(question, answer)]), reason, &[part]);
+}
+
+#[rstest]
+#[case::that_answers(ours(200), true, "WrongBackend")]
+#[case::that_refuses(ours(502), true, "BadGateway502")]
+#[case::alone(ours(502), false, "BadGateway502")]
+#[case::that_has_no_route(marked(404, None), true, "NotFound404")]
+fn somebody_stands_behind_the_route(#[case] answer: Answer, #[case] ready: bool, #[case] reason: &str) {
+    let question = Question { ready, ..question(false) };
+    let look = Look { question, answer, stranger: Some("pod by-hand".to_owned()) };
+    assert!(!is_well(&look));
+    says(of(&scene(None), &[look]), reason, if reason == "NotFound404" { &[] } else { &["pod by-hand"] });
+}
+
+/// Until its pods are ready that they aren't is part of an install.
+#[test]
+fn an_install_tells_of_no_fault_of_its_routes() {
+    let mut world = World::new();
+    world.edit(|stack| {
+        stack.spec.ingress = serde_json::from_value(json!({"dashboard": {"host": "ai.example.com"}})).ok();
+    });
+    let unready = Question { ready: false, mark: None, ..question(false) };
+    world.looks = vec![look(unready, marked(404, None))];
+    world.run_to_the_end();
+    assert_eq!(world.words("RoutesReady").0, "BadGateway502");
+    assert!(!world.events.iter().any(|event| event.starts_with("RoutesReady")), "{:?}", world.events);
 }
 
 #[test]
@@ -95,7 +141,7 @@ fn without_an_answer_nothing_is_said() {
 #[case(marked(404, None), "NotFound404")]
 #[case(marked(503, None), "BadGateway502")]
 fn of_a_standard_ingress(#[case] answer: Answer, #[case] reason: &str) {
-    says(of(&scene(None), &[(Question { mark: None, ..question(false) }, answer)]), reason, &[]);
+    says(of(&scene(None), &[look(Question { mark: None, ..question(false) }, answer)]), reason, &[]);
 }
 
 #[rstest]
@@ -105,8 +151,9 @@ fn of_a_standard_ingress(#[case] answer: Answer, #[case] reason: &str) {
 #[case::kept_out(ours(403), "Reachable")]
 fn of_http_that_is_sent_on(#[case] answer: Answer, #[case] reason: &str) {
     let question = Question { redirect: true, ..question(false) };
-    assert_eq!(is_well(&question, &answer), reason == "Reachable", "what isn't well is asked again soon");
-    says(of(&scene(None), &[(question, answer)]), reason, &[]);
+    let look = look(question, answer);
+    assert_eq!(is_well(&look), reason == "Reachable", "what isn't well is asked again soon");
+    says(of(&scene(None), &[look]), reason, &[]);
 }
 
 const HOST: &[&str] = &["ai.example.com"];
@@ -129,7 +176,7 @@ fn of_a_certificate(
     let resolver = model::Certificate::Resolver("letsencrypt".to_owned());
     let pending_since = minutes.map(|minutes| at(NOW) - SignedDuration::from_mins(minutes));
     let scene = Scene { pending_since, ..scene(Some(&resolver)) };
-    says(of(&scene, &[(question(true), answer), (question(false), ours(200))]), reason, parts);
+    says(of(&scene, &[look(question(true), answer), look(question(false), ours(200))]), reason, parts);
 }
 
 #[rstest]
@@ -139,14 +186,14 @@ fn of_a_secret(#[case] secret_missing: bool, #[case] reason: &str) {
     let secret = model::Certificate::Secret("certificates".to_owned());
     let answer = shown("TRAEFIK DEFAULT CERT", &[], UNTIL);
     let scene = Scene { secret_missing, ..scene(Some(&secret)) };
-    says(of(&scene, &[(question(true), answer)]), reason, &["Secret certificates"]);
+    says(of(&scene, &[look(question(true), answer)]), reason, &["Secret certificates"]);
 }
 
 #[test]
 fn a_route_comes_before_its_certificate() {
     let resolver = model::Certificate::Resolver("letsencrypt".to_owned());
-    let answers = [(question(true), shown("TRAEFIK DEFAULT CERT", &[], UNTIL)), (question(false), marked(404, None))];
-    says(of(&scene(Some(&resolver)), &answers), "NotFound404", &[]);
+    let default = look(question(true), shown("TRAEFIK DEFAULT CERT", &[], UNTIL));
+    says(of(&scene(Some(&resolver)), &[default, look(question(false), marked(404, None))]), "NotFound404", &[]);
 }
 
 /// In a stack's status: nothing is written while the answers stay what they are, and a route's fault leaves the rest
@@ -168,7 +215,7 @@ fn the_status_says_what_was_seen() {
         (marked(404, None), "False", "NotFound404"),
         (by_us(200), "True", "Reachable"),
     ] {
-        world.answers = vec![(Question { mark: Some(ours.clone()), ..question(false) }, answer)];
+        world.looks = vec![look(Question { mark: Some(ours.clone()), ..question(false) }, answer)];
         world.settle();
         assert_eq!((world.condition("RoutesReady"), world.words("RoutesReady").0.as_str()), (Some(state), reason));
         assert_eq!(world.condition("Ready"), Some("True"));
@@ -176,7 +223,39 @@ fn the_status_says_what_was_seen() {
         world.now += SignedDuration::from_hours(1);
         world.settle();
         assert_eq!(world.writes.len(), writes);
+        // Another operator has seen nothing yet, and believes the one before.
+        world.looks.clear();
+        world.settle();
+        assert_eq!((world.condition("RoutesReady"), world.writes.len()), (Some(state), writes));
     }
+    world.edit(|stack| stack.spec.ingress.as_mut().expect("routes").dashboard.as_mut().expect("one").host.push('x'));
+    world.settle();
+    assert_eq!(world.condition("RoutesReady"), Some("Unknown"), "other routes");
+    let told: Vec<_> = world.events.iter().filter(|event| event.starts_with("RoutesReady")).collect();
+    let all = ["Reachable", "BadGateway502", "NotFound404", "Reachable"].map(|reason| format!("RoutesReady {reason}"));
+    assert_eq!(told, all.iter().collect::<Vec<_>>());
+}
+
+/// An allow list may be in vain: said, and told, while the routes are well.
+#[test]
+fn a_list_that_may_be_in_vain_is_told() {
+    let mut world = World::new();
+    world.edit(|stack| {
+        let ingress = json!({"dashboard": {"host": "ai.example.com"}, "ipAllowList": ["192.0.2.0/24"]});
+        stack.spec.ingress = serde_json::from_value(ingress).ok();
+    });
+    world.run_to_the_end();
+    let Ok(Decision::Roll(roll)) = world.reconcile(false) else { panic!("it is settled") };
+    let ours = mark(&roll.base.stack);
+    world.looks = vec![look(Question { mark: Some(ours.clone()), ..question(false) }, marked(403, Some(&ours)))];
+    world.around.hides_clients = Some("Service kube-system/traefik hides them".to_owned());
+    world.settle();
+    assert_eq!(world.condition("RoutesReady"), Some("True"));
+    let (reason, message) = world.words("RoutesReady");
+    assert!(reason == "ClientAddressesHidden" && message.contains("kube-system/traefik"), "{reason} {message}");
+    world.edit(|stack| stack.spec.ingress.as_mut().expect("routes").ip_allow_list.clear());
+    world.settle();
+    assert_eq!(world.words("RoutesReady").0, "Reachable", "no list, no matter");
 }
 
 /// A proxy that answers as `answer` says, by the host that is asked for.

@@ -139,6 +139,8 @@ async fn a_namespaced_operator_may_what_it_needs_and_nothing_elsewhere() -> Resu
     check(&client, "narrow", "watched", NEVER, false).await?;
     check(&client, "narrow", "", CLUSTER, false).await?;
     check(&client, "narrow", "", &[("list", "nodes")], true).await?;
+    let traefik = ResourceAttributes { name: Some("traefik".to_owned()), ..ask("get", "services", "kube-system") };
+    assert!(may(&client, "narrow", &traefik).await?, "Traefik's Service");
     for elsewhere in ["unwatched", "kube-system", ""] {
         check(&client, "narrow", elsewhere, NEEDED, false).await?;
         check(&client, "narrow", elsewhere, NEVER, false).await?;

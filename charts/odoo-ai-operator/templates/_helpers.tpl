@@ -117,6 +117,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [networking.k8s.io]
   resources: [ingresses]
   verbs: [get, list, watch, create, patch, delete]
+# Who stands behind a route: nothing but a Service's pods should.
+- apiGroups: [discovery.k8s.io]
+  resources: [endpointslices]
+  verbs: [list]
 # A drain takes one pod at a time, where there are several.
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]

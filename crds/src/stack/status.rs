@@ -37,8 +37,6 @@ pub enum Step {
     Beat,
     /// The dashboard is rolled out.
     Dashboard,
-    /// The routes are made.
-    Routes,
     /// The checks run.
     Checks,
     /// The new revision is watched.

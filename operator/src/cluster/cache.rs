@@ -264,6 +264,12 @@ impl Caches {
         self.backups.get(&ObjectRef::new(name).within(namespace))
     }
 
+    /// A pod.
+    #[must_use]
+    pub fn pod(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
+        self.pods.get(&ObjectRef::new(name).within(namespace))
+    }
+
     /// Pods of one component of all stacks.
     #[must_use]
     pub fn pods_of(&self, component: &str) -> Vec<Arc<Pod>> {

@@ -10,6 +10,7 @@ pub mod events;
 pub mod intent;
 pub mod nodes;
 pub mod pending;
+pub mod remembered;
 pub mod served;
 pub mod slim;
 pub mod status;

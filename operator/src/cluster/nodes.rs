@@ -2,19 +2,14 @@
 //! without a registry.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Node;
 use kube::api::ListParams;
 use kube::{Api, Client};
 
-/// What is known is that old at most; a kubelet tells of a change within minutes itself.
-const LIFETIME: Duration = Duration::from_mins(5);
-/// After a refusal it is asked again so late: somebody may have given the right meanwhile.
-const AFTER_A_REFUSAL: Duration = Duration::from_hours(1);
-/// After any other failure.
-const AFTER_A_FAILURE: Duration = Duration::from_mins(1);
+use super::remembered::Remembered;
+
 /// A kubelet tells its largest images only, that many unless it is configured otherwise (`nodeStatusMaxImages`).
 const MOST: usize = 50;
 
@@ -71,38 +66,26 @@ fn full(image: &str) -> String {
 #[derive(Debug, Default)]
 pub struct Nodes {
     wanted: bool,
-    known: Mutex<Option<(Instant, Arc<Images>)>>,
+    known: Remembered<Arc<Images>>,
 }
 
 impl Nodes {
     /// `wanted`: the chart gave the right to list nodes.
     #[must_use]
     pub fn new(wanted: bool) -> Self {
-        Self { wanted, known: Mutex::default() }
+        Self { wanted, known: Remembered::default() }
     }
 
-    /// The images, as of some minutes ago. Where they can't be had nothing is known: no rollout waits for this.
+    /// The images, as of some minutes ago. Where they can't be had nothing is known.
     pub async fn images(&self, client: &Client) -> Arc<Images> {
         if !self.wanted {
             return Arc::default();
         }
-        let now = Instant::now();
-        if let Some((until, images)) = &*self.known.lock().unwrap_or_else(PoisonError::into_inner)
-            && now < *until
-        {
-            return Arc::clone(images);
-        }
-        let (lifetime, images) = match Api::<Node>::all(client.clone()).list(&ListParams::default()).await {
-            Ok(nodes) => (LIFETIME, Images::of(&nodes)),
-            Err(error) => {
-                tracing::info!(%error, "the images of the nodes are not known");
-                let refused = matches!(&error, kube::Error::Api(status) if status.is_forbidden());
-                (if refused { AFTER_A_REFUSAL } else { AFTER_A_FAILURE }, Images::default())
-            }
+        let read = async {
+            let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default()).await?;
+            Ok(Arc::new(Images::of(&nodes)))
         };
-        let images = Arc::new(images);
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some((now + lifetime, Arc::clone(&images)));
-        images
+        self.known.get("the images of the nodes", read).await
     }
 }
 

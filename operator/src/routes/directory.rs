@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::probe::{Answer, Question};
+use super::probe::{Look, Question};
 use crate::context::Name;
 
 /// After a change of routes: Traefik takes one up at most every two seconds.
@@ -22,7 +22,7 @@ pub struct Directory(Mutex<HashMap<Name, Entry>>);
 #[derive(Debug)]
 struct Entry {
     questions: Vec<Question>,
-    answers: Vec<(Question, Answer)>,
+    looks: Vec<Look>,
     well: bool,
     due: Instant,
     pause: Duration,
@@ -33,21 +33,26 @@ impl Directory {
     /// that is something else.
     pub fn want(&self, name: &Name, questions: Vec<Question>, now: Instant) -> Vec<Question> {
         let mut entries = self.entries();
-        let before = if questions.is_empty() {
-            entries.remove(name)
-        } else if entries.get(name).is_none_or(|entry| entry.questions != questions) {
-            let entry = Entry { questions, answers: Vec::new(), well: true, due: now + FIRST, pause: LONGEST };
-            entries.insert(name.clone(), entry)
-        } else {
-            None
+        let before = match entries.get_mut(name) {
+            _ if questions.is_empty() => entries.remove(name),
+            Some(entry) if entry.questions == questions => None,
+            Some(entry) if same_routes(&entry.questions, &questions) => {
+                // Pods came or went: what was seen of the routes before holds until it is looked again, soon.
+                (entry.questions, entry.well, entry.due) = (questions, true, now + FIRST);
+                None
+            }
+            _ => {
+                let entry = Entry { questions, looks: Vec::new(), well: true, due: now + FIRST, pause: LONGEST };
+                entries.insert(name.clone(), entry)
+            }
         };
         before.map(|entry| entry.questions).unwrap_or_default()
     }
 
-    /// What was answered last; empty while nothing was.
+    /// What was seen last; empty while nothing was.
     #[must_use]
-    pub fn answers(&self, name: &Name) -> Vec<(Question, Answer)> {
-        self.entries().get(name).map(|entry| entry.answers.clone()).unwrap_or_default()
+    pub fn looks(&self, name: &Name) -> Vec<Look> {
+        self.entries().get(name).map(|entry| entry.looks.clone()).unwrap_or_default()
     }
 
     /// Stacks that are to be asked about now, with the questions.
@@ -58,16 +63,16 @@ impl Directory {
         due.map(|(name, entry)| (name.clone(), entry.questions.clone())).collect()
     }
 
-    /// Notes a round's answers; true when they are not what they were. `well`: nothing is missing.
-    pub fn note(&self, name: &Name, answers: Vec<(Question, Answer)>, well: bool, now: Instant) -> bool {
+    /// Notes what a round saw; true when it isn't what it was. `well`: nothing is missing.
+    pub fn note(&self, name: &Name, looks: Vec<Look>, well: bool, now: Instant) -> bool {
         let mut entries = self.entries();
         let Some(entry) = entries.get_mut(name) else { return false };
-        if !entry.questions.iter().eq(answers.iter().map(|(question, _)| question)) {
+        if !entry.questions.iter().eq(looks.iter().map(|look| &look.question)) {
             // The routes changed meanwhile.
             return false;
         }
-        let changed = entry.answers != answers;
-        entry.answers = answers;
+        let changed = entry.looks != looks;
+        entry.looks = looks;
         // Only what was well is asked soon when it isn't: a route that is broken now this way, now that, costs no more.
         entry.pause = match (entry.well, well) {
             (_, true) => LONGEST,
@@ -84,19 +89,30 @@ impl Directory {
     }
 }
 
+fn same_routes(some: &[Question], others: &[Question]) -> bool {
+    some.len() == others.len() && some.iter().zip(others).all(|(one, other)| one.is_about_the_same(other))
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::probe::Answer;
     use super::*;
+    use crate::component::Component;
 
     fn question(host: &str) -> Question {
-        Question { host: host.to_owned(), https: true, path: "/", mark: None, redirect: false }
+        let component = Component::Dashboard;
+        Question { host: host.to_owned(), component, ready: true, https: true, path: "/", mark: None, redirect: false }
+    }
+
+    fn look(question: Question, why: &str) -> Vec<Look> {
+        vec![Look { question, answer: Answer::Broken(why.to_owned()), stranger: None }]
     }
 
     #[test]
     fn it_is_asked_soon_then_slower_and_once_a_minute_where_all_is_well() {
         let (directory, name) = (Directory::default(), ("a".to_owned(), "b".to_owned()));
         let questions = vec![question("x")];
-        let answers = |why: &str| vec![(question("x"), Answer::Broken(why.to_owned()))];
+        let answers = |why: &str| look(question("x"), why);
         let mut now = Instant::now();
         directory.want(&name, questions.clone(), now);
         assert_eq!(directory.due(now), []);
@@ -118,9 +134,24 @@ mod tests {
         assert!(directory.note(&name, answers("z"), false, soon));
         assert_eq!(directory.due(soon + Duration::from_secs(2)), [], "broken in another way is no news");
         directory.want(&name, vec![question("y")], now);
-        assert_eq!(directory.answers(&name), [], "other routes, other answers");
+        assert_eq!(directory.looks(&name), [], "other routes, other answers");
         assert!(!directory.note(&name, answers("x"), true, now), "of a route that is no more");
         directory.want(&name, Vec::new(), now);
         assert_eq!(directory.due(now + Duration::from_hours(1)), []);
+    }
+
+    #[test]
+    fn what_was_seen_holds_while_pods_come_and_go() {
+        let (directory, name) = (Directory::default(), ("a".to_owned(), "b".to_owned()));
+        let (ready, now) = (question("x"), Instant::now());
+        let unready = Question { ready: false, ..ready.clone() };
+        directory.want(&name, vec![ready.clone()], now);
+        assert!(directory.note(&name, look(ready.clone(), "x"), true, now));
+        assert_eq!(directory.want(&name, vec![unready.clone()], now), [], "no route has gone");
+        assert_eq!(directory.looks(&name), look(ready.clone(), "x"));
+        assert_eq!(directory.due(now + FIRST).len(), 1, "and it is looked again soon");
+        assert!(!directory.note(&name, look(ready, "x"), true, now), "asked before they went");
+        assert!(directory.note(&name, look(unready.clone(), "x"), false, now));
+        assert_eq!(directory.looks(&name), look(unready, "x"));
     }
 }

@@ -9,6 +9,7 @@ use reqwest::redirect::Policy;
 use reqwest::tls::TlsInfo;
 
 use super::certificate::Certificate;
+use crate::component::Component;
 use crate::stack::build::routes::MARK;
 
 /// For the connection.
@@ -45,6 +46,10 @@ impl Default for Proxy {
 pub struct Question {
     /// The host.
     pub host: String,
+    /// Who is to answer.
+    pub component: Component,
+    /// A pod of it is ready.
+    pub ready: bool,
     /// By HTTPS.
     pub https: bool,
     /// What is asked for: something that costs the application nothing.
@@ -55,7 +60,27 @@ pub struct Question {
     pub redirect: bool,
 }
 
-/// What came of it.
+impl Question {
+    /// It is about the same route, whether somebody is ready behind it or not.
+    #[must_use]
+    pub fn is_about_the_same(&self, other: &Self) -> bool {
+        let Self { ready, .. } = *other;
+        Self { ready, ..self.clone() } == *other
+    }
+}
+
+/// What was seen of one route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// What was asked.
+    pub question: Question,
+    /// What was answered.
+    pub answer: Answer,
+    /// Who stands behind the route and is no pod of the component's, in words.
+    pub stranger: Option<String>,
+}
+
+/// What came of a question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// Nobody answered at the proxy's address.

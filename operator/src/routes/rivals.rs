@@ -1,36 +1,70 @@
 //! Two stacks that claim one host: the older keeps it. Known among the watched namespaces only.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::FutureExt;
+use futures::channel::mpsc::UnboundedSender;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
-use kube::runtime::reflector::Store;
+use kube::runtime::reflector::{ObjectRef, Store};
 use odoo_ai_crds::stack::OdooAiStack;
+
+use crate::cluster::cache::Scope;
 
 /// Another namespace's stacks are waited for this long after a start: of two stacks with one host the newer must not
 /// be the first to get its route. One that can't be listed keeps nobody from their routes for longer.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(60);
 
-/// All stacks of all watched namespaces.
+/// All stacks of all watched namespaces, and who looks at them again.
 #[derive(Clone, Default)]
-pub struct Stacks(Vec<Store<OdooAiStack>>);
+pub struct Stacks {
+    stores: Vec<Store<OdooAiStack>>,
+    listeners: Arc<Mutex<Vec<Listener>>>,
+}
+
+type Listener = (Scope, UnboundedSender<ObjectRef<OdooAiStack>>);
 
 impl Stacks {
     /// Those in these stores.
     #[must_use]
     pub fn new(stores: Vec<Store<OdooAiStack>>) -> Self {
-        Self(stores)
+        Self { stores, listeners: Arc::default() }
+    }
+
+    /// `wake` gets each stack of `scope` whose hosts another one may have taken or given up.
+    pub fn listen(&self, scope: Scope, wake: UnboundedSender<ObjectRef<OdooAiStack>>) {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).push((scope, wake));
+    }
+
+    /// A stack appeared (`before` is `None`), changed or is gone (`after` is `None`).
+    pub fn changed(&self, before: Option<&OdooAiStack>, after: Option<&OdooAiStack>) {
+        let contested = contested(before, after);
+        if contested.is_empty() {
+            return;
+        }
+        let all = self.stores.iter().flat_map(Store::state);
+        let others = all.filter(|other| hosts(other).any(|host| contested.contains(host)));
+        let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        for other in others.map(|other| ObjectRef::from_obj(&*other)) {
+            let concerned = listeners.iter().filter(|(scope, _)| match scope {
+                Scope::Cluster => true,
+                Scope::Namespace(namespace) => other.namespace.as_ref() == Some(namespace),
+            });
+            for (_, wake) in concerned {
+                // Nobody listens: that controller is about to end.
+                let _ = wake.unbounded_send(other.clone());
+            }
+        }
     }
 
     /// Hosts of `stack` that belong to others; `None`: not known yet.
     #[must_use]
     pub fn rivals(&self, stack: &OdooAiStack, leading_since: Timestamp, now: Timestamp) -> Option<Rivals> {
-        let listed = self.0.iter().all(|store| store.wait_until_ready().now_or_never().is_some());
+        let listed = self.stores.iter().all(|store| store.wait_until_ready().now_or_never().is_some());
         let known = listed || leading_since.duration_until(now) > PATIENCE;
-        known.then(|| of(stack, self.0.iter().flat_map(Store::state)))
+        known.then(|| of(stack, self.stores.iter().flat_map(Store::state)))
     }
 }
 
@@ -53,6 +87,13 @@ pub fn of(stack: &OdooAiStack, all: impl IntoIterator<Item = Arc<OdooAiStack>>) 
             (host.to_owned(), format!("{}/{}", other.namespace().unwrap_or_default(), other.name_any()))
         })
         .collect()
+}
+
+/// Hosts that only one of the two claims.
+fn contested(before: Option<&OdooAiStack>, after: Option<&OdooAiStack>) -> BTreeSet<String> {
+    let of = |stack: Option<&OdooAiStack>| stack.map(|it| hosts(it).map(str::to_owned).collect::<BTreeSet<_>>());
+    let (before, after) = (of(before).unwrap_or_default(), of(after).unwrap_or_default());
+    before.symmetric_difference(&after).cloned().collect()
 }
 
 fn hosts(stack: &OdooAiStack) -> impl Iterator<Item = &str> {

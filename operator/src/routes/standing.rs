@@ -17,6 +17,8 @@ pub struct Surroundings {
     pub traefik: Option<bool>,
     /// Hosts that belong to older stacks; `None`: not known yet.
     pub rivals: Option<Rivals>,
+    /// What hides clients' addresses from an allow list, in words; `None`: nothing, as far as is known.
+    pub hides_clients: Option<String>,
 }
 
 /// What is made of the routes.

@@ -5,11 +5,31 @@ use odoo_ai_crds::conditions::reasons;
 
 use super::certificate::Certificate;
 use super::model;
-use super::probe::{ANSWER, Answer, Question};
+use super::probe::{ANSWER, Answer, Look, Question};
 use crate::cluster::status::Verdict;
+use crate::component::ComponentExt;
 
 /// A certificate that isn't there after this long won't come by itself.
 const PATIENCE: SignedDuration = SignedDuration::from_mins(5);
+
+/// Reasons that come from a look, and from nothing else.
+const OF_A_LOOK: [&str; 9] = [
+    reasons::REACHABLE,
+    reasons::CLIENT_ADDRESSES_HIDDEN,
+    reasons::TRAEFIK_UNREACHABLE,
+    reasons::NOT_FOUND_404,
+    reasons::BAD_GATEWAY_502,
+    reasons::WRONG_BACKEND,
+    reasons::CERTIFICATE_PENDING,
+    reasons::CERT_RESOLVER_UNKNOWN,
+    reasons::CERTIFICATE_EXPIRING,
+];
+
+/// The condition's reason says what was seen, not what keeps a route from being made.
+#[must_use]
+pub fn is_of_a_look(reason: &str) -> bool {
+    OF_A_LOOK.contains(&reason)
+}
 
 /// What is known beside the answers.
 #[derive(Clone, Debug)]
@@ -20,6 +40,8 @@ pub struct Scene<'a> {
     pub secret_missing: bool,
     /// Since when the condition says that a certificate is awaited.
     pub pending_since: Option<Timestamp>,
+    /// What hides clients' addresses from the allow list, if there is one.
+    pub hides_clients: Option<&'a str>,
     /// Now.
     pub now: Timestamp,
 }
@@ -29,32 +51,41 @@ type Fault = (&'static str, String);
 
 /// The condition that follows; `None` while nothing was asked.
 #[must_use]
-pub fn of(scene: &Scene<'_>, answers: &[(Question, Answer)]) -> Option<Verdict> {
-    if answers.is_empty() {
+pub fn of(scene: &Scene<'_>, looks: &[Look]) -> Option<Verdict> {
+    if looks.is_empty() {
         return None;
     }
     // What concerns the route comes before its certificate, and that before what will concern it soon.
-    let routes = answers.iter().filter_map(|(question, answer)| of_route(question, answer));
-    let certificates = answers.iter().filter_map(|(question, answer)| of_certificate(scene, question, answer));
-    let soon = answers.iter().filter_map(|(question, answer)| expires(scene, question, answer));
+    let routes = looks.iter().filter_map(of_route);
+    let certificates = looks.iter().filter_map(|look| of_certificate(scene, &look.question, &look.answer));
+    let soon = looks.iter().filter_map(|look| expires(scene, &look.question, &look.answer));
     if let Some((reason, message)) = routes.chain(certificates).chain(soon).next() {
         return Some(Verdict::new(false, reason, message));
     }
-    let hosts: Vec<_> = answers.iter().map(|(question, _)| url(question)).collect();
-    let until = answers.iter().filter_map(|(_, answer)| certificate(answer)).min_by_key(|it| it.until);
+    let hosts: Vec<_> = looks.iter().map(|look| url(&look.question)).collect();
+    let until = looks.iter().filter_map(|look| certificate(&look.answer)).min_by_key(|it| it.until);
     let until = until.map(|it| format!("; certificate of {} until {}", it.issuer, it.until.strftime("%Y-%m-%d")));
     let message = format!("{} answer{}", hosts.join(", "), until.unwrap_or_default());
-    Some(Verdict::new(true, reasons::REACHABLE, message))
+    Some(match scene.hides_clients {
+        Some(why) => Verdict::new(true, reasons::CLIENT_ADDRESSES_HIDDEN, format!("{message}; {why}")),
+        None => Verdict::new(true, reasons::REACHABLE, message),
+    })
 }
 
 /// Nothing is missing; otherwise it is worth asking again soon.
 #[must_use]
-pub fn is_well(question: &Question, answer: &Answer) -> bool {
-    of_route(question, answer).is_none() && wrong_certificate(question, answer).is_none()
+pub fn is_well(look: &Look) -> bool {
+    of_route(look).is_none() && wrong_certificate(&look.question, &look.answer).is_none()
 }
 
-fn of_route(question: &Question, answer: &Answer) -> Option<Fault> {
+fn of_route(Look { question, answer, stranger }: &Look) -> Option<Fault> {
     let at = url(question);
+    let behind = || stranger.as_ref().map(|who| format!("; {who}")).unwrap_or_default();
+    if let Some(what) = nobody_ready(question, answer) {
+        let component = question.component.name();
+        let message = format!("{at}: {what}, and no pod of {component} is ready{}", behind());
+        return Some((reasons::BAD_GATEWAY_502, message));
+    }
     let (status, mark, location) = match answer {
         Answer::Unreachable(why) => {
             let message = format!("{why}; is Traefik's Service the one in the chart's value traefik.host?");
@@ -75,7 +106,7 @@ fn of_route(question: &Question, answer: &Answer) -> Option<Fault> {
     {
         if status == 404 {
             let message = format!(
-                "{at}: Traefik has no such route (404); does it watch this namespace, has it the entry points web and websecure, and has the Service a ready pod? Its log says more"
+                "{at}: Traefik has no such route (404); does it watch this namespace, and has it the entry points web and websecure? Its log says more"
             );
             return Some((reasons::NOT_FOUND_404, message));
         }
@@ -91,7 +122,8 @@ fn of_route(question: &Question, answer: &Answer) -> Option<Fault> {
         )),
         502..=504 => {
             let message = format!(
-                "{at}: {status}: the route is there, and no pod behind it answers; see the conditions of the components"
+                "{at}: {status}: the route is there, and no pod behind it answers{}; see the conditions of the components",
+                behind()
             );
             Some((reasons::BAD_GATEWAY_502, message))
         }
@@ -99,7 +131,20 @@ fn of_route(question: &Question, answer: &Answer) -> Option<Fault> {
         _ if question.redirect && status != 403 => {
             Some((reasons::WRONG_BACKEND, format!("{at} answers ({status}) instead of sending on to HTTPS")))
         }
-        _ => None,
+        _ => stranger.as_ref().map(|who| (reasons::WRONG_BACKEND, format!("{at}: {who}"))),
+    }
+}
+
+/// What came of a question that nobody can answer. Traefik has a route without a ready pod behind it as none at all.
+fn nobody_ready(question: &Question, answer: &Answer) -> Option<String> {
+    match answer {
+        _ if question.ready => None,
+        Answer::Http { status, mark, .. } if *mark == question.mark && (502..=504).contains(status) => {
+            Some(status.to_string())
+        }
+        Answer::Http { status: 404, mark: None, .. } => Some("404".to_owned()),
+        Answer::Silent => Some(format!("no answer within {} s", ANSWER.as_secs())),
+        Answer::Http { .. } | Answer::Broken(_) | Answer::Unreachable(_) => None,
     }
 }
 

@@ -13,6 +13,7 @@ use super::base::Base;
 use super::build::{API_PORT, assemble, data, routes};
 use super::decide::Decision;
 use super::error::Error;
+use super::health;
 use super::observe::Observed;
 use super::prune;
 use super::roll::Roll;
@@ -44,7 +45,8 @@ pub struct Applied {
 pub async fn apply(ctx: &Context, seen: &Observed, decision: &Decision) -> Result<Applied, Error> {
     let applied = act(ctx, seen, decision).await?;
     if let Some(base) = decision.base() {
-        let questions = routes::questions(&base.stack, &base.routes);
+        let ready = |component| health::counts(seen, component).available > 0;
+        let questions = routes::questions(&base.stack, &base.routes, ready);
         ctx.ask_for_routes(&(base.stack.namespace.clone(), base.stack.name.clone()), questions);
     }
     Ok(applied)

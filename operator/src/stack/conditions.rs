@@ -154,7 +154,7 @@ fn routes(seen: &Observed, base: &Base) -> Option<Verdict> {
         return unknown.then(|| Verdict::new(Tri::Unknown, reasons::NOT_OBSERVED, message));
     };
     let before = seen.status().conditions.into_iter().find(|it| it.type_ == types::ROUTES_READY);
-    let pending_since = before.and_then(|it| match it.reason.as_str() {
+    let pending_since = before.as_ref().and_then(|it| match it.reason.as_str() {
         reasons::CERTIFICATE_PENDING => Some(it.last_transition_time.0),
         reasons::CERT_RESOLVER_UNKNOWN => Some(Timestamp::UNIX_EPOCH),
         _ => None,
@@ -169,10 +169,17 @@ fn routes(seen: &Observed, base: &Base) -> Option<Verdict> {
         certificate: routes.certificate.as_ref(),
         secret_missing: secret.is_some_and(|name| seen.children.meta(&key(name)).is_none()),
         pending_since,
+        hides_clients: seen.around.hides_clients.as_deref().filter(|_| !routes.allow_list.is_empty()),
         now: seen.now,
     };
-    let nothing = || Verdict::new(Tri::Unknown, reasons::NOT_OBSERVED, "the routes are made, and are asked for now");
-    Some(verdict::of(&scene, &seen.answers).unwrap_or_else(nothing))
+    // An operator that has just started has seen nothing yet; what another one saw of the same spec holds.
+    let still =
+        before.filter(|it| it.observed_generation == Some(seen.generation()) && verdict::is_of_a_look(&it.reason));
+    let nothing = || match still {
+        Some(it) => Verdict::new(it.status == "True", &it.reason, it.message),
+        None => Verdict::new(Tri::Unknown, reasons::NOT_OBSERVED, "the routes are made, and are asked for now"),
+    };
+    Some(verdict::of(&scene, &seen.looks).unwrap_or_else(nothing))
 }
 
 fn migrated(roll: &Roll) -> Verdict {

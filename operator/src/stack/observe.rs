@@ -21,7 +21,7 @@ use crate::cluster::nodes::Images;
 use crate::cluster::pending;
 use crate::context::Context;
 use crate::rollout::revision::{self, Stored};
-use crate::routes::probe::{Answer, Question};
+use crate::routes::probe::Look;
 use crate::routes::standing::Surroundings;
 
 /// One moment of a stack.
@@ -50,8 +50,8 @@ pub struct Observed {
     pub node_images: Arc<Images>,
     /// What the cluster has that routes depend on.
     pub around: Surroundings,
-    /// What the routes answered last.
-    pub answers: Vec<(Question, Answer)>,
+    /// What was seen of the routes last.
+    pub looks: Vec<Look>,
     /// Since when this operator acts.
     pub leading_since: Timestamp,
     /// Now.
@@ -130,7 +130,9 @@ pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Optio
     let key = format!("{}-{}", object.name_any(), data::REVISION_KEY.suffix);
     let live = format!("{}-{}", object.name_any(), keys::LIVE);
     let now = (ctx.clock)();
-    let (data, key, live, stored, agents, pending, node_images) = tokio::join!(
+    let listed = object.spec.ingress.as_ref().is_some_and(|it| !it.ip_allow_list.is_empty());
+    let hidden = Box::pin(async { if listed { ctx.entrance.hides_clients(&ctx.client).await } else { None } });
+    let (data, key, live, stored, agents, pending, node_images, hides_clients) = tokio::join!(
         references::read(&ctx.client, namespace, wanted),
         secrets.get_opt(&key),
         secrets.get_opt(&live),
@@ -138,6 +140,7 @@ pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Optio
         Agents::ask(&ctx.http, &ctx.agents, &children),
         pending::read(&ctx.client, namespace, &children, now),
         ctx.nodes.images(&ctx.client),
+        hidden,
     );
     let revision_key = key?.and_then(RevisionKey::of);
     let (data, live, stored) = (data?, live?.map(Live::from), stored?);
@@ -146,8 +149,8 @@ pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Optio
         Some(reference) => backup(ctx, namespace, &reference.name).await?,
         None => None,
     };
-    let around =
-        Surroundings { traefik: ctx.caches.traefik(), rivals: ctx.stacks.rivals(&object, ctx.leading_since, now) };
+    let rivals = ctx.stacks.rivals(&object, ctx.leading_since, now);
+    let around = Surroundings { traefik: ctx.caches.traefik(), rivals, hides_clients };
     let (current_copies, leading_since) = (None, ctx.leading_since);
     let mut seen = Observed {
         object,
@@ -161,7 +164,7 @@ pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Optio
         backup,
         node_images,
         around,
-        answers: ctx.routes.answers(&(namespace.to_owned(), name.to_owned())),
+        looks: ctx.routes.looks(&(namespace.to_owned(), name.to_owned())),
         leading_since,
         now,
     };

@@ -40,18 +40,24 @@ pub async fn run(
     let api: Api<OdooAiStack> = scope.api(&ctx.client);
     // A status write is no reason to look again; a request by annotation is.
     let wanted = predicates::generation.combine(predicates::annotations);
-    let gone = Arc::clone(&ctx);
+    let (wake, woken) = futures::channel::mpsc::unbounded();
+    ctx.stacks.listen(scope.clone(), wake.clone());
+    let (memory, known) = (Arc::clone(&ctx), stacks.clone());
     let changes = patient(watcher(api, watcher::Config::default()))
-        .inspect_ok(move |event| {
-            if let watcher::Event::Delete(stack) = event {
-                gone.forget(&(stack.namespace().unwrap_or_default(), stack.name_any()));
+        .inspect_ok(move |event| match event {
+            watcher::Event::Delete(stack) => {
+                memory.forget(&(stack.namespace().unwrap_or_default(), stack.name_any()));
+                memory.stacks.changed(Some(stack), None);
             }
+            watcher::Event::Apply(stack) | watcher::Event::InitApply(stack) => {
+                memory.stacks.changed(known.get(&ObjectRef::from_obj(stack)).as_deref(), Some(stack));
+            }
+            watcher::Event::Init | watcher::Event::InitDone => {}
         })
         .modify(Slim::slim)
         .reflect(writer)
         .touched_objects();
     let trigger = calm(changes).predicate_filter(wanted, PredicateConfig::default());
-    let (wake, woken) = futures::channel::mpsc::unbounded();
     let asking = poller::poll(Arc::clone(&ctx), |pod: &Pod| owner(pod), wake.clone());
     let probing = crate::routes::poller::poll(Arc::clone(&ctx), wake);
     let controller = Controller::for_stream(trigger, stacks.clone())

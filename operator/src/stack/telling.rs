@@ -7,16 +7,17 @@ use odoo_ai_crds::stack::OdooAiStackStatus;
 use crate::cluster::status::{Tri, Verdict};
 
 /// Conditions that are told; the others follow from `Ready`.
-const TOLD: [&str; 6] = [
+const TOLD: [&str; 7] = [
     types::READY,
     types::DATABASE_READY,
     types::REDIS_READY,
     types::ODOO_REACHABLE,
     types::QUEUES_CONSUMED,
     types::WEBHOOKS_PROCESSED,
+    types::ROUTES_READY,
 ];
 /// Part of every rollout.
-const ROUTINE: [&str; 9] = [
+const ROUTINE: [&str; 11] = [
     reasons::INSTALLING,
     reasons::PROGRESSING,
     reasons::POD_NOT_READY,
@@ -26,13 +27,18 @@ const ROUTINE: [&str; 9] = [
     reasons::CHECKING,
     reasons::WATCHING,
     reasons::UNKNOWN,
+    reasons::NOT_OBSERVED,
+    reasons::CERTIFICATE_PENDING,
 ];
+/// Part of a rollout, and a fault at any other time.
+const BY_THE_WAY: [&str; 1] = [reasons::BAD_GATEWAY_502];
 /// Told only when they end something that was told.
 const WELL: [&str; 3] = [reasons::SERVING, reasons::CONSUMED, reasons::PROCESSED];
 /// Not ready, and yet nothing is wrong.
 const FALSE_BUT: [&str; 1] = [reasons::PROVING_CREDENTIALS];
 /// True, and yet a person should act.
-const TRUE_BUT: [&str; 2] = [reasons::EVICTION_POLICY_UNFIT, reasons::REDIS_NEARLY_FULL];
+const TRUE_BUT: [&str; 3] =
+    [reasons::EVICTION_POLICY_UNFIT, reasons::REDIS_NEARLY_FULL, reasons::CLIENT_ADDRESSES_HIDDEN];
 
 /// A condition whose status or reason changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +77,9 @@ pub fn told<'a>(
         }
         if *kind == types::READY {
             return true;
+        }
+        if BY_THE_WAY.contains(&reason) && ready_now.is_some_and(|ready| ROUTINE.contains(&ready)) {
+            return false;
         }
         if WELL.contains(&reason) {
             let ended = before.as_deref().filter(|before| !ROUTINE.contains(before));

@@ -25,7 +25,7 @@ use odoo_ai_operator::cluster::intent::{Intent, Key, Mode};
 use odoo_ai_operator::cluster::nodes::Images;
 use odoo_ai_operator::cluster::pending::Claim;
 use odoo_ai_operator::rollout::revision::Stored;
-use odoo_ai_operator::routes::probe::{Answer, Question};
+use odoo_ai_operator::routes::probe::Look;
 use odoo_ai_operator::routes::rivals::Rivals;
 use odoo_ai_operator::routes::standing::Surroundings;
 use odoo_ai_operator::stack::agents::Agents;
@@ -88,7 +88,7 @@ pub(crate) struct World {
     /// What the cluster has that routes depend on.
     pub(crate) around: Surroundings,
     /// What the routes answered.
-    pub(crate) answers: Vec<(Question, Answer)>,
+    pub(crate) looks: Vec<Look>,
     /// Claims of pods without a node.
     pub(crate) claims: BTreeMap<String, Claim>,
     /// Events about the stack, as `Condition Reason`.
@@ -131,8 +131,8 @@ impl World {
             agents: Agents::default(),
             backup: None,
             node_images: Arc::default(),
-            answers: Vec::new(),
-            around: Surroundings { traefik: Some(true), rivals: Some(Rivals::new()) },
+            looks: Vec::new(),
+            around: Surroundings { traefik: Some(true), rivals: Some(Rivals::new()), hides_clients: None },
             claims: BTreeMap::new(),
             events: Vec::new(),
             crash_after: None,

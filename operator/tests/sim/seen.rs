@@ -49,7 +49,7 @@ impl World {
             backup: self.backup.clone().map(Arc::new),
             node_images: Arc::clone(&self.node_images),
             around: self.around.clone(),
-            answers: self.answers.clone(),
+            looks: self.looks.clone(),
             leading_since: self.leading_since,
             now: self.now,
         };

@@ -7,13 +7,14 @@ use anyhow::Result;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::networking::v1::Ingress;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
+use odoo_ai_crds::stack::OdooAiStack;
 use odoo_ai_operator::cluster::traefik::{IngressRoute, Middleware};
 use odoo_ai_tests::{ApiServer, apply_file, repository, wait_for};
 use serde_json::{Value, json};
 
-use crate::crds::{KINDS, TRAEFIK, traefik};
+use crate::crds::{KINDS, TRAEFIK, server, traefik};
 use crate::requests::Requests;
 use crate::stack::{costs_nothing, stage};
 use crate::stage::Stage;
@@ -61,6 +62,49 @@ async fn what_somebody_makes_of_a_route_is_put_back() -> Result<()> {
     assert_eq!(names(&stage.ours::<IngressRoute>().await?), of(["ai-service-web", "dashboard-web"]));
     stage.reconcile().await?;
     costs_nothing(&mut stage, &requests).await
+}
+
+/// Whoever is given a host, or loses one, doesn't wait for its next look.
+#[tokio::test]
+async fn a_host_changes_hands_at_once() -> Result<()> {
+    let client = server().await?.client().await?;
+    let (stage, _) = stage("hands", |stack| {
+        stack["spec"]["ingress"] = json!({"dashboard": {"host": "ai.example.com"}});
+    })
+    .await?;
+    let controller = stage.control()?;
+    let mut newer = stage.stack().await?;
+    newer.metadata = ObjectMeta { name: Some("newer".to_owned()), ..ObjectMeta::default() };
+    // A stack of the same second would be told by its name.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let stacks = stage.api::<OdooAiStack>();
+    stacks.create(&PostParams::default(), &newer).await?;
+    let routes: Api<IngressRoute> = Api::namespaced(client, "hands");
+    let has = |name: &'static str, limit: u64| {
+        let (routes, stacks) = (routes.clone(), stacks.clone());
+        wait_for(name, Duration::from_secs(limit), move || {
+            let (routes, stacks) = (routes.clone(), stacks.clone());
+            async move {
+                let found = names(&routes.list(&ListParams::default()).await?.items);
+                let told = stacks.get_opt("newer").await?.and_then(|it| it.status).unwrap_or_default().conditions;
+                let conflict = told.iter().any(|it| it.reason == "HostConflict");
+                Ok((found == [name.to_owned()].into() && conflict == (name == "odoo-ai-dashboard-web")).then_some(()))
+            }
+        })
+    };
+    has("odoo-ai-dashboard-web", 20).await?;
+    // The older one gives it up, claims it again, and goes.
+    stage.edit(&json!({"ingress": null})).await?;
+    has("newer-dashboard-web", 5).await?;
+    stage.edit(&json!({"ingress": {"dashboard": {"host": "ai.example.com"}}})).await?;
+    has("odoo-ai-dashboard-web", 5).await?;
+    stage.delete().await?;
+    wait_for("the route of the newer one", Duration::from_secs(5), || async {
+        Ok(routes.get_opt("newer-dashboard-web").await?.map(drop))
+    })
+    .await?;
+    controller.abort();
+    Ok(())
 }
 
 /// The controller itself notices, without a restart.

@@ -25,6 +25,7 @@ use odoo_ai_operator::cluster::traefik::{IngressRoute, Middleware};
 use odoo_ai_operator::context::Context;
 use odoo_ai_operator::labels;
 use odoo_ai_operator::metrics::Metrics;
+use odoo_ai_operator::routes::rivals::Stacks;
 use odoo_ai_operator::stack::model::{Network, Operator};
 use odoo_ai_operator::stack::{self, reconcile};
 use odoo_ai_tests::{repository, wait_for};
@@ -162,9 +163,11 @@ impl Stage {
     /// The controller itself, with watches of its own, until it is aborted.
     pub(crate) fn control(&self) -> Result<JoinHandle<()>> {
         let scope = Scope::Namespace(self.namespace.clone());
-        let (ctx, streams) = context(&self.operator, &scope, self.rules)?;
+        let (mut ctx, streams) = context(&self.operator, &scope, self.rules)?;
+        let (stacks, writer) = reflector::store();
+        ctx.stacks = Stacks::new(vec![stacks.clone()]);
         Ok(tokio::spawn(async move {
-            stack::run::run(Arc::new(ctx), &scope, streams, reflector::store(), std::future::pending()).await;
+            stack::run::run(Arc::new(ctx), &scope, streams, (stacks, writer), std::future::pending()).await;
         }))
     }
 

@@ -52,19 +52,20 @@ pub fn routes(stack: &Stack, routes: &Routes, made: &Made) -> Vec<Intent> {
     }
 }
 
-/// What is asked to see whether they answer: of each host its HTTPS, and its HTTP.
+/// What is asked to see whether they answer: of each host its HTTPS, and its HTTP. `ready`: a component has a ready pod.
 #[must_use]
-pub fn questions(stack: &Stack, standing: &Standing) -> Vec<Question> {
+pub fn questions(stack: &Stack, standing: &Standing, ready: impl Fn(Component) -> bool) -> Vec<Question> {
     let (Some(made), Some(routes)) = (&standing.made, &stack.routes) else { return Vec::new() };
     let mark = (made.controller == IngressController::Traefik).then(|| mark(stack));
     // Cheap, and it touches nothing.
-    let hosts = [(&made.api, "/openapi.json"), (&made.dashboard, "/")];
-    let hosts = hosts.into_iter().filter_map(|(host, path)| Some((host.as_ref()?, path)));
+    let hosts = [(&made.api, Component::AiService, "/openapi.json"), (&made.dashboard, Component::Dashboard, "/")];
+    let hosts = hosts.into_iter().filter_map(|(host, component, path)| Some((host.as_ref()?, component, path)));
     hosts
-        .flat_map(|(host, path)| {
+        .flat_map(|(host, component, path)| {
+            let ready = ready(component);
             let of = |https: bool| {
                 let redirect = !https && routes.redirect && mark.is_some();
-                Question { host: host.clone(), https, path, mark: mark.clone(), redirect }
+                Question { host: host.clone(), component, ready, https, path, mark: mark.clone(), redirect }
             };
             routes.certificate.iter().map(|_| true).chain([false]).map(of).collect::<Vec<_>>()
         })

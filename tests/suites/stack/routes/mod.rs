@@ -28,7 +28,9 @@ async fn hosts_answer_and_the_status_knows() -> Result<()> {
         checks.check("a WebSocket goes through, and nothing flaps", answers::web_socket(room)).await;
         checks.check("somebody else's route has the host", faults::another_route(room)).await;
         checks.check("no pod behind the route", faults::no_pod(room)).await;
-        checks.check("what is behind the route refuses", faults::refused(room)).await;
+        checks.check("a dashboard that listens on localhost only", Box::pin(faults::wrong_hostname(room))).await;
+        checks.check("somebody else stands behind the route", faults::stranger(room)).await;
+        checks.check("Traefik doesn't watch the namespace", faults::not_watched(room)).await;
         checks.check("an older stack has the host", Box::pin(faults::conflict(room))).await;
         checks.check("addresses that are kept out", faults::kept_out(room)).await;
         checks.check("a certificate of a Secret", certificates::of_a_secret(room)).await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use k8s_openapi::api::apps::v1::Deployment;
-use kube::api::{Patch, PatchParams};
+use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use odoo_ai_tests::{Cluster, apply_yaml, run_dir, wait_for};
 use serde_json::json;
@@ -28,6 +28,8 @@ apiVersion: v1
 kind: Service
 metadata: {name: traefik, namespace: kube-system}
 spec:
+  # As it is reached from outside: it hides clients' addresses.
+  type: NodePort
   selector: {app: traefik}
   ports:
     - {name: web, port: 80, targetPort: 8000}
@@ -98,6 +100,23 @@ pub(super) async fn install(cluster: &Cluster) -> Result<String> {
     apply_yaml(&client, NAMESPACE, TRAEFIK).await?;
     scale(&client, 1).await?;
     Ok(String::new())
+}
+
+/// Starts it anew with one argument more, or without it.
+pub(super) async fn argument(client: &Client, argument: &str, wanted: bool) -> Result<()> {
+    let api: Api<Deployment> = Api::namespaced(client.clone(), NAMESPACE);
+    let mut deployment = api.get("traefik").await?;
+    let template = deployment.spec.as_mut().and_then(|spec| spec.template.spec.as_mut());
+    let arguments = template.and_then(|spec| spec.containers[0].args.as_mut()).context("no arguments")?;
+    arguments.retain(|it| it != argument);
+    arguments.extend(wanted.then(|| argument.to_owned()));
+    let generation = api.replace("traefik", &PostParams::default(), &deployment).await?.metadata.generation;
+    wait_for("Traefik to be replaced", Duration::from_mins(1), || async {
+        let status = api.get("traefik").await?.status.unwrap_or_default();
+        let done = status.observed_generation == generation && status.replicas == Some(1);
+        Ok((done && status.updated_replicas == Some(1) && status.ready_replicas == Some(1)).then_some(()))
+    })
+    .await
 }
 
 /// Runs that many pods of it.
