@@ -49,6 +49,15 @@ pub struct Route {
     pub host: String,
 }
 
+/// Labels of a request to the API server.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Asked {
+    /// The verb as RBAC knows it.
+    pub verb: &'static str,
+    /// Plural and subresource.
+    pub resource: String,
+}
+
 /// The metrics.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -56,6 +65,10 @@ pub struct Metrics {
     pub reconciles: Family<Reconciled, Counter>,
     /// Seconds of each reconcile by kind.
     pub duration: Family<Reconciled, Histogram, fn() -> Histogram>,
+    /// Requests to the API server.
+    pub requests: Family<Asked, Counter>,
+    /// Questions asked of routes.
+    pub probes: Counter,
     /// Writes to children.
     pub writes: Counter<u64, AtomicU64>,
     /// Status writes.
@@ -77,6 +90,8 @@ impl Metrics {
         let metrics = Self {
             reconciles: Family::default(),
             duration: Family::new_with_constructor(|| Histogram::new(DURATIONS)),
+            requests: Family::default(),
+            probes: Counter::default(),
             writes: Counter::default(),
             status_writes: Counter::default(),
             rollouts: Family::default(),
@@ -92,6 +107,8 @@ impl Metrics {
             Unit::Seconds,
             metrics.duration.clone(),
         );
+        registry.register("api_requests", "Requests to the API server", metrics.requests.clone());
+        registry.register("route_probes", "Questions asked of routes", metrics.probes.clone());
         registry.register("child_writes", "Objects written to the API server", metrics.writes.clone());
         registry.register("status_writes", "Statuses written to the API server", metrics.status_writes.clone());
         let help = "Rollouts that succeeded, revisions that failed, and those that were rolled back";

@@ -18,6 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::Args;
 use crate::cluster::cache::Scope;
+use crate::cluster::client;
 use crate::cluster::nodes::Nodes;
 use crate::context::Context;
 use crate::leader::Leader;
@@ -59,8 +60,8 @@ pub enum Error {
 /// # Errors
 /// An [`Error`] when the process should be started again.
 pub async fn run(args: Args) -> Result<(), Error> {
-    let client = Client::try_from(kube::Config::infer().await?)?;
     let (metrics, registry) = Metrics::registered();
+    let client = client::connect(kube::Config::infer().await?, &metrics)?;
     let ready = Ready::default();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), scopes = ?args.scopes(), "operator starts");
     let shutdown = signals()?.shared();

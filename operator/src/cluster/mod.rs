@@ -4,6 +4,7 @@
 pub mod apply;
 pub mod cache;
 pub mod children;
+pub mod client;
 pub mod covers;
 pub mod delete;
 pub mod events;

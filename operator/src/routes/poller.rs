@@ -45,6 +45,7 @@ pub async fn round(ctx: &Context, name: &Name, questions: Vec<Question>) -> bool
     let strangers = strangers(ctx, name, &questions).await;
     let mut looks = Vec::with_capacity(questions.len());
     for question in questions {
+        ctx.metrics.probes.inc();
         let answer = probe::ask(&ctx.proxy, &question).await;
         if let Answer::Http { certificate: Some(it), .. } = &answer {
             ctx.metrics.certificate(name, &question.host, Some(it.until.as_second()));

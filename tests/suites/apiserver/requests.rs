@@ -1,67 +1,23 @@
 //! A client that writes down what it sends, and what the API server warns of.
 
-use std::fmt::{Display, Formatter};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Result;
-use http::{Method, Request, Response};
+use http::{Request, Response};
 use kube::client::{Body, ClientBuilder};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use odoo_ai_operator::cluster::client::Sent;
 use odoo_ai_tests::ApiServer;
 use tower::util::{MapRequestLayer, MapResponseLayer};
 
-/// One request.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Sent {
-    /// The verb as RBAC knows it.
-    pub(crate) verb: &'static str,
-    /// API group, empty for the core one.
-    pub(crate) group: String,
-    /// Plural and subresource, like `deployments` or `odooaistacks/status`.
-    pub(crate) resource: String,
-    /// Name of the object, empty where there is none.
-    pub(crate) name: String,
+/// It changes something.
+pub(crate) fn writes(sent: &Sent) -> bool {
+    !["get", "list", "watch"].contains(&sent.verb)
 }
 
-impl Sent {
-    /// `None` for what is about no object: discovery, versions.
-    pub(crate) fn of(method: &Method, path: &str, query: &str) -> Option<Self> {
-        let mut parts = path.trim_start_matches('/').split('/');
-        let group = match parts.next()? {
-            "api" => String::new(),
-            "apis" => parts.next()?.to_owned(),
-            _ => return None,
-        };
-        let _version = parts.next()?;
-        let mut rest: Vec<_> = parts.collect();
-        if rest.first() == Some(&"namespaces") && rest.len() > 2 {
-            rest.drain(..2);
-        }
-        let name = rest.get(1).copied().unwrap_or_default();
-        let resource = rest.first()?;
-        let verb = match *method {
-            Method::GET if query.contains("watch=") => "watch",
-            Method::GET if name.is_empty() => "list",
-            Method::GET => "get",
-            Method::POST => "create",
-            Method::PUT => "update",
-            Method::PATCH => "patch",
-            _ => "delete",
-        };
-        let resource = rest.get(2).map_or_else(|| (*resource).to_owned(), |sub| format!("{resource}/{sub}"));
-        Some(Self { verb, group, resource, name: name.to_owned() })
-    }
-
-    pub(crate) fn writes(&self) -> bool {
-        !["get", "list", "watch"].contains(&self.verb)
-    }
-}
-
-impl Display for Sent {
-    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {} {}", self.verb, self.resource, self.name)
-    }
+fn words(sent: &Sent) -> String {
+    format!("{} {} {}", sent.verb, sent.resource, sent.name)
 }
 
 #[derive(Default)]
@@ -100,12 +56,12 @@ impl Requests {
 
     /// Everything that was sent, as lines; the log is empty afterwards.
     pub(crate) fn take(&self) -> Vec<String> {
-        self.log().sent.drain(..).map(|sent| sent.to_string()).collect()
+        self.log().sent.drain(..).map(|sent| words(&sent)).collect()
     }
 
     /// What was sent to change something; the log is empty afterwards.
     pub(crate) fn writes(&self) -> Vec<String> {
-        self.log().sent.drain(..).filter(Sent::writes).map(|sent| sent.to_string()).collect()
+        self.log().sent.drain(..).filter(writes).map(|sent| words(&sent)).collect()
     }
 
     /// Everything that was sent; the log stays.

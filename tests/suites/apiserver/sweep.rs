@@ -12,6 +12,7 @@ use http::Request;
 use kube::client::{Body, ClientBuilder};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use odoo_ai_operator::cluster::client::Sent;
 use odoo_ai_tests::ApiServer;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -20,7 +21,7 @@ use tower::{BoxError, Service};
 
 use crate::compare;
 use crate::crds::server;
-use crate::requests::Sent;
+use crate::requests::writes;
 use crate::stage::{Stage, value};
 
 /// Reconciles that one scenario may take.
@@ -70,7 +71,7 @@ impl Strikes {
 
     fn count(&self, request: &Request<Body>) -> Option<Crash> {
         let uri = request.uri();
-        let sent = Sent::of(request.method(), uri.path(), uri.query().unwrap_or_default()).filter(Sent::writes)?;
+        let sent = Sent::of(request.method(), uri.path(), uri.query().unwrap_or_default()).filter(writes)?;
         let mut log = self.log();
         let number = log.writes.len();
         let name = compare::nameless(&sent.name);

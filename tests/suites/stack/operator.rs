@@ -1,5 +1,6 @@
 //! The operator under test: one installation for the whole process, by the charts.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -202,10 +203,15 @@ impl Metrics {
 
     /// A metric without its prefix, the sum over its labels; 0 where it is absent.
     pub(crate) fn value(&self, name: &str) -> u64 {
+        self.series(name).values().sum()
+    }
+
+    /// A metric without its prefix, by its labels.
+    pub(crate) fn series(&self, name: &str) -> BTreeMap<String, u64> {
         let name = format!("odooai_operator_{name}");
         let series = self.0.lines().filter_map(|line| line.strip_prefix(&name)?.rsplit_once(' '));
         let series = series.filter(|(labels, _)| labels.is_empty() || labels.starts_with('{'));
-        series.filter_map(|(_, value)| value.parse::<u64>().ok()).sum()
+        series.filter_map(|(labels, value)| Some((labels.to_owned(), value.parse().ok()?))).collect()
     }
 
     /// Writes to children and to statuses.

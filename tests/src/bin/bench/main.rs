@@ -1,8 +1,11 @@
 //! Figures of the operator, for `hack/bench`: what many stacks cost without nodes (`scale`), and
 //! how long one takes on a real node beside a script that does the same (`cluster`), and what its
-//! migrations cost (`migrate`) and its rollouts (`rollout`).
+//! migrations cost (`migrate`), its rollouts (`rollout`) and its routes (`routes`).
 
 mod audit;
+#[path = "../../../suites/stack/routes/client.rs"]
+#[expect(dead_code, reason = "shared with the suite `stack`")]
+mod client;
 mod cluster;
 mod figures;
 #[path = "../../../suites/stack/memory.rs"]
@@ -12,13 +15,19 @@ mod migrate;
 #[path = "../../../suites/stack/operator.rs"]
 #[expect(dead_code, reason = "shared with the suite `stack`")]
 mod operator;
+#[path = "../../../suites/stack/routes/pebble.rs"]
+mod pebble;
 #[path = "../../../suites/stack/poller.rs"]
 mod poller;
 mod process;
+#[path = "../../../suites/stack/routes/proxy.rs"]
+#[expect(dead_code, reason = "shared with the suite `stack`")]
+mod proxy;
 mod rollout;
 #[path = "../../../suites/stack/room.rs"]
 #[expect(dead_code, reason = "shared with the suite `stack`")]
 mod room;
+mod routes;
 mod scale;
 mod script;
 #[path = "../../../suites/stack/steady.rs"]
@@ -57,6 +66,15 @@ enum Command {
         #[arg(long, default_value_t = 3)]
         rounds: u32,
     },
+    /// Routes through a real Traefik, beside a plain apply.
+    Routes {
+        /// How often each of the two has its turn.
+        #[arg(long, default_value_t = 5)]
+        rounds: u32,
+        /// Length of the time without any change, seconds.
+        #[arg(long, default_value_t = 300)]
+        idle_seconds: u64,
+    },
     /// Migrations on a real node, beside Alembic by hand.
     Migrate {
         /// How often everything is measured.
@@ -83,6 +101,7 @@ async fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::Scale(arguments) => Box::pin(scale::run(&arguments)).await,
         Command::Rollout { rounds } => Box::pin(rollout::run(rounds)).await,
+        Command::Routes { rounds, idle_seconds } => Box::pin(routes::run(rounds, idle_seconds)).await,
         Command::Migrate { rounds } => Box::pin(migrate::run(rounds)).await,
         Command::Cluster { rounds, idle_seconds } => Box::pin(cluster::run(rounds, idle_seconds)).await,
     }

@@ -33,20 +33,20 @@ print(json.dumps({"status": int(head[0].split(" ")[1]), "headers": headers}))
 "#;
 
 /// Status and headers of an answer, names in lower case.
-pub(super) struct Answer {
-    pub(super) status: u64,
-    pub(super) headers: Value,
+pub(crate) struct Answer {
+    pub(crate) status: u64,
+    pub(crate) headers: Value,
 }
 
 impl Answer {
     /// It went through a route of the operator.
-    pub(super) fn is_ours(&self) -> bool {
+    pub(crate) fn is_ours(&self) -> bool {
         self.headers.get("x-odoo-ai-stack").is_some()
     }
 }
 
 /// Runs Python in the pod of the Odoo stub, which is of no stack.
-pub(super) async fn python(room: &Room, script: &str, arguments: &[&str]) -> Result<String> {
+pub(crate) async fn python(room: &Room, script: &str, arguments: &[&str]) -> Result<String> {
     let pods = room.api::<Pod>().list(&ListParams::default()).await?;
     let pod = pods.items.iter().map(ResourceExt::name_any).find(|name| name.starts_with("odoo-stub"));
     let command: Vec<&str> = ["python3", "-c", script].into_iter().chain(arguments.iter().copied()).collect();
@@ -54,35 +54,10 @@ pub(super) async fn python(room: &Room, script: &str, arguments: &[&str]) -> Res
 }
 
 /// Asks for `url` (scheme and host) and a path.
-pub(super) async fn ask(room: &Room, method: &str, url: &str, path: &str, headers: &str) -> Result<Answer> {
+pub(crate) async fn ask(room: &Room, method: &str, url: &str, path: &str, headers: &str) -> Result<Answer> {
     let (scheme, host) = url.split_once("://").context("no scheme")?;
     let text = python(room, ASK, &[scheme, host, method, path, headers]).await?;
     let mut answer: Value = serde_json::from_str(text.trim()).with_context(|| format!("the client said {text:?}"))?;
     let status = answer["status"].as_u64().context("no status")?;
     Ok(Answer { status, headers: answer["headers"].take() })
-}
-
-/// What a host shows as its certificate.
-pub(super) struct Shown {
-    pub(super) issuer: String,
-    pub(super) serial: String,
-}
-
-const SHOWN: &str = r#"
-import socket, ssl, sys
-context = ssl.create_default_context()
-context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-raw = socket.create_connection(("traefik.kube-system.svc", 443), timeout=10)
-der = context.wrap_socket(raw, server_hostname=sys.argv[1]).getpeercert(binary_form=True)
-print(der.hex())
-"#;
-
-/// Reads the certificate that is shown for `host`.
-pub(super) async fn shown(room: &Room, host: &str) -> Result<Shown> {
-    let hex = python(room, SHOWN, &[host]).await?;
-    let bytes = (0..hex.trim().len() / 2).map(|at| u8::from_str_radix(&hex.trim()[2 * at..2 * at + 2], 16));
-    let der = bytes.collect::<Result<Vec<u8>, _>>()?;
-    let it = odoo_ai_operator::routes::certificate::Certificate::read(&der).context("no certificate")?;
-    let serial = format!("{} {}", it.from, it.until);
-    Ok(Shown { issuer: it.issuer, serial })
 }

@@ -5,6 +5,7 @@ mod answers;
 mod certificates;
 mod client;
 mod faults;
+mod pebble;
 mod proxy;
 
 use anyhow::Result;

@@ -9,9 +9,9 @@ use kube::{Api, Client};
 use odoo_ai_tests::{Cluster, apply_yaml, run_dir, wait_for};
 use serde_json::json;
 
-use super::acme;
+use super::pebble;
 
-pub(super) const NAMESPACE: &str = "kube-system";
+pub(crate) const NAMESPACE: &str = "kube-system";
 
 /// The entry points as k3s names them, and as little else as can be.
 const TRAEFIK: &str = r"
@@ -82,13 +82,13 @@ spec:
 ";
 
 /// Installs it, unless it is there.
-pub(super) async fn install(cluster: &Cluster) -> Result<String> {
+pub(crate) async fn install(cluster: &Cluster) -> Result<String> {
     let client = cluster.client().await?;
     if cluster.is_k3s() {
         return Ok("k3s' own".to_owned());
     }
     cluster.load_images(&["odooai-test/traefik:1", "odooai-test/pebble:1"].map(str::to_owned)).await?;
-    acme::install(&client).await?;
+    pebble::install(&client).await?;
     for file in ["crds.yaml", "rbac.yaml"] {
         let path = run_dir().join("traefik").join(file);
         let text =
@@ -103,7 +103,7 @@ pub(super) async fn install(cluster: &Cluster) -> Result<String> {
 }
 
 /// Starts it anew with one argument more, or without it.
-pub(super) async fn argument(client: &Client, argument: &str, wanted: bool) -> Result<()> {
+pub(crate) async fn argument(client: &Client, argument: &str, wanted: bool) -> Result<()> {
     let api: Api<Deployment> = Api::namespaced(client.clone(), NAMESPACE);
     let mut deployment = api.get("traefik").await?;
     let template = deployment.spec.as_mut().and_then(|spec| spec.template.spec.as_mut());
@@ -120,7 +120,7 @@ pub(super) async fn argument(client: &Client, argument: &str, wanted: bool) -> R
 }
 
 /// Runs that many pods of it.
-pub(super) async fn scale(client: &Client, replicas: i32) -> Result<()> {
+pub(crate) async fn scale(client: &Client, replicas: i32) -> Result<()> {
     let api: Api<Deployment> = Api::namespaced(client.clone(), NAMESPACE);
     let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
     api.patch("traefik", &PatchParams::default(), &patch).await?;
