@@ -174,7 +174,7 @@ async fn kubectl_has_columns_short_names_and_a_category() -> Result<()> {
     for (plural, wanted) in [
         (
             "odooaistacks",
-            "Name Ready Reason Revision URL Age (AI-Service) (Dashboard) (Schema) (Head) (Last-Backup) (Message)",
+            "Name Ready Reason Revision URL Age (AI-Service) (Dashboard) (Routes) (Schema) (Head) (Last-Backup) (Message)",
         ),
         ("backups", "Name Stack Schedule Last-Success Ready Reason Age (Verified) (Next) (Failures) (Message)"),
         ("restores", "Name Stack Target Complete Reason Age (Artifact) (Step) (Message)"),

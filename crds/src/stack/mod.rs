@@ -82,6 +82,7 @@ display_as_name!(Environment, LogLevel);
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "AI-Service", type_ = "string", json_path = ".spec.images.aiService", description = "Image of ai-service, worker and beat", priority = 1),
     printcolumn(name = "Dashboard", type_ = "string", json_path = ".spec.images.dashboard", description = "Image of the dashboard", priority = 1),
+    printcolumn(name = "Routes", type_ = "string", json_path = r#".status.conditions[?(@.type=="RoutesReady")].reason"#, description = "Whether the routes answer", priority = 1),
     printcolumn(name = "Schema", type_ = "string", json_path = ".status.database.schemaRevision", description = "Alembic revision of the database", priority = 1),
     printcolumn(name = "Head", type_ = "string", json_path = ".status.database.schemaHead", description = "Alembic revision that the image of the spec needs", priority = 1),
     printcolumn(name = "Last-Backup", type_ = "date", json_path = ".status.lastBackup.completedAt", description = "When the last good backup was completed", priority = 1),
