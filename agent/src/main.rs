@@ -1,5 +1,7 @@
 //! The agent: one small static binary that runs in the pods and Jobs of the stack.
 
+mod backup;
+mod catalogue;
 mod config;
 mod downgrade;
 mod encode;
@@ -77,6 +79,8 @@ enum Command {
     Migrate,
     /// Tell what `migrate` would do, changing nothing; the command of a Job.
     Plan,
+    /// Back the database up, prove that the dump can be read, and remove what is too many; the command of a Job.
+    Backup,
     /// Undo revisions of the schema; run by hand in a container of the newer image.
     Downgrade(downgrade::Request),
     /// Prove new credentials by logging in, after changing them on Managed servers; the command of a Job.
@@ -111,6 +115,7 @@ fn main() -> ExitCode {
         }
         Command::Migrate => migrate::main(&env, &redactor),
         Command::Plan => plan::main(&env, &redactor),
+        Command::Backup => backup::main(&env, &redactor),
         Command::Downgrade(request) => downgrade::main(&env, &redactor, &request),
         Command::Login => login::main(&env, &redactor),
     }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use crate::catalogue::manifest::Manifest;
 use crate::config::Env;
 use crate::plan::report::PlanReport;
 use crate::redact::Redactor;
@@ -80,9 +81,41 @@ pub(crate) struct Facts {
     /// What `migrate` would do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) plan: Option<PlanReport>,
+    /// The backup that was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) backup: Option<BackupReport>,
     /// Every label that the code needs, by enum type.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) enum_labels: Option<BTreeMap<String, Vec<String>>>,
+}
+
+/// A backup that was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct BackupReport {
+    /// Its name.
+    pub(crate) id: String,
+    /// Size of its dump.
+    pub(crate) bytes: u64,
+    /// When it was completed.
+    pub(crate) completed_at: String,
+    /// Alembic's revisions.
+    pub(crate) alembic: Vec<String>,
+    /// Backups that were removed because they were too many.
+    pub(crate) removed: usize,
+}
+
+impl BackupReport {
+    /// What a manifest says of it.
+    pub(crate) fn of(manifest: &Manifest, removed: usize) -> Self {
+        Self {
+            id: manifest.id.to_string(),
+            bytes: manifest.bytes,
+            completed_at: manifest.completed_at.to_string(),
+            alembic: manifest.alembic.clone(),
+            removed,
+        }
+    }
 }
 
 /// The report.

@@ -121,9 +121,11 @@ impl<'a> Python<'a> {
             .map_err(failed)?;
         let stdout = child.stdout.take().expect("stdout is piped");
         let stderr = child.stderr.take().expect("stderr is piped");
-        let (out, err) =
-            futures::try_join!(self.follow(label, BufReader::new(stdout)), self.follow(label, BufReader::new(stderr)),)
-                .map_err(failed)?;
+        let (out, err) = futures::try_join!(
+            follow(self.redactor, self.is_quiet, label, BufReader::new(stdout)),
+            follow(self.redactor, self.is_quiet, label, BufReader::new(stderr)),
+        )
+        .map_err(failed)?;
         let status = child.wait().await.map_err(failed)?;
         // What went wrong is on stderr, so its lines come last.
         let mut tail: VecDeque<_> = out.tail.into_iter().chain(err.tail).collect();
@@ -133,41 +135,53 @@ impl<'a> Python<'a> {
         let tail = tail.make_contiguous().join("\n");
         Ok(Finished { status, tail, result: out.results.last().cloned(), results: out.results })
     }
+}
 
-    async fn follow(&self, label: &str, mut stream: impl AsyncBufRead + Unpin) -> std::io::Result<Followed> {
-        let mut filter = DetailFilter::default();
-        let mut followed = Followed::default();
-        let mut buffer = Vec::new();
-        loop {
-            buffer.clear();
-            let read = (&mut stream).take(LONGEST_LINE).read_until(b'\n', &mut buffer).await?;
-            if read == 0 {
-                return Ok(followed);
-            }
-            let line = String::from_utf8_lossy(&buffer);
-            let line = line.trim_end();
-            if let Some(result) = line.strip_prefix(MARK) {
-                followed.results.push(result.to_owned());
-                continue;
-            }
-            // The filter must see empty lines: they end what it drops.
-            if !filter.keeps(line) || line.is_empty() {
-                continue;
-            }
-            let line = self.redactor.redact(line);
-            if !self.is_quiet {
-                telemetry::print_line(&format!("{label}: {line}"));
-            }
-            followed.tail.push_back(line);
-            if followed.tail.len() > TAIL {
-                followed.tail.pop_front();
-            }
+/// Follows a child's lines to their end: redacted, they go to stdout after `label`, unless it is quiet.
+///
+/// # Errors
+/// The stream's.
+pub(crate) async fn follow(
+    redactor: &Redactor,
+    is_quiet: bool,
+    label: &str,
+    mut stream: impl AsyncBufRead + Unpin,
+) -> std::io::Result<Followed> {
+    let mut filter = DetailFilter::default();
+    let mut followed = Followed::default();
+    let mut buffer = Vec::new();
+    loop {
+        buffer.clear();
+        let read = (&mut stream).take(LONGEST_LINE).read_until(b'\n', &mut buffer).await?;
+        if read == 0 {
+            return Ok(followed);
+        }
+        let line = String::from_utf8_lossy(&buffer);
+        let line = line.trim_end();
+        if let Some(result) = line.strip_prefix(MARK) {
+            followed.results.push(result.to_owned());
+            continue;
+        }
+        // The filter must see empty lines: they end what it drops.
+        if !filter.keeps(line) || line.is_empty() {
+            continue;
+        }
+        let line = redactor.redact(line);
+        if !is_quiet {
+            telemetry::print_line(&format!("{label}: {line}"));
+        }
+        followed.tail.push_back(line);
+        if followed.tail.len() > TAIL {
+            followed.tail.pop_front();
         }
     }
 }
 
+/// What a child said.
 #[derive(Debug, Default)]
-struct Followed {
-    tail: VecDeque<String>,
+pub(crate) struct Followed {
+    /// The last lines.
+    pub(crate) tail: VecDeque<String>,
+    /// What followed [`MARK`].
     results: Vec<String>,
 }

@@ -2,6 +2,9 @@
 //! private ones on 127.0.0.1. What a machine doesn't have is skipped, and says so.
 
 mod agent;
+mod backup;
+mod backup_faults;
+mod catalogue;
 mod certificates;
 mod downgrade;
 mod install;

@@ -25,8 +25,15 @@ impl Checks {
         Self { of, done: 0, failed: Vec::new() }
     }
 
-    /// Carries out one check; what it returns is a remark for the reader.
+    /// Carries out one check; what it returns is a remark for the reader. For whoever works on one of them: with
+    /// `ODOOAI_CHECKS` only those whose name has that word.
     pub(crate) async fn check<T: Display>(&mut self, what: &str, work: impl Future<Output = Result<T>>) {
+        if let Ok(word) = std::env::var("ODOOAI_CHECKS")
+            && !what.contains(&word)
+        {
+            say(format_args!("  left out         {}: {what}", self.of));
+            return;
+        }
         let _ = self.need(what, work).await;
     }
 

@@ -153,6 +153,12 @@ impl Postgres {
         std::fs::read_to_string(self.folder.path().join("log")).expect("the server's log")
     }
 
+    /// Kills every process of it at once, as a power cut would.
+    pub(crate) fn kill(&self) {
+        let _gone = Command::new("pkill").args(["-KILL", "-P", &self.process.id().to_string()]).status();
+        let _gone = Command::new("kill").args(["-KILL", &self.process.id().to_string()]).status();
+    }
+
     /// Where the superuser's password is.
     pub(crate) fn password_file(&self) -> PathBuf {
         self.folder.path().join("password")
@@ -167,7 +173,8 @@ impl Drop for Postgres {
     }
 }
 
-fn newest_binaries() -> Option<PathBuf> {
+/// Where PostgreSQL's programs are, of the version that the servers have.
+pub(crate) fn newest_binaries() -> Option<PathBuf> {
     let mut versions: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
         .ok()?
         .filter_map(|entry| Some(entry.ok()?.path().join("bin")))

@@ -155,6 +155,36 @@ pub(super) async fn web_socket(room: &Room) -> Result<String> {
     Ok(said.to_owned())
 }
 
+/// More requests than are allowed are refused, and the operator's own don't mind.
+pub(super) async fn limited(room: &Room) -> Result<String> {
+    room.change(hosts(&json!({"rateLimit": {"averagePerSecond": 1, "burst": 5}}))).await?;
+    room.wait("RoutesReady", "True", "Reachable", 60).await?;
+    let counts = wait_for("a limit", Duration::from_secs(30), || async {
+        let mut counts = std::collections::BTreeMap::new();
+        for status in python(room, BURST, &["20"]).await?.split_whitespace() {
+            *counts.entry(status.to_owned()).or_insert(0) += 1;
+        }
+        Ok(counts.contains_key("429").then_some(counts))
+    })
+    .await?;
+    // The burst, and what a second or two bring.
+    let passed = counts.get("200").copied().unwrap_or(0);
+    ensure!((1..=10).contains(&passed), "of 20 at once: {counts:?}");
+    room.wait("RoutesReady", "True", "Reachable", 5).await?;
+    settle(room).await?;
+    Ok(format!("of 20 at once {passed} were answered"))
+}
+
+/// Asks for the dashboard again and again, and tells each status.
+const BURST: &str = r#"
+import http.client, sys
+for _ in range(int(sys.argv[1])):
+    connection = http.client.HTTPConnection("traefik.kube-system.svc", 80, timeout=10)
+    connection.request("GET", "/", headers={"Host": "ai.example.com"})
+    print(connection.getresponse().status)
+    connection.close()
+"#;
+
 /// The same hosts by standard Ingresses, of the same Traefik.
 pub(super) async fn standard(room: &Room) -> Result<String> {
     room.change(hosts(&json!({"controller": "Ingress"}))).await?;

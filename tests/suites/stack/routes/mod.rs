@@ -34,6 +34,7 @@ async fn hosts_answer_and_the_status_knows() -> Result<()> {
         checks.check("Traefik doesn't watch the namespace", faults::not_watched(room)).await;
         checks.check("an older stack has the host", Box::pin(faults::conflict(room))).await;
         checks.check("addresses that are kept out", faults::kept_out(room)).await;
+        checks.check("a limit of requests", answers::limited(room)).await;
         checks.check("a certificate of a Secret", certificates::of_a_secret(room)).await;
         checks.check("one that ends soon", certificates::ends_soon(room)).await;
         checks.check("a resolver that Traefik doesn't know", certificates::unknown_resolver(room)).await;

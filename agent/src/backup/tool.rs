@@ -1,0 +1,162 @@
+//! PostgreSQL's own programs: `pg_dump` writes the archive to us, `pg_restore` reads it back from us.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::process::{ExitStatus, Stdio};
+
+use tokio::io::BufReader;
+use tokio::process::{Child, Command};
+
+use crate::backup::archive::{self, LEVEL, Stored};
+use crate::backup::error::BackupError;
+use crate::catalogue::manifest::Compression;
+use crate::migrate::child::follow;
+use crate::postgres::Login;
+use crate::redact::Redactor;
+
+/// How the programs' sessions show themselves to the server.
+const APPLICATION_NAME: &str = "odooai-backup";
+const DUMP: &str = "pg_dump";
+const RESTORE: &str = "pg_restore";
+/// The first whose `pg_dump` knows zstd, where it was built with it.
+const HAS_ZSTD: i32 = 16;
+/// What it says where it wasn't.
+const WITHOUT_ZSTD: &str = "does not support compression with zstd";
+
+/// The programs, and as whom they log in.
+#[derive(Debug)]
+pub(crate) struct Tools<'a> {
+    environment: Vec<(&'static str, String)>,
+    lock_seconds: u64,
+    redactor: &'a Redactor,
+}
+
+impl<'a> Tools<'a> {
+    /// Nothing of a login is an argument, which everybody on the node could read.
+    pub(crate) fn new(login: &Login, lock_seconds: u64, redactor: &'a Redactor) -> Self {
+        let mut environment = vec![
+            ("PGHOST", login.host.clone()),
+            ("PGPORT", login.port.to_string()),
+            ("PGUSER", login.user.clone()),
+            ("PGDATABASE", login.database.clone()),
+            ("PGAPPNAME", APPLICATION_NAME.to_owned()),
+            ("LC_ALL", "C".to_owned()),
+        ];
+        environment.extend(login.tls.environment());
+        if let Some(password) = &login.password {
+            environment.push(("PGPASSWORD", password.expose().to_owned()));
+        }
+        Self { environment, lock_seconds, redactor }
+    }
+
+    /// What `pg_dump --version` says, and the major version in it.
+    ///
+    /// # Errors
+    /// There is no such program, or it says something else.
+    pub(crate) async fn version(&self) -> Result<(String, i32), BackupError> {
+        let failed = |source| BackupError::Spawn { program: DUMP, source };
+        let output = self.command(DUMP, &["--version"]).output().await.map_err(failed)?;
+        let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        let number = text.split_whitespace().find(|word| word.starts_with(|first: char| first.is_ascii_digit()));
+        let major = number.and_then(|number| number.split(|it: char| !it.is_ascii_digit()).next()?.parse().ok());
+        let major =
+            major.ok_or_else(|| BackupError::failed("ImageInvalid", format!("{DUMP} --version says {text:?}")))?;
+        Ok((text, major))
+    }
+
+    /// Dumps a snapshot into `sink`; the archive is compressed by whoever can.
+    ///
+    /// # Errors
+    /// Of the program or the sink.
+    pub(crate) async fn dump(
+        &self,
+        snapshot: &str,
+        major: i32,
+        sink: impl AsyncFn() -> Result<File, BackupError>,
+    ) -> Result<(Stored, Compression), BackupError> {
+        if major >= HAS_ZSTD {
+            match self.dump_as(snapshot, Compression::Archive, sink().await?).await {
+                Err(BackupError::Tool { tail, .. }) if tail.contains(WITHOUT_ZSTD) => {}
+                other => return Ok((other?, Compression::Archive)),
+            }
+        }
+        let stored = self.dump_as(snapshot, Compression::Zstd, sink().await?).await?;
+        Ok((stored, Compression::Zstd))
+    }
+
+    async fn dump_as(&self, snapshot: &str, compression: Compression, mut sink: File) -> Result<Stored, BackupError> {
+        let inside = match compression {
+            Compression::Archive => format!("--compress=zstd:{LEVEL}"),
+            Compression::Zstd => "--compress=0".to_owned(),
+        };
+        let (snapshot, locks) =
+            (format!("--snapshot={snapshot}"), format!("--lock-wait-timeout={}s", self.lock_seconds));
+        let arguments = ["--format=custom", "--no-password", &inside, &snapshot, &locks];
+        let mut child = self.spawn(DUMP, &arguments, Stdio::null(), Stdio::piped())?;
+        let mut source = File::from(pipe(child.stdout.take().expect("stdout is piped").into_owned_fd(), DUMP)?);
+        let storing = tokio::task::spawn_blocking(move || archive::store(&mut source, &mut sink, compression));
+        let (status, tail) = self.finish(DUMP, &mut child).await?;
+        let stored = storing.await.map_err(std::io::Error::other).flatten();
+        // A full volume ends the program too, by the pipe that is closed.
+        let stored = stored.map_err(BackupError::storage("store the dump"))?;
+        success(DUMP, status, tail)?;
+        Ok(stored)
+    }
+
+    /// Lets `pg_restore` read all of a stored archive.
+    ///
+    /// # Errors
+    /// It can't, or the storage can't.
+    pub(crate) async fn read_back(&self, mut file: File, compression: Compression) -> Result<Stored, BackupError> {
+        // All of it is made SQL again, and thrown away.
+        let mut child = self.spawn(RESTORE, &["--file=/dev/null"], Stdio::piped(), Stdio::null())?;
+        let mut sink = File::from(pipe(child.stdin.take().expect("stdin is piped").into_owned_fd(), RESTORE)?);
+        let reading = tokio::task::spawn_blocking(move || archive::read_back(&mut file, &mut sink, compression));
+        let (status, tail) = self.finish(RESTORE, &mut child).await?;
+        let read = reading.await.map_err(std::io::Error::other).flatten();
+        success(RESTORE, status, tail)?;
+        read.map_err(BackupError::storage("read the dump back"))
+    }
+
+    fn command(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command.args(arguments).envs(self.environment.iter().map(|(name, value)| (name, value))).kill_on_drop(true);
+        command
+    }
+
+    fn spawn(
+        &self,
+        program: &'static str,
+        arguments: &[&str],
+        stdin: Stdio,
+        stdout: Stdio,
+    ) -> Result<Child, BackupError> {
+        let mut command = self.command(program, arguments);
+        command.stdin(stdin).stdout(stdout).stderr(Stdio::piped());
+        command.spawn().map_err(|source| BackupError::Spawn { program, source })
+    }
+
+    /// Waits for its end, and for its last words.
+    async fn finish(
+        &self,
+        program: &'static str,
+        child: &mut Child,
+    ) -> Result<(ExitStatus, VecDeque<String>), BackupError> {
+        let failed = |source| BackupError::Spawn { program, source };
+        let stderr = BufReader::new(child.stderr.take().expect("stderr is piped"));
+        let said = follow(self.redactor, false, program, stderr).await.map_err(failed)?;
+        Ok((child.wait().await.map_err(failed)?, said.tail))
+    }
+}
+
+fn pipe(fd: std::io::Result<std::os::fd::OwnedFd>, program: &'static str) -> Result<std::os::fd::OwnedFd, BackupError> {
+    fd.map_err(|source| BackupError::Spawn { program, source })
+}
+
+fn success(program: &'static str, status: ExitStatus, mut tail: VecDeque<String>) -> Result<(), BackupError> {
+    if status.success() {
+        return Ok(());
+    }
+    let tail = tail.make_contiguous().join("; ");
+    Err(BackupError::Tool { program, status: status.to_string(), tail })
+}

@@ -1,0 +1,219 @@
+//! The catalogue in a folder of a volume. What is written is written under another name, flushed, and renamed.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::Advice;
+
+use crate::catalogue::id::Id;
+use crate::catalogue::manifest::Manifest;
+use crate::catalogue::owner::Owner;
+
+const OWNER: &str = "owner.json";
+const DUMP: &str = "dump";
+const MANIFEST: &str = "manifest";
+const VERIFIED: &str = "verified";
+/// Ends the name of what is still being written.
+const PARTIAL: &str = ".partial";
+
+/// The folder of one stack.
+#[derive(Debug, Clone)]
+pub(crate) struct Volume {
+    root: PathBuf,
+}
+
+/// What lies under one name.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// Its name.
+    pub(crate) id: Id,
+    /// What it is.
+    pub(crate) state: State,
+}
+
+/// What an artifact is.
+#[derive(Debug)]
+pub(crate) enum State {
+    /// A backup; its dump has the size that the manifest says.
+    Good {
+        /// What is known of it.
+        manifest: Box<Manifest>,
+        /// A verification restored it completely.
+        verified: bool,
+    },
+    /// It has a manifest, and is no good all the same: why. Never touched.
+    Damaged(String),
+    /// It has no manifest: what a run left that was killed.
+    Unfinished,
+}
+
+impl Volume {
+    /// The folder, made if it isn't there.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub(crate) fn open(root: PathBuf) -> io::Result<Self> {
+        fs::create_dir_all(&root)?;
+        Ok(Self { root })
+    }
+
+    /// Bytes that can still be written.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub(crate) fn free(&self) -> io::Result<u64> {
+        let found = rustix::fs::statvfs(&self.root)?;
+        Ok(found.f_bavail.saturating_mul(found.f_frsize))
+    }
+
+    /// Whose it is; `None`: nobody's yet.
+    ///
+    /// # Errors
+    /// It can't be read, or isn't what it should be: then it is somebody's, and nobody knows whose.
+    pub(crate) fn owner(&self) -> io::Result<Option<Owner>> {
+        let Some(text) = read_if_there(&self.root.join(OWNER))? else { return Ok(None) };
+        serde_json::from_slice(&text).map(Some).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    }
+
+    /// Makes it ours.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub(crate) fn claim(&self, owner: &Owner) -> io::Result<()> {
+        write(&self.root, OWNER, &serde_json::to_vec_pretty(owner)?)
+    }
+
+    /// All that has the name of an artifact, the oldest first. Whatever else lies there is nobody's business.
+    ///
+    /// # Errors
+    /// What the system said; a half-read catalogue is none.
+    pub(crate) fn list(&self) -> io::Result<Vec<Entry>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.root)? {
+            let entry = entry?;
+            if let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<Id>().ok()) {
+                let state = state(&entry.path(), &id)?;
+                found.push(Entry { id, state });
+            }
+        }
+        found.sort_by(|one, other| one.id.cmp(&other.id));
+        Ok(found)
+    }
+
+    /// A file for a new dump.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub(crate) fn begin(&self, id: &Id) -> io::Result<File> {
+        let folder = self.folder(id);
+        fs::create_dir_all(&folder)?;
+        File::create(folder.join(format!("{DUMP}{PARTIAL}")))
+    }
+
+    /// Flushes what was written and gives it its name. It is no backup yet.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub(crate) fn keep(&self, id: &Id) -> io::Result<()> {
+        let folder = self.folder(id);
+        File::open(folder.join(format!("{DUMP}{PARTIAL}")))?.sync_all()?;
+        fs::rename(folder.join(format!("{DUMP}{PARTIAL}")), folder.join(DUMP))?;
+        sync(&folder)
+    }
+
+    /// The dump as the disk has it: what the system still remembers of it proves nothing.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub(crate) fn dump(&self, id: &Id) -> io::Result<File> {
+        let file = File::open(self.folder(id).join(DUMP))?;
+        rustix::fs::fadvise(&file, 0, None, Advice::DontNeed)?;
+        Ok(file)
+    }
+
+    /// Makes it a backup.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub(crate) fn commit(&self, manifest: &Manifest) -> io::Result<()> {
+        write(&self.folder(&manifest.id), MANIFEST, &manifest.json())?;
+        sync(&self.root)
+    }
+
+    /// Removes an artifact: its manifest first, so that whatever is left is no backup.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub(crate) fn remove(&self, id: &Id) -> io::Result<()> {
+        let folder = self.folder(id);
+        remove_if_there(&folder.join(MANIFEST))?;
+        sync(&folder)?;
+        for name in [VERIFIED, DUMP] {
+            remove_if_there(&folder.join(name))?;
+            remove_if_there(&folder.join(format!("{name}{PARTIAL}")))?;
+        }
+        remove_if_there(&folder.join(format!("{MANIFEST}{PARTIAL}")))?;
+        // Not with all that is in it: a person may keep something there.
+        match fs::remove_dir(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+            other => other,
+        }
+    }
+
+    fn folder(&self, id: &Id) -> PathBuf {
+        self.root.join(id.to_string())
+    }
+}
+
+fn state(folder: &Path, id: &Id) -> io::Result<State> {
+    let Some(text) = read_if_there(&folder.join(MANIFEST))? else { return Ok(State::Unfinished) };
+    let manifest = match Manifest::parse(&text) {
+        Ok(manifest) if manifest.id == *id => manifest,
+        Ok(manifest) => return Ok(State::Damaged(format!("its manifest is of {}", manifest.id))),
+        Err(why) => return Ok(State::Damaged(format!("its manifest can't be read: {why}"))),
+    };
+    let bytes = match fs::metadata(folder.join(DUMP)) {
+        Ok(found) => found.len(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(State::Damaged("its dump is missing".to_owned()));
+        }
+        Err(error) => return Err(error),
+    };
+    if bytes != manifest.bytes {
+        return Ok(State::Damaged(format!("its dump has {bytes} bytes instead of {}", manifest.bytes)));
+    }
+    let verified = folder.join(VERIFIED).try_exists()?;
+    Ok(State::Good { manifest: Box::new(manifest), verified })
+}
+
+fn read_if_there(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let mut text = Vec::new();
+    match File::open(path) {
+        Ok(mut file) => file.read_to_end(&mut text).map(|_| Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// All of it under this name, or nothing.
+fn write(folder: &Path, name: &str, text: &[u8]) -> io::Result<()> {
+    let partial = folder.join(format!("{name}{PARTIAL}"));
+    let mut file = File::create(&partial)?;
+    file.write_all(text)?;
+    file.sync_all()?;
+    fs::rename(&partial, folder.join(name))?;
+    sync(folder)
+}
+
+/// A name is kept when its folder is flushed.
+fn sync(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
