@@ -4,6 +4,7 @@ mod backup;
 mod catalogue;
 mod config;
 mod downgrade;
+mod dump;
 mod encode;
 mod install;
 mod job;
@@ -28,6 +29,7 @@ mod sql;
 mod sslmode;
 mod telemetry;
 mod tls;
+mod verify;
 mod wait;
 
 use std::net::SocketAddr;
@@ -81,6 +83,8 @@ enum Command {
     Plan,
     /// Back the database up, prove that the dump can be read, and remove what is too many; the command of a Job.
     Backup,
+    /// Restore a backup completely into a throw-away server and compare it with its manifest; the command of a Job.
+    Verify,
     /// Undo revisions of the schema; run by hand in a container of the newer image.
     Downgrade(downgrade::Request),
     /// Prove new credentials by logging in, after changing them on Managed servers; the command of a Job.
@@ -116,6 +120,7 @@ fn main() -> ExitCode {
         Command::Migrate => migrate::main(&env, &redactor),
         Command::Plan => plan::main(&env, &redactor),
         Command::Backup => backup::main(&env, &redactor),
+        Command::Verify => verify::main(&env, &redactor),
         Command::Downgrade(request) => downgrade::main(&env, &redactor, &request),
         Command::Login => login::main(&env, &redactor),
     }

@@ -7,7 +7,9 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use crate::catalogue::id::Id;
 use crate::catalogue::manifest::Manifest;
+use crate::catalogue::volume::Verified;
 use crate::config::Env;
 use crate::plan::report::PlanReport;
 use crate::redact::Redactor;
@@ -84,6 +86,9 @@ pub(crate) struct Facts {
     /// The backup that was made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) backup: Option<BackupReport>,
+    /// The verification that restored a backup completely.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) verified: Option<VerifiedReport>,
     /// Every label that the code needs, by enum type.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) enum_labels: Option<BTreeMap<String, Vec<String>>>,
@@ -115,6 +120,26 @@ impl BackupReport {
             alembic: manifest.alembic.clone(),
             removed,
         }
+    }
+}
+
+/// A verification that restored a backup completely.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct VerifiedReport {
+    /// Name of the backup.
+    pub(crate) id: String,
+    /// When.
+    pub(crate) completed_at: String,
+    /// Seconds that the restore took.
+    pub(crate) restore_seconds: u64,
+}
+
+impl VerifiedReport {
+    /// What was noted beside it.
+    pub(crate) fn of(id: &Id, verified: &Verified) -> Self {
+        let (completed_at, restore_seconds) = (verified.completed_at.to_string(), verified.restore_seconds);
+        Self { id: id.to_string(), completed_at, restore_seconds }
     }
 }
 

@@ -2,26 +2,22 @@
 //!
 //! The manifest is the success, and it is written last. Until then nothing that was good is touched.
 
-mod archive;
-mod census;
-mod error;
 pub(crate) mod retention;
 mod settings;
-mod tool;
 
 use std::process::ExitCode;
 
 use jiff::Timestamp;
 
-use crate::backup::census::Snapshot;
-use crate::backup::error::BackupError;
 use crate::backup::settings::Settings;
-use crate::backup::tool::Tools;
 use crate::catalogue::id::Id;
 use crate::catalogue::manifest::{self, Manifest};
 use crate::catalogue::owner::{self, Claim, Owner};
 use crate::catalogue::volume::{Entry, State, Volume};
 use crate::config::{Database, Env};
+use crate::dump::census::Snapshot;
+use crate::dump::error::BackupError;
+use crate::dump::tool::Tools;
 use crate::job::{self, Success};
 use crate::migrate::inspect;
 use crate::migrate::lock::Lock;
@@ -69,10 +65,14 @@ async fn backup(
             return Err(error);
         }
     };
-    let removed = run.prune()?;
+    let made = format!("backup {id}: {} tables, {} bytes, read back", manifest.tables.len(), manifest.bytes);
+    // It is a success, whatever becomes of the old ones.
+    let (removed, message) = match run.prune() {
+        Ok(removed) => (removed, made),
+        Err(error) => (0, format!("{made}; but what is too many could not be removed: {error}")),
+    };
     facts.backup = Some(BackupReport::of(&manifest, removed));
     lock.release().await;
-    let message = format!("backup {id}: {} tables, {} bytes, read back", manifest.tables.len(), manifest.bytes);
     Ok(("BackupSucceeded", message))
 }
 
@@ -177,7 +177,7 @@ impl<'a> Run<'a> {
         });
         let estimate = estimate(good, self.database_bytes);
         let needed = estimate.saturating_add(estimate / 2);
-        let free = self.volume.free().map_err(BackupError::storage("look for room"))?;
+        let (free, _total) = self.volume.space().map_err(BackupError::storage("look for room"))?;
         if free >= needed {
             return Ok(());
         }
@@ -193,6 +193,7 @@ impl<'a> Run<'a> {
         let session = login(self.login, "log in for the snapshot").await?;
         let snapshot = Snapshot::export(session, self.settings.lock_seconds).await?;
         let (alembic, objects) = (snapshot.alembic().await?, snapshot.objects().await?);
+        let encoding = snapshot.encoding().await?;
         let sink = async || self.volume.begin(id).map_err(BackupError::storage("begin the dump"));
         let dumping = async {
             let (stored, compression) = self.tools.dump(&snapshot.name, self.server_version / 10_000, sink).await?;
@@ -226,6 +227,7 @@ impl<'a> Run<'a> {
             database_bytes: self.database_bytes,
             tables,
             objects,
+            encoding,
         };
         self.lock.still_held().await?;
         self.volume.commit(&manifest).map_err(BackupError::storage("write the manifest"))?;

@@ -109,6 +109,8 @@ pub(crate) struct Manifest {
     pub(crate) tables: BTreeMap<String, i64>,
     /// What else there is.
     pub(crate) objects: Objects,
+    /// How the database encodes text.
+    pub(crate) encoding: String,
 }
 
 impl Manifest {
@@ -157,6 +159,7 @@ pub(crate) mod tests {
             database_bytes: 8,
             tables: BTreeMap::from([("\"public\".\"Ä\"".to_owned(), 0)]),
             objects: Objects::default(),
+            encoding: "UTF8".to_owned(),
         }
     }
 

@@ -4,7 +4,9 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use rustix::fs::Advice;
+use serde::{Deserialize, Serialize};
 
 use crate::catalogue::id::Id;
 use crate::catalogue::manifest::Manifest;
@@ -48,6 +50,27 @@ pub(crate) enum State {
     Unfinished,
 }
 
+/// A verification that restored an artifact completely.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Verified {
+    /// When.
+    pub(crate) completed_at: Timestamp,
+    /// Seconds that the restore took: the measured time to recover.
+    pub(crate) restore_seconds: u64,
+    /// Of the dump that was restored.
+    pub(crate) sha256: String,
+}
+
+/// Bytes that can still be written where `folder` is, and bytes of all.
+///
+/// # Errors
+/// What the system said.
+pub(crate) fn space(folder: &Path) -> io::Result<(u64, u64)> {
+    let found = rustix::fs::statvfs(folder)?;
+    Ok((found.f_bavail.saturating_mul(found.f_frsize), found.f_blocks.saturating_mul(found.f_frsize)))
+}
+
 impl Volume {
     /// The folder, made if it isn't there.
     ///
@@ -58,13 +81,12 @@ impl Volume {
         Ok(Self { root })
     }
 
-    /// Bytes that can still be written.
+    /// Bytes that can still be written, and bytes of all.
     ///
     /// # Errors
     /// What the system said.
-    pub(crate) fn free(&self) -> io::Result<u64> {
-        let found = rustix::fs::statvfs(&self.root)?;
-        Ok(found.f_bavail.saturating_mul(found.f_frsize))
+    pub(crate) fn space(&self) -> io::Result<(u64, u64)> {
+        space(&self.root)
     }
 
     /// Whose it is; `None`: nobody's yet.
@@ -139,6 +161,14 @@ impl Volume {
     pub(crate) fn commit(&self, manifest: &Manifest) -> io::Result<()> {
         write(&self.folder(&manifest.id), MANIFEST, &manifest.json())?;
         sync(&self.root)
+    }
+
+    /// Notes that a verification restored it completely.
+    ///
+    /// # Errors
+    /// What the system said; it may be gone meanwhile.
+    pub(crate) fn verified(&self, id: &Id, verified: &Verified) -> io::Result<()> {
+        write(&self.folder(id), VERIFIED, &serde_json::to_vec_pretty(verified)?)
     }
 
     /// Removes an artifact: its manifest first, so that whatever is left is no backup.

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::servers::{Postgres, Redis, free_port};
+use crate::servers::{Postgres, Redis, free_port, server_user};
 
 /// The application's password; has what URLs, SQL and Alembic stumble over.
 pub(crate) const APP_PASSWORD: &str = "app p@ss%'word/ü";
@@ -29,6 +30,28 @@ impl Agent {
         let mut all = vec!["--pid", "--fork", env!("CARGO_BIN_EXE_agent")];
         all.extend(arguments);
         Self::below("unshare", &all)
+    }
+
+    /// The agent as somebody who may run a PostgreSQL of their own; root may not.
+    pub(crate) fn as_server_user(arguments: &[&str]) -> Self {
+        use std::os::unix::fs::PermissionsExt as _;
+        use std::os::unix::process::CommandExt as _;
+        // Where it was built others may have no access.
+        static COPY: OnceLock<TempDir> = OnceLock::new();
+        let open = |path: &Path, mode: u32| {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("ours");
+        };
+        let copy = COPY.get_or_init(|| {
+            let folder = TempDir::new().expect("a temporary folder");
+            std::fs::copy(env!("CARGO_BIN_EXE_agent"), folder.path().join("agent")).expect("copied");
+            open(folder.path(), 0o755);
+            folder
+        });
+        let mut agent = Self::below(copy.path().join("agent").to_str().expect("text"), arguments);
+        open(agent.folder.path(), 0o777);
+        let (user, group) = server_user().expect("a user");
+        agent.command.uid(user).gid(group).current_dir("/");
+        agent
     }
 
     fn below(program: &str, arguments: &[&str]) -> Self {

@@ -8,7 +8,7 @@ use crate::catalogue::{Stack, ran};
 
 /// Names that somebody might write without quotes, large objects, a table without rows, inheritance, partitions, a type,
 /// a view, a function, a trigger.
-const UNUSUAL: &str = r#"
+pub(crate) const UNUSUAL: &str = r#"
     CREATE SCHEMA "Schéma ""x"" .y";
     CREATE TYPE "Schéma ""x"" .y"."Kind" AS ENUM ('a');
     CREATE TABLE "Schéma ""x"" .y"."T'able ""ü"" %s" (id serial PRIMARY KEY, k "Schéma ""x"" .y"."Kind", "SELECT" text UNIQUE);
@@ -78,14 +78,23 @@ fn the_counts_are_of_the_dumps_own_moment() {
                 );
             }
         });
+        let _stops = Sets(&done);
         for _ in 0..3 {
             let id = stack.back_up().expect("Succeeded", "BackupSucceeded").report["backup"]["id"].clone();
             let (id, manifest) = stack.good().into_iter().find(|it| json!(it.0) == id).expect("there");
             let restored = stack.server.execute(&stack.restore(&id), "SELECT count(*) FROM busy");
             assert_eq!(restored, [manifest["tables"]["public.busy"].to_string()]);
         }
-        done.store(true, Ordering::Relaxed);
     });
+}
+
+/// Sets it in the end, whatever happens: a thread waits for it.
+struct Sets<'a>(&'a AtomicBool);
+
+impl Drop for Sets<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 #[test]

@@ -74,6 +74,25 @@ impl Stack {
             .env("ODOOAI_BACKUP_POLICY", "nightly")
     }
 
+    /// `agent verify` of the same.
+    pub(crate) fn verifier(&self) -> Agent {
+        let binaries = newest_binaries().expect("a server has programs");
+        let scratch = self.volume.path().join("scratch");
+        std::fs::create_dir_all(&scratch).expect("made");
+        // It is somebody else there.
+        let opened =
+            Command::new("chmod").args(["-R", "a+rwX"]).arg(self.volume.path()).status().expect("chmod can be run");
+        assert!(opened.success());
+        Agent::as_server_user(&["verify"])
+            .env("PATH", format!("{}:/usr/bin:/bin", binaries.display()))
+            .env("ODOOAI_BACKUP_VOLUME", self.volume.path())
+            .env("ODOOAI_BACKUP_NAMESPACE", "ns")
+            .env("ODOOAI_BACKUP_STACK", "stack")
+            .env("ODOOAI_BACKUP_POLICY", "nightly")
+            .env("ODOOAI_VERIFY_SCRATCH", scratch)
+            .env("ODOOAI_VERIFY_RESERVE_BYTES", "1")
+    }
+
     pub(crate) fn back_up(&self) -> Ran {
         ran(&mut self.agent())
     }

@@ -22,3 +22,4 @@ mod sample;
 mod serve;
 mod servers;
 mod tls;
+mod verify;

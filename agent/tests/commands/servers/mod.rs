@@ -16,7 +16,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 pub(crate) use self::pgbouncer::PgBouncer;
-pub(crate) use self::postgres::{Postgres, newest_binaries};
+pub(crate) use self::postgres::{Postgres, newest_binaries, server_user};
 pub(crate) use self::redis::{Redis, url_encoded};
 use crate::certificates::Issued;
 

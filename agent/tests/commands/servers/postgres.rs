@@ -185,7 +185,7 @@ pub(crate) fn newest_binaries() -> Option<PathBuf> {
 }
 
 /// User and group for the server: our own, or `postgres`, because it refuses to run as root.
-fn server_user() -> Option<(u32, u32)> {
+pub(crate) fn server_user() -> Option<(u32, u32)> {
     let status = std::fs::read_to_string("/proc/self/status").expect("procfs");
     let own =
         |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok());

@@ -82,7 +82,7 @@ pub(super) async fn is_renewed(room: &Room) -> Result<String> {
 
 /// It is told before it ends, and rolls nothing back.
 pub(super) async fn outage(room: &Room) -> Result<String> {
-    pebble::scale(&room.client, 0).await?;
+    pebble::reachable(&room.client, false).await?;
     let revision = room.stack().await?.status.context("no status")?.current_revision;
     room.change(json!({"logLevel": "Debug"})).await?;
     let told = room.wait("RoutesReady", "False", "CertificateExpiring", 420).await?;
@@ -92,7 +92,7 @@ pub(super) async fn outage(room: &Room) -> Result<String> {
         status.current_revision != revision && status.failure.is_none(),
         "the revision of the outage was taken back"
     );
-    pebble::scale(&room.client, 1).await?;
+    pebble::reachable(&room.client, true).await?;
     room.wait("RoutesReady", "True", "Reachable", 240).await?;
     Ok(told.message)
 }

@@ -54,6 +54,14 @@ pub(crate) fn read_back(source: &mut impl Read, sink: &mut impl Write, compressi
     Ok(source.stored())
 }
 
+/// Hashes a stored stream, whatever is in it.
+///
+/// # Errors
+/// The source's.
+pub(crate) fn measure(source: &mut impl Read) -> io::Result<Stored> {
+    read_back(source, &mut io::sink(), Compression::Archive)
+}
+
 fn hand_over(source: &mut impl Read, sink: &mut impl Write) -> io::Result<()> {
     match copy(source, sink) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::backup::error::{BackupError, Step as _};
 use crate::catalogue::manifest::Objects;
+use crate::dump::error::{BackupError, Step as _};
 use crate::postgres::{self, Session, bounded};
 
 const LIMIT: Duration = Duration::from_mins(1);
@@ -53,6 +53,15 @@ impl Snapshot {
     pub(crate) async fn alembic(&self) -> Result<Vec<String>, BackupError> {
         let found = bounded(LIMIT, postgres::alembic_versions(&self.session)).await.step("read the revision")?;
         Ok(found.into_iter().collect())
+    }
+
+    /// How the database encodes text.
+    ///
+    /// # Errors
+    /// What the server said.
+    pub(crate) async fn encoding(&self) -> Result<String, BackupError> {
+        let row = bounded(LIMIT, self.session.query_one("SELECT current_setting('server_encoding')", &[])).await;
+        Ok(row.step("read the encoding")?.get(0))
     }
 
     /// Counts what there is besides rows.

@@ -7,9 +7,9 @@ use std::process::{ExitStatus, Stdio};
 use tokio::io::BufReader;
 use tokio::process::{Child, Command};
 
-use crate::backup::archive::{self, LEVEL, Stored};
-use crate::backup::error::BackupError;
 use crate::catalogue::manifest::Compression;
+use crate::dump::archive::{self, LEVEL, Stored};
+use crate::dump::error::BackupError;
 use crate::migrate::child::follow;
 use crate::postgres::Login;
 use crate::redact::Redactor;
@@ -27,6 +27,8 @@ const WITHOUT_ZSTD: &str = "does not support compression with zstd";
 #[derive(Debug)]
 pub(crate) struct Tools<'a> {
     environment: Vec<(&'static str, String)>,
+    /// `pg_restore` wants it as an argument; it is no secret.
+    database: String,
     lock_seconds: u64,
     redactor: &'a Redactor,
 }
@@ -46,7 +48,7 @@ impl<'a> Tools<'a> {
         if let Some(password) = &login.password {
             environment.push(("PGPASSWORD", password.expose().to_owned()));
         }
-        Self { environment, lock_seconds, redactor }
+        Self { environment, database: login.database.clone(), lock_seconds, redactor }
     }
 
     /// What `pg_dump --version` says, and the major version in it.
@@ -107,9 +109,29 @@ impl<'a> Tools<'a> {
     ///
     /// # Errors
     /// It can't, or the storage can't.
-    pub(crate) async fn read_back(&self, mut file: File, compression: Compression) -> Result<Stored, BackupError> {
+    pub(crate) async fn read_back(&self, file: File, compression: Compression) -> Result<Stored, BackupError> {
         // All of it is made SQL again, and thrown away.
-        let mut child = self.spawn(RESTORE, &["--file=/dev/null"], Stdio::piped(), Stdio::null())?;
+        self.pg_restore(&["--file=/dev/null"], file, compression).await
+    }
+
+    /// Restores a stored archive into the login's database, which is empty: everything, or it stops at the first error.
+    /// Roles and their rights are those of the server.
+    ///
+    /// # Errors
+    /// As [`Tools::read_back`].
+    pub(crate) async fn restore(&self, file: File, compression: Compression) -> Result<Stored, BackupError> {
+        let database = format!("--dbname={}", self.database);
+        let arguments = ["--exit-on-error", "--no-password", "--no-owner", "--no-privileges", &database];
+        self.pg_restore(&arguments, file, compression).await
+    }
+
+    async fn pg_restore(
+        &self,
+        arguments: &[&str],
+        mut file: File,
+        compression: Compression,
+    ) -> Result<Stored, BackupError> {
+        let mut child = self.spawn(RESTORE, arguments, Stdio::piped(), Stdio::null())?;
         let mut sink = File::from(pipe(child.stdin.take().expect("stdin is piped").into_owned_fd(), RESTORE)?);
         let reading = tokio::task::spawn_blocking(move || archive::read_back(&mut file, &mut sink, compression));
         let (status, tail) = self.finish(RESTORE, &mut child).await?;

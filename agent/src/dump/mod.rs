@@ -1,0 +1,6 @@
+//! PostgreSQL's dumps: how they are made and read, and what a database holds at one moment.
+
+pub(crate) mod archive;
+pub(crate) mod census;
+pub(crate) mod error;
+pub(crate) mod tool;

@@ -1,0 +1,185 @@
+//! `agent verify`: choose → room → throw-away server → restore → compare with the manifest → note → report.
+//!
+//! Compared is with the manifest, never with the live database, which is another one by now.
+
+mod compare;
+mod server;
+mod settings;
+
+use std::fs::File;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use crate::catalogue::manifest::Manifest;
+use crate::catalogue::volume::{self, Entry, State, Verified, Volume};
+use crate::config::Env;
+use crate::dump::archive;
+use crate::dump::census::Snapshot;
+use crate::dump::error::BackupError;
+use crate::dump::tool::Tools;
+use crate::job::{self, Success};
+use crate::redact::Redactor;
+use crate::report::{Facts, VerifiedReport};
+use crate::verify::compare::{Restored, differences, told};
+use crate::verify::server::Server;
+use crate::verify::settings::Settings;
+
+/// How often it is looked whether the host's disk gets too full.
+const LOOK: Duration = Duration::from_secs(1);
+/// Nobody else is in the throw-away server.
+const LOCK_SECONDS: u64 = 1;
+/// The smallest reserve: one host has one disk, and the application lives on it.
+const RESERVE: u64 = 5 << 30;
+/// Name of the restored database.
+const DATABASE: &str = "restored";
+
+/// Runs the command.
+pub(crate) fn main(env: &Env, redactor: &Redactor) -> ExitCode {
+    let mut facts = Facts::default();
+    let mut ended = job::run("verify", within(env, redactor, &mut facts));
+    ended.report.facts = facts;
+    ended.publish(env, redactor)
+}
+
+async fn within(env: &Env, redactor: &Redactor, facts: &mut Facts) -> Result<Success, BackupError> {
+    let settings = Settings::from_env(env)?;
+    let result = tokio::time::timeout(settings.limit, verify(redactor, &settings, facts)).await;
+    if let Err(error) = remove(&settings.scratch) {
+        tracing::warn!(%error, "the scratch folder can't be removed");
+    }
+    result.unwrap_or_else(|_| {
+        let seconds = settings.limit.as_secs();
+        Err(BackupError::failed("TimedOut", format!("not verified within {seconds} s (timeoutSeconds)")))
+    })
+}
+
+async fn verify(redactor: &Redactor, settings: &Settings, facts: &mut Facts) -> Result<Success, BackupError> {
+    let volume = Volume::open(settings.folder.clone()).map_err(BackupError::storage("open the catalogue"))?;
+    let manifest = choose(volume.list().map_err(BackupError::storage("read the catalogue"))?, settings)?;
+    // What a run left that was killed.
+    remove(&settings.scratch)
+        .and_then(|()| std::fs::create_dir_all(&settings.scratch))
+        .map_err(BackupError::storage("make the scratch folder"))?;
+    room(&manifest, settings)?;
+    let restoring = restore(&volume, &manifest, redactor, settings);
+    let (restored, seconds) = tokio::select! {
+        result = restoring => result?,
+        error = too_full(settings) => return Err(error),
+    };
+    let differences = differences(&manifest, &restored);
+    if !differences.is_empty() {
+        let message = format!("backup {} restores to something else: {}", manifest.id, told(&differences));
+        return Err(BackupError::refused("VerificationFailed", message));
+    }
+    let verified =
+        Verified { completed_at: Timestamp::now(), restore_seconds: seconds, sha256: manifest.sha256.clone() };
+    volume.verified(&manifest.id, &verified).map_err(BackupError::storage("note the verification"))?;
+    facts.verified = Some(VerifiedReport::of(&manifest.id, &verified));
+    let tables = manifest.tables.len();
+    Ok(("Verified", format!("backup {} was restored completely in {seconds} s: {tables} tables", manifest.id)))
+}
+
+/// The one that is asked for, or the newest good one of the policy.
+fn choose(entries: Vec<Entry>, settings: &Settings) -> Result<Manifest, BackupError> {
+    let mut newest: Option<Manifest> = None;
+    for entry in entries {
+        let asked = settings.id.as_ref() == Some(&entry.id);
+        match entry.state {
+            State::Good { manifest, .. } if asked => return Ok(*manifest),
+            State::Good { manifest, .. } if settings.id.is_none() && manifest.policy == settings.policy => {
+                if newest.as_ref().is_none_or(|newest| newest.completed_at <= manifest.completed_at) {
+                    newest = Some(*manifest);
+                }
+            }
+            State::Damaged(why) if asked => {
+                return Err(BackupError::refused("ArtifactDamaged", format!("backup {}: {why}", entry.id)));
+            }
+            State::Good { .. } | State::Damaged(_) | State::Unfinished => {}
+        }
+    }
+    let missing = || {
+        let Some(id) = &settings.id else {
+            let message = format!("there is no good backup of the policy {} yet", settings.policy);
+            return BackupError::failed("ArtifactMissing", message);
+        };
+        BackupError::refused("ArtifactMissing", format!("there is no backup {id}"))
+    };
+    newest.ok_or_else(missing)
+}
+
+/// The host has one disk, and a verification must not fill it.
+fn room(manifest: &Manifest, settings: &Settings) -> Result<(), BackupError> {
+    let needed = manifest.bytes.saturating_add(manifest.bytes / 2).max(manifest.database_bytes.unsigned_abs());
+    let (free, reserve) = space(settings)?;
+    if free >= needed.saturating_add(reserve) {
+        return Ok(());
+    }
+    let message = format!(
+        "the scratch volume has {free} bytes left; the restore may need {needed}, and {reserve} are left alone: make room, or give the Job's scratch volume another place"
+    );
+    Err(BackupError::failed("StorageFull", message))
+}
+
+/// Resolves when the reserve is touched.
+async fn too_full(settings: &Settings) -> BackupError {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        match space(settings) {
+            Ok((free, reserve)) if free < reserve => {
+                let message =
+                    format!("given up: the scratch volume has only {free} bytes left, and {reserve} are left alone");
+                return BackupError::failed("StorageFull", message);
+            }
+            Ok(_) => {}
+            Err(error) => return error,
+        }
+    }
+}
+
+/// Bytes that are left, and bytes that must be.
+fn space(settings: &Settings) -> Result<(u64, u64), BackupError> {
+    let (free, total) = volume::space(&settings.scratch).map_err(BackupError::storage("look for room"))?;
+    Ok((free, settings.reserve.unwrap_or_else(|| RESERVE.max(total / 10))))
+}
+
+/// What a restore brings, and the seconds that it took.
+async fn restore(
+    volume: &Volume,
+    manifest: &Manifest,
+    redactor: &Redactor,
+    settings: &Settings,
+) -> Result<(Restored, u64), BackupError> {
+    let mut file = open(volume, manifest)?;
+    let measuring = tokio::task::spawn_blocking(move || archive::measure(&mut file));
+    let measured = measuring.await.map_err(std::io::Error::other).flatten();
+    let measured = measured.map_err(BackupError::storage("read the dump"))?;
+    if (measured.bytes, &measured.sha256) != (manifest.bytes, &manifest.sha256) {
+        let message =
+            format!("the dump of backup {} isn't the one of its manifest: its SHA-256 is another", manifest.id);
+        return Err(BackupError::refused("ArtifactDamaged", message));
+    }
+    let server = Server::start(&settings.scratch, redactor).await?;
+    server.create(DATABASE, &manifest.encoding).await?;
+    let began = Instant::now();
+    let tools = Tools::new(&server.login(DATABASE), LOCK_SECONDS, redactor);
+    tools.restore(open(volume, manifest)?, manifest.compression).await?;
+    let seconds = began.elapsed().as_secs();
+    let snapshot = Snapshot::export(server.session(DATABASE).await?, LOCK_SECONDS).await?;
+    let tables = snapshot.rows(&server.session(DATABASE).await?).await?;
+    let restored = Restored { tables, objects: snapshot.objects().await?, alembic: snapshot.alembic().await? };
+    Ok((restored, seconds))
+}
+
+fn open(volume: &Volume, manifest: &Manifest) -> Result<File, BackupError> {
+    volume.dump(&manifest.id).map_err(BackupError::storage("open the dump"))
+}
+
+fn remove(folder: &Path) -> std::io::Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
