@@ -7,9 +7,9 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use crate::catalogue::entry::Verified;
 use crate::catalogue::id::Id;
 use crate::catalogue::manifest::Manifest;
-use crate::catalogue::volume::Verified;
 use crate::config::Env;
 use crate::plan::report::PlanReport;
 use crate::redact::Redactor;
@@ -108,17 +108,21 @@ pub(crate) struct BackupReport {
     pub(crate) alembic: Vec<String>,
     /// Backups that were removed because they were too many.
     pub(crate) removed: usize,
+    /// The bucket has all that the volume has; absent where there is only one of the two.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) offsite: Option<bool>,
 }
 
 impl BackupReport {
     /// What a manifest says of it.
-    pub(crate) fn of(manifest: &Manifest, removed: usize) -> Self {
+    pub(crate) fn of(manifest: &Manifest, removed: usize, offsite: Option<bool>) -> Self {
         Self {
             id: manifest.id.to_string(),
             bytes: manifest.bytes,
             completed_at: manifest.completed_at.to_string(),
             alembic: manifest.alembic.clone(),
             removed,
+            offsite,
         }
     }
 }

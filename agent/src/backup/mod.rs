@@ -1,19 +1,22 @@
-//! `agent backup`: lock → whose → room → snapshot → dump beside counts → read back → manifest → retention → report.
+//! `agent backup`: lock → whose → room → snapshot → dump beside counts → read back → manifest → retention → copy → report.
 //!
 //! The manifest is the success, and it is written last. Until then nothing that was good is touched.
 
+mod care;
 pub(crate) mod retention;
 mod settings;
 
+use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use jiff::Timestamp;
 
+use crate::backup::care::Rules;
 use crate::backup::settings::Settings;
 use crate::catalogue::id::Id;
 use crate::catalogue::manifest::{self, Manifest};
-use crate::catalogue::owner::{self, Claim, Owner};
-use crate::catalogue::volume::{Entry, State, Volume};
+use crate::catalogue::owner::Owner;
+use crate::catalogue::place::Place;
 use crate::config::{Database, Env};
 use crate::dump::census::Snapshot;
 use crate::dump::error::BackupError;
@@ -35,7 +38,7 @@ pub(crate) fn main(env: &Env, redactor: &Redactor) -> ExitCode {
 }
 
 async fn within(env: &Env, redactor: &Redactor, facts: &mut Facts) -> Result<Success, BackupError> {
-    let settings = Settings::from_env(env)?;
+    let settings = Settings::from_env(env, redactor)?;
     tokio::time::timeout(settings.limit, backup(env, redactor, &settings, facts)).await.unwrap_or_else(|_| {
         let seconds = settings.limit.as_secs();
         Err(BackupError::failed("TimedOut", format!("no backup within {seconds} s (timeoutSeconds)")))
@@ -53,25 +56,31 @@ async fn backup(
     let reader = logins.admin.as_ref().unwrap_or(&logins.application);
     let lock = logins.lock(Some(settings.limit)).await?;
     let run = Run::prepare(reader, &lock, redactor, settings, facts).await?;
-    let volume = &run.volume;
     let id = Id::new(Timestamp::now());
     let manifest = match run.make(&id).await {
         Ok(manifest) => manifest,
         Err(error) => {
             // It may be what fills the volume.
-            if let Err(left) = volume.remove(&id) {
+            if let Err(left) = run.place.remove(&id).await {
                 tracing::warn!(%id, error = %left, "what the run left can't be removed; the next one does it");
             }
             return Err(error);
         }
     };
-    let made = format!("backup {id}: {} tables, {} bytes, read back", manifest.tables.len(), manifest.bytes);
-    // It is a success, whatever becomes of the old ones.
-    let (removed, message) = match run.prune() {
-        Ok(removed) => (removed, made),
-        Err(error) => (0, format!("{made}; but what is too many could not be removed: {error}")),
-    };
-    facts.backup = Some(BackupReport::of(&manifest, removed));
+    // It is a success, whatever becomes of the old ones and of the copy.
+    facts.backup = Some(BackupReport::of(&manifest, 0, None));
+    let mut message = format!("backup {id}: {} tables, {} bytes, read back", manifest.tables.len(), manifest.bytes);
+    let removed = care::prune(&run.place, run.rules()).await.unwrap_or_else(|error| {
+        let _never_fails = write!(message, "; but what is too many could not be removed: {error}");
+        0
+    });
+    let offsite = run.offsite().await.map(|copied| {
+        if let Err(error) = &copied {
+            let _never_fails = write!(message, "; but it could not be copied to the bucket: {error}");
+        }
+        copied.is_ok()
+    });
+    facts.backup = Some(BackupReport::of(&manifest, removed, offsite));
     lock.release().await;
     Ok(("BackupSucceeded", message))
 }
@@ -82,12 +91,15 @@ struct Run<'a> {
     login: &'a Login,
     lock: &'a Lock,
     settings: &'a Settings,
-    volume: Volume,
+    place: Place,
     session: Session,
     incarnation: String,
     server_version: i32,
     dump_version: String,
     database_bytes: i64,
+    owner: Owner,
+    /// Bytes of the dump, about.
+    estimate: u64,
 }
 
 impl<'a> Run<'a> {
@@ -115,72 +127,49 @@ impl<'a> Run<'a> {
             );
             return Err(BackupError::refused("PostgresVersionMismatch", message));
         }
-        let volume = Volume::open(settings.folder.clone()).map_err(BackupError::storage("open the catalogue"))?;
-        let run = Self {
+        let place = settings.storage.open().map_err(BackupError::storage("open the catalogue"))?;
+        let system = incarnation.split('/').next().unwrap_or_default();
+        let owner = Owner { database: format!("{system}/{}", reader.database) };
+        let mut run = Self {
             tools,
             login: reader,
             lock,
             settings,
-            volume,
+            place,
             session,
             incarnation,
             server_version,
             dump_version,
             database_bytes,
+            owner,
+            estimate: 0,
         };
-        run.claim()?;
-        run.room(&run.sweep()?)?;
+        care::claim(&run.place, run.rules()).await?;
+        run.estimate = run.room(care::sweep(&run.place).await?.last())?;
         Ok(run)
     }
 
-    /// The catalogue is ours, from now on at the latest.
-    fn claim(&self) -> Result<(), BackupError> {
-        let system = self.incarnation.split('/').next().unwrap_or_default();
-        let ours = Owner { database: format!("{system}/{}", self.login.database) };
-        let found = self.volume.owner().map_err(BackupError::storage("read owner.json"))?;
-        match owner::claim(found.as_ref(), &ours, self.settings.adopt.as_deref()) {
-            Claim::Held => Ok(()),
-            Claim::Write => self.volume.claim(&ours).map_err(BackupError::storage("write owner.json")),
-            Claim::Refused => {
-                let theirs = found.map(|it| it.database).unwrap_or_default();
-                let message = format!(
-                    "the catalogue belongs to another database ({theirs}), this one is {}: nothing is added or removed; set adopt: {theirs} to take it over, or choose another place",
-                    ours.database
-                );
-                Err(BackupError::refused("ForeignOwner", message))
-            }
-        }
+    fn rules(&self) -> Rules<'_> {
+        let Settings { adopt, policy, retention, .. } = self.settings;
+        Rules { owner: &self.owner, adopt: adopt.as_deref(), policy, retention: *retention }
     }
 
-    /// Removes what killed runs left: under the lock nobody else is at work. Returns what is there.
-    fn sweep(&self) -> Result<Vec<Entry>, BackupError> {
-        let mut entries = self.entries()?;
-        for entry in &entries {
-            match &entry.state {
-                State::Unfinished => {
-                    tracing::info!(id = %entry.id, "removing what an unfinished run left; it has no manifest");
-                    self.volume.remove(&entry.id).map_err(BackupError::storage("remove an unfinished run"))?;
-                }
-                State::Damaged(why) => tracing::warn!(id = %entry.id, why, "a backup is damaged; it stays as it is"),
-                State::Good { .. } => {}
-            }
-        }
-        entries.retain(|entry| matches!(entry.state, State::Good { .. }));
-        Ok(entries)
+    /// Copies to the bucket what it lacks, if there is one beside the volume.
+    async fn offsite(&self) -> Option<Result<usize, BackupError>> {
+        let place = match self.settings.storage.open_copy().map_err(BackupError::storage("open the bucket")) {
+            Ok(place) => place?,
+            Err(error) => return Some(Err(error)),
+        };
+        Some(care::copy(&self.place, &place, self.rules()).await)
     }
 
-    /// A volume that is nearly full is told before the run, not after.
-    fn room(&self, entries: &[Entry]) -> Result<(), BackupError> {
-        let good = entries.iter().rev().find_map(|entry| match &entry.state {
-            State::Good { manifest, .. } => Some((manifest.bytes, manifest.database_bytes)),
-            State::Damaged(_) | State::Unfinished => None,
-        });
-        let estimate = estimate(good, self.database_bytes);
+    /// A volume that is nearly full is told before the run, not after. Returns how large the dump will be, about.
+    fn room(&self, newest: Option<&Manifest>) -> Result<u64, BackupError> {
+        let last = newest.map(|manifest| (manifest.bytes, manifest.database_bytes));
+        let estimate = estimate(last, self.database_bytes);
         let needed = estimate.saturating_add(estimate / 2);
-        let (free, _total) = self.volume.space().map_err(BackupError::storage("look for room"))?;
-        if free >= needed {
-            return Ok(());
-        }
+        let free = self.place.free().map_err(BackupError::storage("look for room"))?;
+        let Some(free) = free.filter(|free| *free < needed) else { return Ok(estimate) };
         let message = format!(
             "the volume has {free} bytes left, and the backup may need {needed}: make it larger, or keep fewer backups (retention.keepLast)"
         );
@@ -194,12 +183,11 @@ impl<'a> Run<'a> {
         let snapshot = Snapshot::export(session, self.settings.lock_seconds).await?;
         let (alembic, objects) = (snapshot.alembic().await?, snapshot.objects().await?);
         let encoding = snapshot.encoding().await?;
-        let sink = async || self.volume.begin(id).map_err(BackupError::storage("begin the dump"));
+        let sink = || self.place.sink(id, self.estimate).map_err(BackupError::storage("begin the dump"));
         let dumping = async {
             let (stored, compression) = self.tools.dump(&snapshot.name, self.server_version / 10_000, sink).await?;
-            self.volume.keep(id).map_err(BackupError::storage("flush the dump"))?;
-            let file = self.volume.dump(id).map_err(BackupError::storage("open the dump"))?;
-            let read = self.tools.read_back(file, compression).await?;
+            let source = self.place.source(id).map_err(BackupError::storage("open the dump"))?;
+            let read = self.tools.read_back(source, compression).await?;
             if read != stored {
                 let message = format!("{} bytes were written, and other {} are read back", stored.bytes, read.bytes);
                 return Err(BackupError::failed("StorageCorrupt", message));
@@ -230,22 +218,8 @@ impl<'a> Run<'a> {
             encoding,
         };
         self.lock.still_held().await?;
-        self.volume.commit(&manifest).map_err(BackupError::storage("write the manifest"))?;
+        self.place.commit(&manifest).await.map_err(BackupError::storage("write the manifest"))?;
         Ok(manifest)
-    }
-
-    /// Removes what is too many, now that there is a new one. Returns how many.
-    fn prune(&self) -> Result<usize, BackupError> {
-        let surplus = retention::surplus(&self.entries()?, &self.settings.policy, self.settings.retention);
-        for id in &surplus {
-            tracing::info!(%id, "removing a backup beyond the retention");
-            self.volume.remove(id).map_err(BackupError::storage("remove a backup"))?;
-        }
-        Ok(surplus.len())
-    }
-
-    fn entries(&self) -> Result<Vec<Entry>, BackupError> {
-        self.volume.list().map_err(BackupError::storage("read the catalogue"))
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use crate::catalogue::entry::{Entry, State};
 use crate::catalogue::id::Id;
 use crate::catalogue::manifest::{Manifest, Reason};
-use crate::catalogue::volume::{Entry, State};
 
 /// How many are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

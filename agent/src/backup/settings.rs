@@ -1,11 +1,13 @@
 //! What a run is to do.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::backup::retention::Retention;
+use crate::catalogue::bucket::SettingsError;
 use crate::catalogue::manifest::Reason;
-use crate::config::{ConfigError, Env};
+use crate::catalogue::place::Storage;
+use crate::config::Env;
+use crate::redact::Redactor;
 
 /// Defaults are those of the CRD.
 #[derive(Debug, Clone)]
@@ -16,8 +18,8 @@ pub(crate) struct Settings {
     pub(crate) reason: Reason,
     /// The request that it answers.
     pub(crate) request: Option<String>,
-    /// The stack's folder on the volume.
-    pub(crate) folder: PathBuf,
+    /// Where backups are kept.
+    pub(crate) storage: Storage,
     /// How many are kept.
     pub(crate) retention: Retention,
     /// The owner whose catalogue is taken over.
@@ -33,13 +35,12 @@ impl Settings {
     ///
     /// # Errors
     /// What is missing or can't be understood.
-    pub(crate) fn from_env(env: &Env) -> Result<Self, ConfigError> {
-        let volume = PathBuf::from(env.required("ODOOAI_BACKUP_VOLUME")?);
+    pub(crate) fn from_env(env: &Env, redactor: &Redactor) -> Result<Self, SettingsError> {
         Ok(Self {
             policy: env.required("ODOOAI_BACKUP_POLICY")?.to_owned(),
             reason: env.parsed("ODOOAI_BACKUP_REASON", Reason::Scheduled)?,
             request: env.get("ODOOAI_BACKUP_REQUEST").map(str::to_owned),
-            folder: volume.join(env.required("ODOOAI_BACKUP_NAMESPACE")?).join(env.required("ODOOAI_BACKUP_STACK")?),
+            storage: Storage::from_env(env, redactor)?,
             retention: Retention {
                 keep_last: env.parsed("ODOOAI_BACKUP_KEEP_LAST", 30)?,
                 keep_pre_migration: env.parsed("ODOOAI_BACKUP_KEEP_PRE_MIGRATION", 5)?,

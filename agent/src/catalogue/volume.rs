@@ -4,18 +4,13 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
 use rustix::fs::Advice;
-use serde::{Deserialize, Serialize};
 
+use crate::catalogue::entry::{DUMP, Entry, MANIFEST, OWNER, State, VERIFIED, Verified};
 use crate::catalogue::id::Id;
 use crate::catalogue::manifest::Manifest;
 use crate::catalogue::owner::Owner;
 
-const OWNER: &str = "owner.json";
-const DUMP: &str = "dump";
-const MANIFEST: &str = "manifest";
-const VERIFIED: &str = "verified";
 /// Ends the name of what is still being written.
 const PARTIAL: &str = ".partial";
 
@@ -23,43 +18,6 @@ const PARTIAL: &str = ".partial";
 #[derive(Debug, Clone)]
 pub(crate) struct Volume {
     root: PathBuf,
-}
-
-/// What lies under one name.
-#[derive(Debug)]
-pub(crate) struct Entry {
-    /// Its name.
-    pub(crate) id: Id,
-    /// What it is.
-    pub(crate) state: State,
-}
-
-/// What an artifact is.
-#[derive(Debug)]
-pub(crate) enum State {
-    /// A backup; its dump has the size that the manifest says.
-    Good {
-        /// What is known of it.
-        manifest: Box<Manifest>,
-        /// A verification restored it completely.
-        verified: bool,
-    },
-    /// It has a manifest, and is no good all the same: why. Never touched.
-    Damaged(String),
-    /// It has no manifest: what a run left that was killed.
-    Unfinished,
-}
-
-/// A verification that restored an artifact completely.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Verified {
-    /// When.
-    pub(crate) completed_at: Timestamp,
-    /// Seconds that the restore took: the measured time to recover.
-    pub(crate) restore_seconds: u64,
-    /// Of the dump that was restored.
-    pub(crate) sha256: String,
 }
 
 /// Bytes that can still be written where `folder` is, and bytes of all.
@@ -137,9 +95,9 @@ impl Volume {
     ///
     /// # Errors
     /// What the system said.
-    pub(crate) fn keep(&self, id: &Id) -> io::Result<()> {
+    pub(crate) fn keep(&self, id: &Id, dump: &File) -> io::Result<()> {
+        dump.sync_all()?;
         let folder = self.folder(id);
-        File::open(folder.join(format!("{DUMP}{PARTIAL}")))?.sync_all()?;
         fs::rename(folder.join(format!("{DUMP}{PARTIAL}")), folder.join(DUMP))?;
         sync(&folder)
     }
@@ -198,23 +156,12 @@ impl Volume {
 
 fn state(folder: &Path, id: &Id) -> io::Result<State> {
     let Some(text) = read_if_there(&folder.join(MANIFEST))? else { return Ok(State::Unfinished) };
-    let manifest = match Manifest::parse(&text) {
-        Ok(manifest) if manifest.id == *id => manifest,
-        Ok(manifest) => return Ok(State::Damaged(format!("its manifest is of {}", manifest.id))),
-        Err(why) => return Ok(State::Damaged(format!("its manifest can't be read: {why}"))),
-    };
     let bytes = match fs::metadata(folder.join(DUMP)) {
-        Ok(found) => found.len(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok(State::Damaged("its dump is missing".to_owned()));
-        }
+        Ok(found) => Some(found.len()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(error),
     };
-    if bytes != manifest.bytes {
-        return Ok(State::Damaged(format!("its dump has {bytes} bytes instead of {}", manifest.bytes)));
-    }
-    let verified = folder.join(VERIFIED).try_exists()?;
-    Ok(State::Good { manifest: Box::new(manifest), verified })
+    Ok(State::of(id, &text, bytes, folder.join(VERIFIED).try_exists()?))
 }
 
 fn read_if_there(path: &Path) -> io::Result<Option<Vec<u8>>> {

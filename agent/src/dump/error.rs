@@ -4,6 +4,7 @@ use std::io;
 
 use thiserror::Error;
 
+use crate::catalogue::bucket::SettingsError;
 use crate::config::ConfigError;
 use crate::job::Failure;
 use crate::migrate::error::MigrateError;
@@ -19,6 +20,9 @@ pub(crate) enum BackupError {
     /// The Job's environment is incomplete.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// There is no way to the storage.
+    #[error(transparent)]
+    Place(#[from] SettingsError),
     /// Logins and the lock, which migrations share.
     #[error(transparent)]
     Shared(#[from] MigrateError),
@@ -92,12 +96,14 @@ impl Failure for BackupError {
 
     fn reason(&self) -> &'static str {
         match self {
-            Self::Config(_) => "ConfigInvalid",
+            Self::Config(_) | Self::Place(SettingsError::Config(_)) => "ConfigInvalid",
+            Self::Place(_) => "StorageCredentialsMissing",
             Self::Shared(error) => error.reason(),
             Self::Database { source, .. } if source.code() == Some(LOCK_NOT_AVAILABLE) => "TableLocked",
             Self::Database { source, .. } => source.reason(),
             Self::Storage { source, .. } if source.kind() == io::ErrorKind::StorageFull => "StorageFull",
             Self::Storage { source, .. } if source.kind() == io::ErrorKind::QuotaExceeded => "StorageFull",
+            Self::Storage { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => "StorageRefused",
             Self::Storage { .. } => "StorageUnavailable",
             Self::Spawn { .. } => "ProcessNotStarted",
             Self::Tool { tail, .. } if tail.contains("lock timeout") => "TableLocked",
@@ -108,7 +114,7 @@ impl Failure for BackupError {
 
     fn outcome(&self) -> Outcome {
         match self {
-            Self::Config(_) => Outcome::Refused,
+            Self::Config(_) | Self::Place(_) => Outcome::Refused,
             Self::Shared(error) => error.outcome(),
             Self::Decided { outcome, .. } => *outcome,
             Self::Database { .. } | Self::Storage { .. } | Self::Spawn { .. } | Self::Tool { .. } => Outcome::Failed,

@@ -2,17 +2,22 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
+use std::io::Read;
 use std::process::{ExitStatus, Stdio};
 
 use tokio::io::BufReader;
 use tokio::process::{Child, Command};
 
 use crate::catalogue::manifest::Compression;
+use crate::catalogue::place::Sink;
 use crate::dump::archive::{self, LEVEL, Stored};
 use crate::dump::error::BackupError;
 use crate::migrate::child::follow;
 use crate::postgres::Login;
 use crate::redact::Redactor;
+
+/// A stored dump, from its beginning.
+pub(crate) type Source = Box<dyn Read + Send>;
 
 /// How the programs' sessions show themselves to the server.
 const APPLICATION_NAME: &str = "odooai-backup";
@@ -74,19 +79,19 @@ impl<'a> Tools<'a> {
         &self,
         snapshot: &str,
         major: i32,
-        sink: impl AsyncFn() -> Result<File, BackupError>,
+        sink: impl Fn() -> Result<Sink, BackupError>,
     ) -> Result<(Stored, Compression), BackupError> {
         if major >= HAS_ZSTD {
-            match self.dump_as(snapshot, Compression::Archive, sink().await?).await {
+            match self.dump_as(snapshot, Compression::Archive, sink()?).await {
                 Err(BackupError::Tool { tail, .. }) if tail.contains(WITHOUT_ZSTD) => {}
                 other => return Ok((other?, Compression::Archive)),
             }
         }
-        let stored = self.dump_as(snapshot, Compression::Zstd, sink().await?).await?;
+        let stored = self.dump_as(snapshot, Compression::Zstd, sink()?).await?;
         Ok((stored, Compression::Zstd))
     }
 
-    async fn dump_as(&self, snapshot: &str, compression: Compression, mut sink: File) -> Result<Stored, BackupError> {
+    async fn dump_as(&self, snapshot: &str, compression: Compression, mut sink: Sink) -> Result<Stored, BackupError> {
         let inside = match compression {
             Compression::Archive => format!("--compress=zstd:{LEVEL}"),
             Compression::Zstd => "--compress=0".to_owned(),
@@ -96,7 +101,10 @@ impl<'a> Tools<'a> {
         let arguments = ["--format=custom", "--no-password", &inside, &snapshot, &locks];
         let mut child = self.spawn(DUMP, &arguments, Stdio::null(), Stdio::piped())?;
         let mut source = File::from(pipe(child.stdout.take().expect("stdout is piped").into_owned_fd(), DUMP)?);
-        let storing = tokio::task::spawn_blocking(move || archive::store(&mut source, &mut sink, compression));
+        let storing = tokio::task::spawn_blocking(move || {
+            let stored = archive::store(&mut source, &mut sink, compression)?;
+            sink.finish().map(|()| stored)
+        });
         let (status, tail) = self.finish(DUMP, &mut child).await?;
         let stored = storing.await.map_err(std::io::Error::other).flatten();
         // A full volume ends the program too, by the pipe that is closed.
@@ -109,7 +117,7 @@ impl<'a> Tools<'a> {
     ///
     /// # Errors
     /// It can't, or the storage can't.
-    pub(crate) async fn read_back(&self, file: File, compression: Compression) -> Result<Stored, BackupError> {
+    pub(crate) async fn read_back(&self, file: Source, compression: Compression) -> Result<Stored, BackupError> {
         // All of it is made SQL again, and thrown away.
         self.pg_restore(&["--file=/dev/null"], file, compression).await
     }
@@ -119,7 +127,7 @@ impl<'a> Tools<'a> {
     ///
     /// # Errors
     /// As [`Tools::read_back`].
-    pub(crate) async fn restore(&self, file: File, compression: Compression) -> Result<Stored, BackupError> {
+    pub(crate) async fn restore(&self, file: Source, compression: Compression) -> Result<Stored, BackupError> {
         let database = format!("--dbname={}", self.database);
         let arguments = ["--exit-on-error", "--no-password", "--no-owner", "--no-privileges", &database];
         self.pg_restore(&arguments, file, compression).await
@@ -128,12 +136,12 @@ impl<'a> Tools<'a> {
     async fn pg_restore(
         &self,
         arguments: &[&str],
-        mut file: File,
+        mut source: Source,
         compression: Compression,
     ) -> Result<Stored, BackupError> {
         let mut child = self.spawn(RESTORE, arguments, Stdio::piped(), Stdio::null())?;
         let mut sink = File::from(pipe(child.stdin.take().expect("stdin is piped").into_owned_fd(), RESTORE)?);
-        let reading = tokio::task::spawn_blocking(move || archive::read_back(&mut file, &mut sink, compression));
+        let reading = tokio::task::spawn_blocking(move || archive::read_back(&mut source, &mut sink, compression));
         let (status, tail) = self.finish(RESTORE, &mut child).await?;
         let read = reading.await.map_err(std::io::Error::other).flatten();
         success(RESTORE, status, tail)?;

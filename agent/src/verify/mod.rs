@@ -6,20 +6,21 @@ mod compare;
 mod server;
 mod settings;
 
-use std::fs::File;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use crate::catalogue::entry::{Entry, State, Verified};
 use crate::catalogue::manifest::Manifest;
-use crate::catalogue::volume::{self, Entry, State, Verified, Volume};
+use crate::catalogue::place::Place;
+use crate::catalogue::volume;
 use crate::config::Env;
 use crate::dump::archive;
 use crate::dump::census::Snapshot;
 use crate::dump::error::BackupError;
-use crate::dump::tool::Tools;
+use crate::dump::tool::{Source, Tools};
 use crate::job::{self, Success};
 use crate::redact::Redactor;
 use crate::report::{Facts, VerifiedReport};
@@ -45,7 +46,7 @@ pub(crate) fn main(env: &Env, redactor: &Redactor) -> ExitCode {
 }
 
 async fn within(env: &Env, redactor: &Redactor, facts: &mut Facts) -> Result<Success, BackupError> {
-    let settings = Settings::from_env(env)?;
+    let settings = Settings::from_env(env, redactor)?;
     let result = tokio::time::timeout(settings.limit, verify(redactor, &settings, facts)).await;
     if let Err(error) = remove(&settings.scratch) {
         tracing::warn!(%error, "the scratch folder can't be removed");
@@ -57,14 +58,14 @@ async fn within(env: &Env, redactor: &Redactor, facts: &mut Facts) -> Result<Suc
 }
 
 async fn verify(redactor: &Redactor, settings: &Settings, facts: &mut Facts) -> Result<Success, BackupError> {
-    let volume = Volume::open(settings.folder.clone()).map_err(BackupError::storage("open the catalogue"))?;
-    let manifest = choose(volume.list().map_err(BackupError::storage("read the catalogue"))?, settings)?;
+    let place = settings.storage.open().map_err(BackupError::storage("open the catalogue"))?;
+    let manifest = choose(place.list().await.map_err(BackupError::storage("read the catalogue"))?, settings)?;
     // What a run left that was killed.
     remove(&settings.scratch)
         .and_then(|()| std::fs::create_dir_all(&settings.scratch))
         .map_err(BackupError::storage("make the scratch folder"))?;
     room(&manifest, settings)?;
-    let restoring = restore(&volume, &manifest, redactor, settings);
+    let restoring = restore(&place, &manifest, redactor, settings);
     let (restored, seconds) = tokio::select! {
         result = restoring => result?,
         error = too_full(settings) => return Err(error),
@@ -76,7 +77,7 @@ async fn verify(redactor: &Redactor, settings: &Settings, facts: &mut Facts) -> 
     }
     let verified =
         Verified { completed_at: Timestamp::now(), restore_seconds: seconds, sha256: manifest.sha256.clone() };
-    volume.verified(&manifest.id, &verified).map_err(BackupError::storage("note the verification"))?;
+    place.verified(&manifest.id, &verified).await.map_err(BackupError::storage("note the verification"))?;
     facts.verified = Some(VerifiedReport::of(&manifest.id, &verified));
     let tables = manifest.tables.len();
     Ok(("Verified", format!("backup {} was restored completely in {seconds} s: {tables} tables", manifest.id)))
@@ -147,12 +148,12 @@ fn space(settings: &Settings) -> Result<(u64, u64), BackupError> {
 
 /// What a restore brings, and the seconds that it took.
 async fn restore(
-    volume: &Volume,
+    place: &Place,
     manifest: &Manifest,
     redactor: &Redactor,
     settings: &Settings,
 ) -> Result<(Restored, u64), BackupError> {
-    let mut file = open(volume, manifest)?;
+    let mut file = open(place, manifest)?;
     let measuring = tokio::task::spawn_blocking(move || archive::measure(&mut file));
     let measured = measuring.await.map_err(std::io::Error::other).flatten();
     let measured = measured.map_err(BackupError::storage("read the dump"))?;
@@ -165,7 +166,7 @@ async fn restore(
     server.create(DATABASE, &manifest.encoding).await?;
     let began = Instant::now();
     let tools = Tools::new(&server.login(DATABASE), LOCK_SECONDS, redactor);
-    tools.restore(open(volume, manifest)?, manifest.compression).await?;
+    tools.restore(open(place, manifest)?, manifest.compression).await?;
     let seconds = began.elapsed().as_secs();
     let snapshot = Snapshot::export(server.session(DATABASE).await?, LOCK_SECONDS).await?;
     let tables = snapshot.rows(&server.session(DATABASE).await?).await?;
@@ -173,8 +174,8 @@ async fn restore(
     Ok((restored, seconds))
 }
 
-fn open(volume: &Volume, manifest: &Manifest) -> Result<File, BackupError> {
-    volume.dump(&manifest.id).map_err(BackupError::storage("open the dump"))
+fn open(place: &Place, manifest: &Manifest) -> Result<Source, BackupError> {
+    place.source(&manifest.id).map_err(BackupError::storage("open the dump"))
 }
 
 fn remove(folder: &Path) -> std::io::Result<()> {

@@ -3,8 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::catalogue::bucket::SettingsError;
 use crate::catalogue::id::Id;
+use crate::catalogue::place::Storage;
 use crate::config::{ConfigError, Env};
+use crate::redact::Redactor;
 
 const RESERVE_BYTES: &str = "ODOOAI_VERIFY_RESERVE_BYTES";
 
@@ -15,8 +18,8 @@ pub(crate) struct Settings {
     pub(crate) policy: String,
     /// This one instead.
     pub(crate) id: Option<Id>,
-    /// The stack's folder on the volume.
-    pub(crate) folder: PathBuf,
+    /// Where backups are kept.
+    pub(crate) storage: Storage,
     /// For the throw-away server: a folder of our own, emptied before and after.
     pub(crate) scratch: PathBuf,
     /// Bytes of the scratch volume that are left alone; `None`: a tenth, and five gigabytes at least.
@@ -30,13 +33,12 @@ impl Settings {
     ///
     /// # Errors
     /// What is missing or can't be understood.
-    pub(crate) fn from_env(env: &Env) -> Result<Self, ConfigError> {
-        let volume = PathBuf::from(env.required("ODOOAI_BACKUP_VOLUME")?);
+    pub(crate) fn from_env(env: &Env, redactor: &Redactor) -> Result<Self, SettingsError> {
         let id = env.get("ODOOAI_VERIFY_ID").map(str::parse).transpose();
         Ok(Self {
             policy: env.required("ODOOAI_BACKUP_POLICY")?.to_owned(),
             id: id.map_err(|reason| ConfigError::Invalid { name: "ODOOAI_VERIFY_ID", reason })?,
-            folder: volume.join(env.required("ODOOAI_BACKUP_NAMESPACE")?).join(env.required("ODOOAI_BACKUP_STACK")?),
+            storage: Storage::from_env(env, redactor)?,
             scratch: PathBuf::from(env.required("ODOOAI_VERIFY_SCRATCH")?).join("odooai-verify"),
             reserve: env.get(RESERVE_BYTES).map(|_| env.parsed(RESERVE_BYTES, 0)).transpose()?,
             limit: Duration::from_secs(env.parsed("ODOOAI_BACKUP_TIMEOUT_SECONDS", 3600)?),

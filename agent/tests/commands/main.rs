@@ -4,6 +4,7 @@
 mod agent;
 mod backup;
 mod backup_faults;
+mod backup_s3;
 mod catalogue;
 mod certificates;
 mod downgrade;

@@ -111,7 +111,7 @@ fn without_room_it_isnt_begun() {
     let all = u64::MAX / 4;
     let told = ran(&mut stack.verifier().env("ODOOAI_VERIFY_RESERVE_BYTES", all.to_string()));
     let told = told.expect("Failed", "StorageFull");
-    assert!(told.message().contains("are left alone"), "{}", told.message());
+    assert!(told.message().contains("the restore may need"), "before it begins: {}", told.message());
     assert!(verified(&stack, &id).is_none());
     is_clean(&stack);
 }

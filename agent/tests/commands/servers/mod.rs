@@ -3,6 +3,7 @@
 mod pgbouncer;
 mod postgres;
 mod redis;
+pub(crate) mod s3;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
