@@ -186,7 +186,13 @@ impl Bucket {
         if !files.contains_key(MANIFEST) {
             return Ok(State::Unfinished);
         }
-        let Some(text) = self.read_if_there(&self.path(id, MANIFEST)).await? else { return Ok(State::Unfinished) };
+        // One that is listed and isn't there is no sign that it never was: nothing may be removed for that.
+        let Some(text) = self.read_if_there(&self.path(id, MANIFEST)).await? else {
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("the manifest of {id} is listed and can't be read"),
+            ));
+        };
         Ok(State::of(id, &text, files.get(DUMP).copied(), files.contains_key(VERIFIED)))
     }
 
