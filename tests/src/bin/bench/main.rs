@@ -16,7 +16,6 @@ mod migrate;
 #[expect(dead_code, reason = "shared with the suite `stack`")]
 mod operator;
 #[path = "../../../suites/stack/routes/pebble.rs"]
-#[expect(dead_code, reason = "shared with the suite `stack`")]
 mod pebble;
 #[path = "../../../suites/stack/poller.rs"]
 mod poller;

@@ -9,8 +9,8 @@ use serde_json::json;
 
 use super::answers::hosts;
 use super::client::python;
-use super::pebble;
 use super::proxy::NAMESPACE;
+use super::{pebble, proxy};
 use crate::faults::names;
 use crate::room::Room;
 
@@ -82,7 +82,7 @@ pub(super) async fn is_renewed(room: &Room) -> Result<String> {
 
 /// It is told before it ends, and rolls nothing back.
 pub(super) async fn outage(room: &Room) -> Result<String> {
-    pebble::reachable(&room.client, false).await?;
+    pebble::scale(&room.client, 0).await?;
     let revision = room.stack().await?.status.context("no status")?.current_revision;
     room.change(json!({"logLevel": "Debug"})).await?;
     let told = room.wait("RoutesReady", "False", "CertificateExpiring", 420).await?;
@@ -92,7 +92,10 @@ pub(super) async fn outage(room: &Room) -> Result<String> {
         status.current_revision != revision && status.failure.is_none(),
         "the revision of the outage was taken back"
     );
-    pebble::reachable(&room.client, true).await?;
+    pebble::scale(&room.client, 1).await?;
+    // With another account.
+    proxy::scale(&room.client, 0).await?;
+    proxy::scale(&room.client, 1).await?;
     room.wait("RoutesReady", "True", "Reachable", 240).await?;
     Ok(told.message)
 }

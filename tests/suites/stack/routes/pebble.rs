@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Secret, Service};
+use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use odoo_ai_tests::{apply_yaml, wait_for};
@@ -89,23 +89,17 @@ async fn certificate(client: &Client) -> Result<()> {
 pub(crate) async fn install(client: &Client) -> Result<()> {
     certificate(client).await?;
     apply_yaml(client, NAMESPACE, &PEBBLE.replace("VALID", &VALID.to_string())).await?;
-    ready(client).await
+    scale(client, 1).await
 }
 
-/// Nobody gets there, or everybody does. It keeps its accounts in memory, so it isn't stopped.
-pub(crate) async fn reachable(client: &Client, reachable: bool) -> Result<()> {
-    let api: Api<Service> = Api::namespaced(client.clone(), NAMESPACE);
-    let app = if reachable { "pebble" } else { "nobody" };
-    let patch = Patch::Merge(json!({"spec": {"selector": {"app": app}}}));
-    api.patch("pebble", &PatchParams::default(), &patch).await?;
-    Ok(())
-}
-
-async fn ready(client: &Client) -> Result<()> {
+/// Runs that many pods of it. One that starts has forgotten its accounts, as no real one does: who had one starts anew.
+pub(crate) async fn scale(client: &Client, replicas: i32) -> Result<()> {
     let api: Api<Deployment> = Api::namespaced(client.clone(), NAMESPACE);
+    let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
+    api.patch("pebble", &PatchParams::default(), &patch).await?;
     wait_for("the ACME server", Duration::from_mins(1), || async {
         let status = api.get("pebble").await?.status.unwrap_or_default();
-        Ok((status.replicas == Some(1) && status.ready_replicas == Some(1)).then_some(()))
+        Ok((status.replicas.unwrap_or(0) == replicas && status.ready_replicas.unwrap_or(0) == replicas).then_some(()))
     })
     .await
 }
