@@ -101,12 +101,11 @@ async fn copy_one(from: &Place, to: &Place, manifest: &Manifest) -> Result<(), B
         let stored = archive::store(&mut source, &mut sink, Compression::Archive)?;
         sink.finish().map(|()| stored)
     };
-    let stored = tokio::task::spawn_blocking(copying).await.map_err(std::io::Error::other).flatten();
-    let stored = stored.map_err(BackupError::storage("copy the dump"))?;
+    let stored = archive::in_thread(copying).await.map_err(BackupError::storage("copy the dump"))?;
     let mut source = to.source(&manifest.id).map_err(BackupError::storage("open the copy"))?;
-    let reading = tokio::task::spawn_blocking(move || archive::measure(&mut source));
-    let read = reading.await.map_err(std::io::Error::other).flatten();
-    let read = read.map_err(BackupError::storage("read the copy back"))?;
+    let read = archive::in_thread(move || archive::measure(&mut source))
+        .await
+        .map_err(BackupError::storage("read the copy back"))?;
     if read != stored || (read.bytes, &read.sha256) != (manifest.bytes, &manifest.sha256) {
         let message = format!("the copy of backup {} isn't what its manifest says", manifest.id);
         return Err(BackupError::failed("StorageCorrupt", message));

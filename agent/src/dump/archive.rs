@@ -54,6 +54,16 @@ pub(crate) fn read_back(source: &mut impl Read, sink: &mut impl Write, compressi
     Ok(source.stored())
 }
 
+/// Lets a thread of its own do what reads and writes much.
+///
+/// # Errors
+/// Its own.
+pub(crate) async fn in_thread<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other).flatten()
+}
+
 /// Hashes a stored stream, whatever is in it.
 ///
 /// # Errors

@@ -154,9 +154,8 @@ async fn restore(
     settings: &Settings,
 ) -> Result<(Restored, u64), BackupError> {
     let mut file = open(place, manifest)?;
-    let measuring = tokio::task::spawn_blocking(move || archive::measure(&mut file));
-    let measured = measuring.await.map_err(std::io::Error::other).flatten();
-    let measured = measured.map_err(BackupError::storage("read the dump"))?;
+    let measured =
+        archive::in_thread(move || archive::measure(&mut file)).await.map_err(BackupError::storage("read the dump"))?;
     if (measured.bytes, &measured.sha256) != (manifest.bytes, &manifest.sha256) {
         let message =
             format!("the dump of backup {} isn't the one of its manifest: its SHA-256 is another", manifest.id);
