@@ -177,9 +177,16 @@ fn open(place: &Place, manifest: &Manifest) -> Result<Source, BackupError> {
     place.source(&manifest.id).map_err(BackupError::storage("open the dump"))
 }
 
+/// A server whose agent was killed may still write there for a moment.
 fn remove(folder: &Path) -> std::io::Result<()> {
-    match std::fs::remove_dir_all(folder) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        other => other,
+    for _ in 0..50 {
+        match std::fs::remove_dir_all(folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            other => return other,
+        }
     }
+    std::fs::remove_dir_all(folder)
 }
