@@ -85,6 +85,10 @@ enum Command {
     Backup,
     /// Restore a backup completely into a throw-away server and compare it with its manifest; the command of a Job.
     Verify,
+    /// Tell which backups there are; the command of a Job.
+    Catalogue,
+    /// Remove all backups of a policy; the command of a Job.
+    Purge,
     /// Undo revisions of the schema; run by hand in a container of the newer image.
     Downgrade(downgrade::Request),
     /// Prove new credentials by logging in, after changing them on Managed servers; the command of a Job.
@@ -121,6 +125,8 @@ fn main() -> ExitCode {
         Command::Plan => plan::main(&env, &redactor),
         Command::Backup => backup::main(&env, &redactor),
         Command::Verify => verify::main(&env, &redactor),
+        Command::Catalogue => catalogue::command::catalogue(&env, &redactor),
+        Command::Purge => catalogue::command::purge(&env, &redactor),
         Command::Downgrade(request) => downgrade::main(&env, &redactor, &request),
         Command::Login => login::main(&env, &redactor),
     }

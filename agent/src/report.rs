@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::catalogue::entry::Verified;
 use crate::catalogue::id::Id;
 use crate::catalogue::manifest::Manifest;
+use crate::catalogue::summary::Summary;
 use crate::config::Env;
 use crate::plan::report::PlanReport;
 use crate::redact::Redactor;
@@ -86,6 +87,9 @@ pub(crate) struct Facts {
     /// The backup that was made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) backup: Option<BackupReport>,
+    /// What is in the catalogue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) catalogue: Option<Summary>,
     /// The verification that restored a backup completely.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) verified: Option<VerifiedReport>,
@@ -182,7 +186,7 @@ impl Report {
 
     /// JSON of at most [`LARGEST`] bytes: first the message is cut, then lists go, the
     /// least needed first and each as a whole: half a list would be a wrong one.
-    fn fitted(mut self) -> String {
+    pub(crate) fn fitted(mut self) -> String {
         let json = self.json();
         if json.len() <= LARGEST {
             return json;
@@ -201,6 +205,9 @@ impl Report {
             if self.with_message(READABLE).len() > LARGEST {
                 leave_out(&mut self);
             }
+        }
+        while self.with_message(READABLE).len() > LARGEST && self.facts.catalogue.as_mut().is_some_and(Summary::shorten)
+        {
         }
         let length = self.message.chars().count();
         // How much JSON a character takes differs, so the longest cut that fits is searched for.

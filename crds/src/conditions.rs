@@ -2,7 +2,7 @@
 //!
 //! A reason is never renamed within v1alpha1. The troubleshooting page has an entry for each one that this version
 //! sets. These are not set yet and have none, they come with later features: `RollingOut`, `Deleting`,
-//! `StackNotFound`, `Conflict`.
+//! `Conflict`.
 
 /// Types of conditions.
 pub mod types {
@@ -166,6 +166,39 @@ pub mod reasons {
     /// The backup before the migration failed, or its Backup can't make one.
     pub const BACKUP_FAILED: &str = "BackupFailed";
 
+    /// Backups work, and the last one is fresh.
+    pub const BACKED_UP: &str = "BackedUp";
+    /// The last run left a manifest.
+    pub const BACKUP_SUCCEEDED: &str = "BackupSucceeded";
+    /// There is no good backup yet.
+    pub const NO_BACKUP_YET: &str = "NoBackupYet";
+    /// The last good backup is no older than the schedule allows.
+    pub const UP_TO_DATE: &str = "UpToDate";
+    /// The last good backup is older than the schedule allows.
+    pub const BACKUP_TOO_OLD: &str = "BackupTooOld";
+    /// A backup was restored completely, as a test.
+    pub const VERIFIED: &str = "Verified";
+    /// No backup was restored as a test yet.
+    pub const NOT_VERIFIED_YET: &str = "NotVerifiedYet";
+    /// A backup could not be restored completely.
+    pub const VERIFICATION_FAILED: &str = "VerificationFailed";
+    /// The last verification is older than `verification.maxAgeSeconds`.
+    pub const VERIFICATION_TOO_OLD: &str = "VerificationTooOld";
+    /// The bucket has what the volume has.
+    pub const COPIED: &str = "Copied";
+    /// The bucket lacks what the volume has.
+    pub const COPY_FAILED: &str = "CopyFailed";
+    /// Nothing was copied yet.
+    pub const NOT_COPIED_YET: &str = "NotCopiedYet";
+    /// What is in the storage is being read.
+    pub const READING_CATALOGUE: &str = "ReadingCatalogue";
+    /// What is in the storage can't be read.
+    pub const CATALOGUE_UNREADABLE: &str = "CatalogueUnreadable";
+    /// A claim that is referred to doesn't exist.
+    pub const VOLUME_MISSING: &str = "VolumeMissing";
+    /// The spec of the stack that is backed up is refused.
+    pub const STACK_INVALID: &str = "StackInvalid";
+
     /// A step took longer than its deadline.
     pub const PROGRESS_DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
     /// A check of the new revision runs.
@@ -233,7 +266,7 @@ pub mod labels {
     pub const NAME: &str = "app.kubernetes.io/name";
     /// Revision that an object belongs to.
     pub const REVISION: &str = "odoo-ai.atmatasolutions.com/revision";
-    /// Why a Job runs.
+    /// Why a Job of a Backup runs: `Scheduled`, `Requested`, `PreMigration`, `PreRestore`.
     pub const PURPOSE: &str = "odoo-ai.atmatasolutions.com/purpose";
     /// UID of the volume whose database a Job worked on.
     pub const VOLUME: &str = "odoo-ai.atmatasolutions.com/volume";
@@ -257,7 +290,7 @@ pub mod annotations {
     pub const ROLLBACK_TO: &str = "odoo-ai.atmatasolutions.com/rollback-to";
     /// Request on a Backup: run now. Any new value. A stack asks so before a migration.
     pub const BACKUP_REQUESTED_AT: &str = "odoo-ai.atmatasolutions.com/backup-requested-at";
-    /// Not handled yet. Request on a Backup: verify now. Any new value.
+    /// Request on a Backup: verify now. Any new value.
     pub const VERIFY_REQUESTED_AT: &str = "odoo-ai.atmatasolutions.com/verify-requested-at";
 
     /// On the database's volume: `Pending` until the rules that a new database was seeded with are disabled, then
@@ -276,6 +309,10 @@ pub mod annotations {
     /// On a migrate Job: whether a backup had to come first when it was made, `Required` or `Never`; with one, the
     /// artifact's id.
     pub const MIGRATION_BACKUP: &str = "odoo-ai.atmatasolutions.com/migration-backup";
+    /// On a Job of a Backup: digest of where its catalogue is.
+    pub const BACKUP_LOCATION: &str = "odoo-ai.atmatasolutions.com/backup-location";
+    /// On a Job of a Backup: the request that it answers.
+    pub const BACKUP_REQUEST: &str = "odoo-ai.atmatasolutions.com/backup-request";
     /// Hash of the intent that was applied last.
     pub const APPLIED_HASH: &str = "odoo-ai.atmatasolutions.com/applied-hash";
     /// Revision of a pod template.

@@ -8,6 +8,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 
 use crate::backoff::Backoff;
+use crate::backup::run::Bell;
 use crate::cluster::apply::Applier;
 use crate::cluster::cache::{Caches, Scope, Streams};
 use crate::cluster::events::Events;
@@ -52,6 +53,8 @@ pub struct Context {
     pub stacks: Stacks,
     /// How clients come to Traefik; nobody asks unless it is said so.
     pub entrance: Arc<Entrance>,
+    /// Wakes Backups; nobody hears it unless it is said so.
+    pub backups: Bell,
     /// Images on the nodes; nobody asks for them unless it is said so.
     pub nodes: Arc<Nodes>,
     /// What children must know of the operator.
@@ -90,6 +93,7 @@ impl Context {
             pacer: Pacer::default(),
             stacks: Stacks::default(),
             entrance: Arc::default(),
+            backups: Bell::default(),
             nodes: Arc::default(),
             operator,
             metrics,

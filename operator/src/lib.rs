@@ -2,6 +2,7 @@
 
 pub mod args;
 pub mod backoff;
+pub mod backup;
 pub mod cluster;
 pub mod component;
 pub mod context;

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::AtomicU64;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use odoo_ai_crds::backup::BackupStatus;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -79,8 +81,27 @@ pub struct Metrics {
     pub ready: Family<Object, Gauge>,
     /// When the certificate that a host is served with ends, seconds since 1970.
     pub certificates: Family<Route, Gauge>,
+    /// Of Backups.
+    pub backups: Backups,
     /// 1 while this process holds the Lease.
     pub leader: Gauge,
+}
+
+/// Metrics of Backups, by object. A value that isn't known is absent, not 0.
+#[derive(Clone, Debug, Default)]
+pub struct Backups {
+    /// When the last good backup was completed, seconds since 1970.
+    pub success: Family<Object, Gauge>,
+    /// When a backup was last restored completely as a test, seconds since 1970.
+    pub verification: Family<Object, Gauge>,
+    /// Seconds that the restore took.
+    pub restore: Family<Object, Gauge>,
+    /// Size of the last good backup's dump.
+    pub bytes: Family<Object, Gauge>,
+    /// Failed runs in a row.
+    pub failures: Family<Object, Gauge>,
+    /// Scheduled runs that were missed since the last good one.
+    pub missed: Family<Object, Gauge>,
 }
 
 impl Metrics {
@@ -97,6 +118,7 @@ impl Metrics {
             rollouts: Family::default(),
             ready: Family::default(),
             certificates: Family::default(),
+            backups: Backups::default(),
             leader: Gauge::default(),
         };
         let mut registry = Registry::with_prefix("odooai_operator");
@@ -117,6 +139,7 @@ impl Metrics {
         let help = "When the certificate that the host is served with ends, seconds since 1970";
         let name = "certificate_expiration_timestamp";
         registry.register_with_unit(name, help, Unit::Seconds, metrics.certificates.clone());
+        metrics.backups.register(&mut registry);
         registry.register("leader", "1 while this process holds the Lease", metrics.leader.clone());
         (metrics, registry)
     }
@@ -133,5 +156,55 @@ impl Metrics {
     /// Counts what came of a rollout.
     pub fn rolled_out(&self, result: &'static str) {
         self.rollouts.get_or_create(&RolledOut { result }).inc();
+    }
+}
+
+impl Backups {
+    fn register(&self, registry: &mut Registry) {
+        let help = "When the last good backup was completed, seconds since 1970";
+        registry.register_with_unit("backup_last_success_timestamp", help, Unit::Seconds, self.success.clone());
+        let help = "When a backup was last restored completely as a test, seconds since 1970";
+        registry.register_with_unit("backup_last_verified_timestamp", help, Unit::Seconds, self.verification.clone());
+        let help = "Time that the last complete restore took";
+        registry.register_with_unit("backup_restore", help, Unit::Seconds, self.restore.clone());
+        registry.register_with_unit("backup_last_success", "Size of the last dump", Unit::Bytes, self.bytes.clone());
+        registry.register("backup_consecutive_failures", "Failed runs in a row", self.failures.clone());
+        let help = "Scheduled runs that were missed since the last good one";
+        registry.register("backup_missed_runs", help, self.missed.clone());
+    }
+
+    fn all(&self) -> [&Family<Object, Gauge>; 6] {
+        [&self.success, &self.verification, &self.restore, &self.bytes, &self.failures, &self.missed]
+    }
+}
+
+impl Metrics {
+    /// Notes what a Backup's status says.
+    pub fn backup(&self, (namespace, name): &(String, String), status: &BackupStatus) {
+        let labels = Object { namespace: namespace.clone(), name: name.clone() };
+        let seconds = |time: &Option<Time>| time.as_ref().map(|time| time.0.as_second());
+        let (success, verified) = (status.last_success.as_ref(), status.last_verified.as_ref());
+        let values = [
+            success.and_then(|it| seconds(&it.completed_at)),
+            verified.and_then(|it| seconds(&it.completed_at)),
+            verified.and_then(|it| it.restore_seconds).map(i64::from),
+            success.and_then(|it| it.bytes),
+            Some(status.consecutive_failures.into()),
+            Some(status.missed_runs.into()),
+        ];
+        for (family, value) in self.backups.all().into_iter().zip(values) {
+            match value {
+                Some(value) => _ = family.get_or_create(&labels).set(value),
+                None => _ = family.remove(&labels),
+            }
+        }
+    }
+
+    /// Forgets a Backup that is gone.
+    pub fn forget_backup(&self, (namespace, name): &(String, String)) {
+        let labels = Object { namespace: namespace.clone(), name: name.clone() };
+        for family in self.backups.all() {
+            family.remove(&labels);
+        }
     }
 }

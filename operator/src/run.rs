@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::Args;
+use crate::backup::run::Bell;
 use crate::cluster::cache::Scope;
 use crate::cluster::client;
 use crate::cluster::nodes::Nodes;
@@ -27,7 +28,7 @@ use crate::routes::entrance::Entrance;
 use crate::routes::probe::Proxy;
 use crate::routes::rivals::Stacks;
 use crate::server::{self, Ready};
-use crate::{stack, unimplemented};
+use crate::{backup, stack, unimplemented};
 
 /// Time for reconciles under way after SIGTERM; the pod's grace is 30 seconds.
 const LAST_RECONCILES: Duration = Duration::from_secs(20);
@@ -120,6 +121,8 @@ async fn act(
         ctx.entrance = Arc::clone(&entrance);
         ctx.stacks = stacks.clone();
         ctx.proxy = Proxy::on(&traefik.host, traefik.http_port, traefik.https_port);
+        let (bell, heard) = Bell::new();
+        ctx.backups = bell;
         let ctx = Arc::new(ctx);
         let (client, ready, shutdown) = (client.clone(), ready.clone(), shutdown.clone());
         // Each by itself: a namespace that is gone keeps no other one from its operator.
@@ -129,9 +132,10 @@ async fn act(
                 () = shutdown.clone() => return,
             }
             ready.set(true);
+            let backups = backup::run::run(Arc::clone(&ctx), scope, heard, shutdown.clone());
             let stacks = stack::run::run(ctx, scope, streams, store, shutdown.clone());
             let others = unimplemented::run(client, scope.clone(), shutdown);
-            futures::future::join(stacks, others).await;
+            futures::future::join3(stacks, backups, others).await;
         }
     });
     let out_of_patience = async {

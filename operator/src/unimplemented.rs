@@ -12,7 +12,6 @@ use kube::core::NamespaceResourceScope;
 use kube::runtime::controller::{Action, Config};
 use kube::runtime::{Controller, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
-use odoo_ai_crds::backup::{Backup, BackupStatus};
 use odoo_ai_crds::conditions::{reasons, types};
 use odoo_ai_crds::flag::{FeatureFlag, FeatureFlagStatus};
 use odoo_ai_crds::restore::{Restore, RestoreStatus};
@@ -51,14 +50,12 @@ macro_rules! pending {
     };
 }
 
-pending!(Backup, BackupStatus, types::READY);
 pending!(Restore, RestoreStatus, types::COMPLETE);
 pending!(FeatureFlag, FeatureFlagStatus, types::READY);
 
-/// Runs the three controllers until `shutdown`.
+/// Runs the two controllers until `shutdown`.
 pub async fn run(client: Client, scope: Scope, shutdown: impl Future<Output = ()> + Clone + Send + Sync + 'static) {
     tokio::join!(
-        control::<Backup>(&client, &scope, shutdown.clone()),
         control::<Restore>(&client, &scope, shutdown.clone()),
         control::<FeatureFlag>(&client, &scope, shutdown),
     );

@@ -2,6 +2,8 @@
 //! meets them. Each test has a stack of its own and many checks; all of them share one operator,
 //! and take turns where one of them would disturb what another counts.
 
+#[path = "stack/backups/mod.rs"]
+mod backups;
 #[path = "stack/checks.rs"]
 mod checks;
 #[path = "stack/credentials.rs"]
@@ -96,7 +98,7 @@ async fn a_stack_comes_up_rests_and_rolls() -> Result<()> {
 /// What a user does wrong or loses, each with what he reads and how it goes on.
 #[tokio::test]
 async fn a_stack_survives_faults_and_its_own_deletion() -> Result<()> {
-    with_room("faults", |_, room, turns| async move {
+    with_room("faults", |cluster, room, turns| async move {
         let (room, mut checks) = (&room, Checks::new("faults"));
         turns.busy().await;
         let recorder = &Recorder::start(room).await?;
@@ -119,7 +121,8 @@ async fn a_stack_survives_faults_and_its_own_deletion() -> Result<()> {
         let mark = faults::Mark::read(room).await?;
         checks.need("deletion keeps the data", faults::deleted_keeps_data(room)).await?;
         checks.check("the same stack with the same data", faults::comes_back(room, &mark)).await;
-        checks.check("a new image brings its schema", migrations::core::upgrades(room)).await;
+        checks.check("a new image brings its schema, after a backup", migrations::core::upgrades(room)).await;
+        checks.check("the backup is restored as a test", backups::core::is_verified(room, cluster)).await;
         checks.finish()
     })
     .await
@@ -132,7 +135,6 @@ async fn what_is_not_built_says_so() -> Result<()> {
         let (room, mut checks) = (&room, Checks::new("later"));
         turns.busy().await;
         checks.check("External", faults::external_needs_a_login(room)).await;
-        checks.check("Backup", faults::says_not_implemented(room, "backup.yaml", "Ready")).await;
         checks.check("Restore", faults::says_not_implemented(room, "restore.yaml", "Complete")).await;
         checks.check("FeatureFlag", faults::says_not_implemented(room, "featureflag.yaml", "Ready")).await;
         checks.finish()

@@ -61,17 +61,19 @@ pub(crate) async fn sweep(place: &Place) -> Result<Vec<Manifest>, BackupError> {
     Ok(good)
 }
 
-/// Removes what is too many. Returns how many.
+/// Removes what is too many. Returns how many, and what is left.
 ///
 /// # Errors
 /// What the storage said.
-pub(crate) async fn prune(place: &Place, rules: Rules<'_>) -> Result<usize, BackupError> {
-    let surplus = retention::surplus(&list(place).await?, rules.policy, rules.retention);
+pub(crate) async fn prune(place: &Place, rules: Rules<'_>) -> Result<(usize, Vec<Entry>), BackupError> {
+    let mut entries = list(place).await?;
+    let surplus = retention::surplus(&entries, rules.policy, rules.retention);
     for id in &surplus {
         tracing::info!(%id, "removing a backup beyond the retention");
         place.remove(id).await.map_err(BackupError::storage("remove a backup"))?;
     }
-    Ok(surplus.len())
+    entries.retain(|entry| !surplus.contains(&entry.id));
+    Ok((surplus.len(), entries))
 }
 
 /// Copies what one catalogue has of the policy and the other lacks, each as it is, and prunes the other. Returns how
@@ -106,7 +108,7 @@ async fn copy_one(from: &Place, to: &Place, manifest: &Manifest) -> Result<(), B
     let read = archive::in_thread(move || archive::measure(&mut source))
         .await
         .map_err(BackupError::storage("read the copy back"))?;
-    if read != stored || (read.bytes, &read.sha256) != (manifest.bytes, &manifest.sha256) {
+    if read != stored || !read.is_of(manifest) {
         let message = format!("the copy of backup {} isn't what its manifest says", manifest.id);
         return Err(BackupError::failed("StorageCorrupt", message));
     }

@@ -17,6 +17,7 @@ use crate::catalogue::id::Id;
 use crate::catalogue::manifest::{self, Manifest};
 use crate::catalogue::owner::Owner;
 use crate::catalogue::place::Place;
+use crate::catalogue::summary::Summary;
 use crate::config::{Database, Env};
 use crate::dump::census::Snapshot;
 use crate::dump::error::BackupError;
@@ -70,10 +71,16 @@ async fn backup(
     // It is a success, whatever becomes of the old ones and of the copy.
     facts.backup = Some(BackupReport::of(&manifest, 0, None));
     let mut message = format!("backup {id}: {} tables, {} bytes, read back", manifest.tables.len(), manifest.bytes);
-    let removed = care::prune(&run.place, run.rules()).await.unwrap_or_else(|error| {
-        let _never_fails = write!(message, "; but what is too many could not be removed: {error}");
-        0
-    });
+    let removed = match care::prune(&run.place, run.rules()).await {
+        Ok((removed, left)) => {
+            facts.catalogue = Summary::of(&run.place, &left, &settings.policy).await.ok();
+            removed
+        }
+        Err(error) => {
+            let _never_fails = write!(message, "; but what is too many could not be removed: {error}");
+            0
+        }
+    };
     let offsite = run.offsite().await.map(|copied| {
         if let Err(error) = &copied {
             let _never_fails = write!(message, "; but it could not be copied to the bucket: {error}");

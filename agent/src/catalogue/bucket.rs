@@ -231,6 +231,15 @@ impl Bucket {
         self.write(self.path(id, VERIFIED), serde_json::to_vec_pretty(verified)?).await
     }
 
+    /// What was noted; `None`: nothing that can be understood.
+    ///
+    /// # Errors
+    /// What the store said.
+    pub(crate) async fn verification(&self, id: &Id) -> io::Result<Option<Verified>> {
+        let found = self.read_if_there(&self.path(id, VERIFIED)).await?;
+        Ok(found.and_then(|text| Verified::parse(id, &text)))
+    }
+
     /// Removes an artifact, its manifest first.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ pub(crate) const DUMP: &str = "dump";
 pub(crate) const MANIFEST: &str = "manifest";
 /// Its last verification.
 pub(crate) const VERIFIED: &str = "verified";
+
 /// What lies under one name.
 #[derive(Debug)]
 pub(crate) struct Entry {
@@ -67,4 +68,13 @@ pub(crate) struct Verified {
     pub(crate) restore_seconds: u64,
     /// Of the dump that was restored.
     pub(crate) sha256: String,
+}
+
+impl Verified {
+    /// What was noted of an artifact; `None`, told in the log, where it can't be understood.
+    pub(crate) fn parse(id: &Id, text: &[u8]) -> Option<Self> {
+        serde_json::from_slice(text)
+            .inspect_err(|error| tracing::warn!(%id, %error, "what was noted of a verification can't be read"))
+            .ok()
+    }
 }

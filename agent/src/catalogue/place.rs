@@ -136,6 +136,14 @@ impl Place {
         }
     }
 
+    /// See [`Volume::verification`].
+    pub(crate) async fn verification(&self, id: &Id) -> io::Result<Option<Verified>> {
+        match self {
+            Self::Volume(volume) => volume.verification(id),
+            Self::Bucket(bucket) => bucket.verification(id).await,
+        }
+    }
+
     /// See [`Volume::remove`].
     pub(crate) async fn remove(&self, id: &Id) -> io::Result<()> {
         match self {

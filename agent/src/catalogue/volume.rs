@@ -129,12 +129,23 @@ impl Volume {
         write(&self.folder(id), VERIFIED, &serde_json::to_vec_pretty(verified)?)
     }
 
+    /// What was noted; `None`: nothing that can be understood.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub(crate) fn verification(&self, id: &Id) -> io::Result<Option<Verified>> {
+        Ok(read_if_there(&self.folder(id).join(VERIFIED))?.and_then(|text| Verified::parse(id, &text)))
+    }
+
     /// Removes an artifact: its manifest first, so that whatever is left is no backup.
     ///
     /// # Errors
     /// What the system said.
     pub(crate) fn remove(&self, id: &Id) -> io::Result<()> {
         let folder = self.folder(id);
+        if !folder.try_exists()? {
+            return Ok(());
+        }
         remove_if_there(&folder.join(MANIFEST))?;
         sync(&folder)?;
         for name in [VERIFIED, DUMP] {

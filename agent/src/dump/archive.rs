@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 
 use sha2::{Digest, Sha256};
 
-use crate::catalogue::manifest::Compression;
+use crate::catalogue::manifest::{Compression, Manifest};
 
 /// Of zstd: the fastest that is no larger than gzip's usual.
 pub(crate) const LEVEL: i32 = 1;
@@ -18,6 +18,13 @@ pub(crate) struct Stored {
     pub(crate) bytes: u64,
     /// Its SHA-256 in hexadecimal.
     pub(crate) sha256: String,
+}
+
+impl Stored {
+    /// It is the dump that the manifest is about.
+    pub(crate) fn is_of(&self, manifest: &Manifest) -> bool {
+        (self.bytes, &self.sha256) == (manifest.bytes, &manifest.sha256)
+    }
 }
 
 /// Stores `source` in `sink`, compressed if need be.

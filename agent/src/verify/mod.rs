@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use crate::catalogue::entry::{Entry, State, Verified};
 use crate::catalogue::manifest::Manifest;
 use crate::catalogue::place::Place;
+use crate::catalogue::summary::Summary;
 use crate::catalogue::volume;
 use crate::config::Env;
 use crate::dump::archive;
@@ -79,6 +80,10 @@ async fn verify(redactor: &Redactor, settings: &Settings, facts: &mut Facts) -> 
         Verified { completed_at: Timestamp::now(), restore_seconds: seconds, sha256: manifest.sha256.clone() };
     place.verified(&manifest.id, &verified).await.map_err(BackupError::storage("note the verification"))?;
     facts.verified = Some(VerifiedReport::of(&manifest.id, &verified));
+    match Summary::read(&place, &settings.policy).await {
+        Ok(summary) => facts.catalogue = Some(summary),
+        Err(error) => tracing::warn!(%error, "the catalogue can't be read once more"),
+    }
     let tables = manifest.tables.len();
     Ok(("Verified", format!("backup {} was restored completely in {seconds} s: {tables} tables", manifest.id)))
 }
@@ -156,7 +161,7 @@ async fn restore(
     let mut file = open(place, manifest)?;
     let measured =
         archive::in_thread(move || archive::measure(&mut file)).await.map_err(BackupError::storage("read the dump"))?;
-    if (measured.bytes, &measured.sha256) != (manifest.bytes, &manifest.sha256) {
+    if !measured.is_of(manifest) {
         let message =
             format!("the dump of backup {} isn't the one of its manifest: its SHA-256 is another", manifest.id);
         return Err(BackupError::refused("ArtifactDamaged", message));

@@ -72,9 +72,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [odoo-ai.atmatasolutions.com]
   resources: [odooaistacks/status, backups/status, restores/status, featureflags/status]
   verbs: [update]
-# Children block the stack's foreground deletion; clusters that check owner references ask for this.
+# Children block the foreground deletion of their owner; clusters that check owner references ask for this.
 - apiGroups: [odoo-ai.atmatasolutions.com]
-  resources: [odooaistacks/finalizers]
+  resources: [odooaistacks/finalizers, backups/finalizers]
   verbs: [update]
 # Credentials are read, generated once and copied for each revision. What is deleted are copies of revisions beyond
 # revisionHistoryLimit, by their UID: never a generated or a user's Secret.
@@ -94,7 +94,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [""]
   resources: [serviceaccounts]
   verbs: [get, list, watch, create, patch, delete]
-# The database's and beat's volumes. Never deleted: data outlives the stack unless its owner reference says otherwise.
+# Volumes of the database, of beat and of backups. Never deleted: data outlives the stack unless its owner reference says otherwise.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
   verbs: [get, list, watch, create, patch]
@@ -129,10 +129,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [apps]
   resources: [controllerrevisions]
   verbs: [get, list, watch, create, delete]
-# Migrations; an unfinished one of a revision that is not wanted any more is deleted.
+# Migrations, backups and verifications; an unfinished migration of a revision that is not wanted any more is deleted.
 - apiGroups: [batch]
   resources: [jobs]
   verbs: [get, list, watch, create, delete]
+# The schedules of a Backup: they work while the operator doesn't. They go with the Backup, by their owner reference.
+- apiGroups: [batch]
+  resources: [cronjobs]
+  verbs: [get, list, watch, create, patch]
 # Why a volume isn't bound or can't be mounted is told by Events only; read for pods that wait, no others.
 - apiGroups: [""]
   resources: [events]

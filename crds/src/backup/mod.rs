@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
     derive = "PartialEq",
     cel,
     selectable = ".spec.stackRef.name",
-    doc = "When and where the database of an OdooAiStack is backed up, how long backups are kept, and how they are verified. Not acted on yet: the object is accepted and answers NotImplemented.",
+    doc = "When and where the database of an OdooAiStack is backed up, how long backups are kept, and how they are verified.",
     validation = (
         "self.metadata.name.size() <= 40",
         "the name of a Backup must have at most 40 characters: the names of its CronJobs are made from it"
@@ -34,6 +34,7 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#, description = "Backups work"),
     printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#, description = "Why they do, or don't"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Size", type_ = "string", json_path = ".status.lastSuccess.size", description = "Size of that backup's dump", priority = 1),
     printcolumn(name = "Verified", type_ = "date", json_path = ".status.lastVerified.completedAt", description = "When a backup was last restored completely, as a test", priority = 1),
     printcolumn(name = "Next", type_ = "date", json_path = ".status.nextScheduleTime", description = "When the next one starts", priority = 1),
     printcolumn(name = "Failures", type_ = "integer", json_path = ".status.consecutiveFailures", description = "Failed runs in a row", priority = 1),
@@ -54,7 +55,8 @@ pub struct BackupSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::time_zone")]
     pub time_zone: Option<String>,
-    /// Make no scheduled backups while it is true. Requested ones and those before a migration are still made.
+    /// Make no scheduled backups and verifications while it is true. Requested ones and those before a migration are
+    /// still made.
     /// Default: false.
     #[serde(default, skip_serializing_if = "is_unset")]
     pub suspend: bool,
@@ -166,15 +168,15 @@ pub struct Verification {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BackupJob {
-    /// Image with PostgreSQL's client and server of the database's major version. Default: the stack's own, or
-    /// `postgres:<major version>` for an External database.
+    /// Image with PostgreSQL's client and server of the database's major version. Default: the stack's own; for an
+    /// External database it must be given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::image")]
     pub image: Option<String>,
     /// CPU and memory. Default: requests 50m and 64Mi, memory limit 512Mi.
     #[serde(default, skip_serializing_if = "is_unset")]
     pub resources: Resources,
-    /// Numeric user and group, 999 by default.
+    /// Numeric user and group. Default: those of the stack's PostgreSQL; 999 for an External database.
     #[serde(default, skip_serializing_if = "is_unset")]
     pub security: Security,
 }

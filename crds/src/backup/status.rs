@@ -34,7 +34,18 @@ pub enum RunResult {
     Failed,
 }
 
-display_as_name!(BackupReason, RunResult);
+/// What a run does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = crate::schema::undescribed)]
+pub enum RunTask {
+    /// It makes a backup.
+    #[default]
+    Backup,
+    /// It restores one as a test.
+    Verification,
+}
+
+display_as_name!(BackupReason, RunResult, RunTask);
 
 /// What is in the catalogue, and how the runs went. It can be rebuilt from the catalogue completely.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -57,6 +68,14 @@ pub struct BackupStatus {
     /// The last verification that restored a backup completely.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_verified: Option<VerificationStatus>,
+    /// The last runs, the newest first. At most 20.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["job".into()]))]
+    pub runs: Vec<Attempt>,
+    /// The last scheduled time that a run was started for, or that was counted as missed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_schedule_time: Option<Time>,
     /// When the next backup starts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_schedule_time: Option<Time>,
@@ -71,9 +90,40 @@ pub struct BackupStatus {
     #[schemars(length(max = 50))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["id".into()]))]
     pub artifacts: Vec<ArtifactStatus>,
+    /// The catalogue as it was last read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub catalogue: Option<CatalogueStatus>,
     /// The requests (annotations) that were handled, so that none is handled twice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handled: Option<BackupLastHandled>,
+}
+
+/// The catalogue of this policy, as it was last read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CatalogueStatus {
+    /// Where it is: the claim, or the bucket and the folder in it.
+    #[schemars(length(max = 1024))]
+    pub location: String,
+    /// Whose it is: `<system identifier>/<database>`; absent while it is nobody's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub owner: Option<String>,
+    /// Good backups of this policy, those that `artifacts` has no room for included.
+    #[serde(default, skip_serializing_if = "is_unset")]
+    pub total: i32,
+    /// Bytes of their dumps.
+    #[serde(default, skip_serializing_if = "is_unset")]
+    pub bytes: i64,
+    /// Backups that have a manifest and are no good: a file is missing or cut. They are never removed.
+    #[serde(default, skip_serializing_if = "is_unset")]
+    pub damaged: i32,
+    /// When it was read; absent: not yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_at: Option<Time>,
+    /// Since when something may be there that isn't told here; it is being read again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stale_since: Option<Time>,
 }
 
 /// One run.
@@ -83,6 +133,9 @@ pub struct Attempt {
     /// Name of its Job.
     #[schemars(length(max = 253))]
     pub job: String,
+    /// What it does.
+    #[serde(default)]
+    pub task: RunTask,
     /// Why it was started.
     pub reason: BackupReason,
     /// The request that it answers, where there was one.
@@ -91,7 +144,17 @@ pub struct Attempt {
     pub request_id: Option<String>,
     /// How it ended.
     pub result: RunResult,
-    /// Why it failed, in one sentence.
+    /// Why it failed, in one word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub failure: Option<String>,
+    /// A person must act before another try can do better.
+    #[serde(default, skip_serializing_if = "is_unset")]
+    pub refused: bool,
+    /// Whether the bucket has all that the volume has; absent where there is only one of the two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copied: Option<bool>,
+    /// What came of it, in one sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub message: Option<String>,
@@ -130,6 +193,10 @@ pub struct ArtifactStatus {
     /// Size of the dump in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<i64>,
+    /// The same for people, for example `1.2GiB`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub size: Option<String>,
     /// Whether a verification restored it completely.
     #[serde(default, skip_serializing_if = "is_unset")]
     pub verified: bool,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment, StatefulSet};
-use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -28,7 +28,7 @@ use super::traefik::{IngressRoute, Middleware};
 use super::watch::{Events, optional, watch};
 use crate::labels;
 
-/// Objects of one answer to a first list. They are whole until they are slimmed, of twelve kinds at once,
+/// Objects of one answer to a first list. They are whole until they are slimmed, of more than a dozen kinds at once,
 /// and memory that was needed once is not given back.
 const PAGE: u32 = 50;
 
@@ -61,6 +61,7 @@ pub struct Caches {
     deployments: Store<Deployment>,
     stateful_sets: Store<StatefulSet>,
     jobs: Store<Job>,
+    cron_jobs: Store<CronJob>,
     pods: Store<Pod>,
     config_maps: Store<PartialObjectMeta<ConfigMap>>,
     secrets: Store<PartialObjectMeta<Secret>>,
@@ -84,6 +85,7 @@ pub struct Streams {
     pub deployments: Events<Deployment>,
     pub stateful_sets: Events<StatefulSet>,
     pub jobs: Events<Job>,
+    pub cron_jobs: Events<CronJob>,
     pub pods: Events<Pod>,
     pub config_maps: Events<PartialObjectMeta<ConfigMap>>,
     pub secrets: Events<PartialObjectMeta<Secret>>,
@@ -109,6 +111,7 @@ impl Streams {
             drain(self.deployments),
             drain(self.stateful_sets),
             drain(self.jobs),
+            drain(self.cron_jobs),
             drain(self.pods),
             drain(self.config_maps),
             drain(self.secrets),
@@ -136,6 +139,7 @@ impl Caches {
         let (deployments, deployment_events) = watch(scope.api(client), ours.clone());
         let (stateful_sets, stateful_set_events) = watch(scope.api(client), ours.clone());
         let (jobs, job_events) = watch(scope.api(client), ours.clone());
+        let (cron_jobs, cron_job_events) = watch(scope.api(client), ours.clone());
         let (pods, pod_events) = watch(scope.api(client), ours.clone());
         let (backups, backup_events) = watch(scope.api(client), all.clone());
         let (config_maps, config_map_events) = watch(scope.api(client), all.clone());
@@ -154,6 +158,7 @@ impl Caches {
             deployments,
             stateful_sets,
             jobs,
+            cron_jobs,
             pods,
             config_maps,
             secrets,
@@ -173,6 +178,7 @@ impl Caches {
             deployments: deployment_events,
             stateful_sets: stateful_set_events,
             jobs: job_events,
+            cron_jobs: cron_job_events,
             pods: pod_events,
             config_maps: config_map_events,
             secrets: secret_events,
@@ -210,6 +216,7 @@ impl Caches {
             self.deployments.wait_until_ready(),
             self.stateful_sets.wait_until_ready(),
             self.jobs.wait_until_ready(),
+            self.cron_jobs.wait_until_ready(),
             self.pods.wait_until_ready(),
             self.config_maps.wait_until_ready(),
             self.secrets.wait_until_ready(),
@@ -251,11 +258,37 @@ impl Caches {
             deployments: by_name(&self.deployments, namespace, stack),
             stateful_sets: by_name(&self.stateful_sets, namespace, stack),
             jobs: by_name(&self.jobs, namespace, stack),
+            cron_jobs: BTreeMap::new(),
             pods: by_name(&self.pods, namespace, stack),
             metadata,
             behind: HashSet::new(),
             pending: Pending::default(),
         }
+    }
+
+    /// What belongs to one Backup: its `CronJob`s, Jobs and their pods, and the metadata of the stack's children.
+    #[must_use]
+    pub fn children_of_backup(&self, namespace: &str, stack: &str, backup: &str) -> Children {
+        let mut children = self.children(namespace, stack);
+        let ours = |meta: &ObjectMeta| {
+            meta.labels.as_ref().and_then(|labels| labels.get(labels::BACKUP)).map(String::as_str) == Some(backup)
+        };
+        children.deployments.clear();
+        children.stateful_sets.clear();
+        children.jobs.retain(|_, job| ours(&job.metadata));
+        children.pods.retain(|_, pod| ours(&pod.metadata));
+        children.cron_jobs = by_name(&self.cron_jobs, namespace, stack);
+        children.cron_jobs.retain(|_, it| ours(&it.metadata));
+        children
+    }
+
+    /// The Backups of a stack, by name.
+    #[must_use]
+    pub fn backups_of(&self, namespace: &str, stack: &str) -> Vec<Arc<Backup>> {
+        let of_stack = |backup: &Backup| {
+            backup.metadata.namespace.as_deref() == Some(namespace) && backup.spec.stack_ref.name == stack
+        };
+        self.backups.state_filter(of_stack)
     }
 
     /// A Backup.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
-use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -21,6 +21,8 @@ pub struct Children {
     pub stateful_sets: BTreeMap<String, Arc<StatefulSet>>,
     /// Jobs by name.
     pub jobs: BTreeMap<String, Arc<Job>>,
+    /// `CronJob`s by name; of a Backup only.
+    pub cron_jobs: BTreeMap<String, Arc<CronJob>>,
     /// Pods by name.
     pub pods: BTreeMap<String, Arc<Pod>>,
     /// Metadata of the other kinds, and of all Secrets of the namespace.
@@ -39,6 +41,7 @@ impl Children {
             "Deployment" => self.deployments.get(&key.name).map(|child| &child.metadata),
             "StatefulSet" => self.stateful_sets.get(&key.name).map(|child| &child.metadata),
             "Job" => self.jobs.get(&key.name).map(|child| &child.metadata),
+            "CronJob" => self.cron_jobs.get(&key.name).map(|child| &child.metadata),
             _ => self.metadata.get(key),
         }
     }
@@ -50,6 +53,7 @@ impl Children {
             "Deployment" => Box::new(self.deployments.values().map(|child| &child.metadata)),
             "StatefulSet" => Box::new(self.stateful_sets.values().map(|child| &child.metadata)),
             "Job" => Box::new(self.jobs.values().map(|child| &child.metadata)),
+            "CronJob" => Box::new(self.cron_jobs.values().map(|child| &child.metadata)),
             _ => Box::new(self.metadata.iter().filter(move |(key, _)| key.kind == kind).map(|(_, meta)| meta)),
         }
     }

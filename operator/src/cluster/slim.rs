@@ -2,7 +2,7 @@
 //! thousand stacks the rest is most of the operator's memory.
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, StatefulSet, StatefulSetSpec};
-use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
@@ -68,6 +68,12 @@ impl Slim for Backup {
 }
 
 impl Slim for Job {
+    fn slim_rest(&mut self) {
+        self.spec = None;
+    }
+}
+
+impl Slim for CronJob {
     fn slim_rest(&mut self) {
         self.spec = None;
     }

@@ -163,7 +163,10 @@ fn answer<'a>(view: &View<'a>, asked: &PreMigrationBackup) -> Standing<'a> {
                     requested(backup).unwrap_or_default()
                 ))
             }
-            None => Standing::Asked(format!("Backup {name} was asked for a backup ({})", asked.request_id)),
+            None => {
+                let says = not_ready(backup).map(|why| format!(", and says: {why}")).unwrap_or_default();
+                Standing::Asked(format!("Backup {name} was asked for a backup ({}){says}", asked.request_id))
+            }
         },
     }
 }
@@ -195,6 +198,13 @@ fn stalled(backup: &Backup) -> Option<&str> {
     let conditions = &backup.status.as_ref()?.conditions;
     let stalled = conditions.iter().find(|it| it.type_ == types::STALLED && it.status == "True")?;
     Some(&stalled.message)
+}
+
+/// Why it isn't Ready, where that is for sure: it may keep the request from being answered.
+fn not_ready(backup: &Backup) -> Option<&str> {
+    let conditions = &backup.status.as_ref()?.conditions;
+    let ready = conditions.iter().find(|it| it.type_ == types::READY && it.status == "False")?;
+    Some(&ready.message)
 }
 
 fn requested(backup: &Backup) -> Option<&str> {

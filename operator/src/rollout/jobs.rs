@@ -14,7 +14,7 @@ use crate::labels;
 use crate::stack::model::Stack;
 
 /// First pause after a Job that failed; it doubles up to [`LONGEST_PAUSE`].
-const FIRST_PAUSE: SignedDuration = SignedDuration::from_secs(30);
+pub const FIRST_PAUSE: SignedDuration = SignedDuration::from_secs(30);
 const LONGEST_PAUSE: SignedDuration = SignedDuration::from_secs(1800);
 
 /// What the agent writes into the termination message. Unknown fields of newer agents are ignored.
@@ -43,6 +43,65 @@ pub struct Report {
     pub plan: Option<PlanReport>,
     /// Enum labels that the image's code needs, by type.
     pub enum_labels: BTreeMap<String, Vec<String>>,
+    /// The backup that was made.
+    pub backup: Option<BackupReport>,
+    /// What is in the catalogue.
+    pub catalogue: Option<CatalogueReport>,
+    /// The verification that restored a backup completely.
+    pub verified: Option<VerifiedReport>,
+}
+
+/// Backup part of [`Report`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct BackupReport {
+    /// Its name.
+    pub id: String,
+    /// Bytes of its dump.
+    pub bytes: i64,
+    /// When it was completed.
+    pub completed_at: Option<Timestamp>,
+    /// Alembic's revisions.
+    pub alembic: Vec<String>,
+    /// The bucket has all that the volume has; absent where there is only one of the two.
+    pub offsite: Option<bool>,
+}
+
+/// Catalogue part of [`Report`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CatalogueReport {
+    /// Whose it is.
+    pub owner: Option<String>,
+    /// Good backups.
+    pub total: i32,
+    /// Bytes of their dumps.
+    pub bytes: i64,
+    /// Those that have a manifest and are no good.
+    pub damaged: i32,
+    /// Alembic revisions of artifacts, by number.
+    pub schemas: Vec<String>,
+    /// Databases of artifacts, by number.
+    pub incarnations: Vec<String>,
+    /// The newest good ones, the newest first: id, letter of the reason, seconds since 1970 when it was completed,
+    /// bytes, 1 if verified, number of its schema and of its incarnation.
+    pub artifacts: Vec<(String, char, i64, i64, u8, usize, usize)>,
+    /// Requests that artifacts answer, by id.
+    pub requests: BTreeMap<String, String>,
+    /// The newest verification.
+    pub verified: Option<VerifiedReport>,
+}
+
+/// Verification part of [`Report`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct VerifiedReport {
+    /// Name of the backup.
+    pub id: String,
+    /// When.
+    pub completed_at: Option<Timestamp>,
+    /// Seconds that the restore took.
+    pub restore_seconds: i32,
 }
 
 /// Plan part of [`Report`].
@@ -175,9 +234,7 @@ pub fn progress(
         return next(None);
     }
     let name = job.metadata.name.as_deref().unwrap_or_default();
-    let pods = children.pods_of(work.component).filter(|pod| belongs(pod, job));
-    let report =
-        pods.filter_map(|pod| report_of(pod, work.component)).max_by_key(|(at, _)| *at).map(|(_, report)| report);
+    let report = report(job, children, work.component);
     let running = |message| {
         let found = pods::trouble(children, work.component, |pod| belongs(pod, job), now);
         let (trouble, message) = found.map_or((None, message), |it| (Some(it.reason), it.message));
@@ -297,6 +354,13 @@ pub fn ended(job: &Job, now: Timestamp) -> Option<End> {
 pub fn belongs(pod: &Pod, job: &Job) -> bool {
     let owners = pod.metadata.owner_references.iter().flatten();
     owners.into_iter().any(|owner| Some(&owner.uid) == job.metadata.uid.as_ref())
+}
+
+/// What the last pod of a Job told, where one of its component did.
+#[must_use]
+pub fn report(job: &Job, children: &Children, component: &str) -> Option<Report> {
+    let pods = children.pods_of(component).filter(|pod| belongs(pod, job));
+    pods.filter_map(|pod| report_of(pod, component)).max_by_key(|(at, _)| *at).map(|(_, report)| report)
 }
 
 fn report_of(pod: &Pod, container: &str) -> Option<(Timestamp, Report)> {

@@ -185,7 +185,10 @@ pub fn secret_key(data: &Data, name: &str, key: &str) -> Result<String, Problem>
 }
 
 /// A password or an API key: what it can't have would be sent as part of it, and refused far away.
-fn credential(data: &Data, name: &str, key: &str) -> Result<String, Problem> {
+///
+/// # Errors
+/// A [`Problem`] that names the Secret and the key, never the value.
+pub fn credential(data: &Data, name: &str, key: &str) -> Result<String, Problem> {
     let value = secret_key(data, name, key)?;
     let what = if value.ends_with(['\n', '\r']) {
         "ends with a newline, which would be sent as part of it; create it with printf instead of echo, or with --from-literal"

@@ -17,7 +17,7 @@ use super::references::{self, Reference};
 use super::{KIND, failed, poller, reconcile};
 use crate::cluster::cache::{Scope, Streams};
 use crate::cluster::slim::Slim;
-use crate::cluster::watch::{calm, patient};
+use crate::cluster::watch::{Events, calm, patient};
 use crate::context::Context;
 use crate::labels;
 use crate::metrics::Reconciled;
@@ -46,10 +46,16 @@ pub async fn run(
     let changes = patient(watcher(api, watcher::Config::default()))
         .inspect_ok(move |event| match event {
             watcher::Event::Delete(stack) => {
+                wake_backups(&memory, stack);
                 memory.forget(&(stack.namespace().unwrap_or_default(), stack.name_any()));
                 memory.stacks.changed(Some(stack), None);
             }
             watcher::Event::Apply(stack) | watcher::Event::InitApply(stack) => {
+                let before = known.get(&ObjectRef::from_obj(stack));
+                // Its status changes all the time.
+                if before.is_none_or(|before| before.metadata.generation != stack.metadata.generation) {
+                    wake_backups(&memory, stack);
+                }
                 memory.stacks.changed(known.get(&ObjectRef::from_obj(stack)).as_deref(), Some(stack));
             }
             watcher::Event::Init | watcher::Event::InitDone => {}
@@ -64,8 +70,9 @@ pub async fn run(
         .with_config(Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE))
         .watches_stream(streams.deployments, |child| owner(&child))
         .watches_stream(streams.stateful_sets, |child| owner(&child))
-        .watches_stream(streams.jobs, |child| owner(&child))
-        .watches_stream(streams.pods, |child| owner(&child))
+        .watches_stream(ringing(&ctx, streams.jobs), |child| owner(&child))
+        .watches_stream(ringing(&ctx, streams.pods), |child| owner(&child))
+        .watches_stream(ringing(&ctx, streams.cron_jobs), |_| None)
         .watches_stream(streams.services, |child| owner(&child))
         .watches_stream(streams.accounts, |child| owner(&child))
         .watches_stream(streams.claims, |child| owner(&child))
@@ -108,6 +115,19 @@ async fn measured(
         ctx.metrics.reconciles.get_or_create(&labels).inc();
     }
     result
+}
+
+/// The Backups of a stack are made anew of what it says now.
+fn wake_backups(ctx: &Context, stack: &OdooAiStack) {
+    for backup in ctx.caches.backups_of(&stack.namespace().unwrap_or_default(), &stack.name_any()) {
+        ctx.backups.ring_for(&ObjectRef::from_obj(&*backup));
+    }
+}
+
+/// What a watch tells is told to the Backup that it is about, too.
+fn ringing<K: Resource + Send + 'static>(ctx: &Context, events: Events<K>) -> Events<K> {
+    let bell = ctx.backups.clone();
+    events.inspect_ok(move |child| bell.ring(child)).boxed()
 }
 
 /// The stack that a child belongs to, by its label.

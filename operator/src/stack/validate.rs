@@ -268,7 +268,8 @@ fn component(replicas: Option<i32>, settings: &PodSettings, user: i64, default: 
 
 /// The user's amounts win one by one; what is unset keeps its default, unless that would be a
 /// request above the limit: then it follows the user's amount.
-fn resources(wanted: &Resources, default: ResourceRequirements) -> ResourceRequirements {
+#[must_use]
+pub fn resources(wanted: &Resources, default: ResourceRequirements) -> ResourceRequirements {
     let wanted = wanted.to_requirements();
     let (wanted_requests, wanted_limits) = (wanted.requests.unwrap_or_default(), wanted.limits.unwrap_or_default());
     let mut requests = default.requests.unwrap_or_default();

@@ -7,6 +7,7 @@ pub(crate) const NEEDED: &[(&str, &str)] = &[
     ("list watch", "odoo-ai.atmatasolutions.com:restores"),
     ("list watch", "odoo-ai.atmatasolutions.com:featureflags"),
     ("update", "odoo-ai.atmatasolutions.com:odooaistacks/status"),
+    ("update", "odoo-ai.atmatasolutions.com:backups/status"),
     ("get list watch create patch delete", "secrets"),
     ("get list watch create patch delete", "services"),
     ("get list watch create patch", "persistentvolumeclaims"),
@@ -22,6 +23,7 @@ pub(crate) const NEEDED: &[(&str, &str)] = &[
     ("get list watch create patch delete", "serviceaccounts"),
     ("get list watch", "configmaps"),
     ("get list watch create delete", "batch:jobs"),
+    ("get list watch create patch", "batch:cronjobs"),
     ("list watch", "pods"),
     ("list", "events"),
     ("create patch", "events.k8s.io:events"),
@@ -62,7 +64,7 @@ pub(crate) const NEVER: &[(&str, &str)] = &[
     ("get create patch delete", "traefik.io:tlsoptions"),
     ("get create patch delete", "traefik.io:ingressroutetcps"),
     ("create update", "apps:deployments/scale"),
-    ("get list create", "batch:cronjobs"),
+    ("delete deletecollection update", "batch:cronjobs"),
     ("delete", "events.k8s.io:events"),
 ];
 

@@ -12,7 +12,7 @@ use odoo_ai_tests::{apply_yaml, exec, wait_for};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use serde_json::{Value, json};
 
-use crate::migrations::look::{make_backup, request, succeeds};
+use crate::migrations::look::{make_mute_backup, request, succeeds};
 use crate::room::{Room, condition, sample, summary};
 
 const READY: u64 = 240;
@@ -188,7 +188,7 @@ async fn application(room: &Room) -> Result<Vec<Option<String>>> {
 
 /// Plan, backup and migration go through TLS, with the same awkward password.
 pub(crate) async fn migrates(room: &Room) -> Result<String> {
-    make_backup(room).await?;
+    make_mute_backup(room).await?;
     let migrations = json!({"backup": "Required", "backupRef": {"name": "nightly"}});
     let image = "odoo-ai-platform/ai-service:1.1.0";
     room.change(json!({"images": {"aiService": image}, "migrations": migrations})).await?;

@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::client::Body;
 use kube::{Api, Client, ResourceExt};
+use odoo_ai_crds::backup::Backup;
 use odoo_ai_crds::stack::OdooAiStack;
 use odoo_ai_tests::{apply_yaml, exec, repository, wait_for};
 use serde_json::{Value, json};
@@ -69,9 +70,10 @@ impl Room {
         apply_yaml(&self.client, &self.ns, &text).await
     }
 
-    /// Deletes the stacks, and waits for the end of their pods.
+    /// Deletes the stacks and their Backups, and waits for the end of their pods.
     pub(crate) async fn clear(&self) -> Result<()> {
         let all = ListParams::default();
+        self.api::<Backup>().delete_collection(&DeleteParams::background(), &all).await?;
         self.api::<OdooAiStack>().delete_collection(&DeleteParams::default(), &all).await?;
         wait_for("the stack's pods to go", Duration::from_mins(1), || async {
             let pods = self.list::<Pod>().await?;

@@ -134,6 +134,12 @@ pub struct Run {
 /// agent refused.
 #[must_use]
 pub fn run(metadata: ObjectMeta, pod_labels: BTreeMap<String, String>, run: Run) -> Intent {
+    Intent::create_only(&Job { metadata, spec: Some(spec(pod_labels, run)), status: None })
+}
+
+/// The spec of one.
+#[must_use]
+pub fn spec(pod_labels: BTreeMap<String, String>, run: Run) -> JobSpec {
     let rule = PodFailurePolicyRule {
         action: "FailJob".to_owned(),
         on_exit_codes: Some(PodFailurePolicyOnExitCodesRequirement {
@@ -143,21 +149,17 @@ pub fn run(metadata: ObjectMeta, pod_labels: BTreeMap<String, String>, run: Run)
         }),
         on_pod_conditions: None,
     };
-    Intent::create_only(&Job {
-        metadata,
-        spec: Some(JobSpec {
-            active_deadline_seconds: Some(run.seconds),
-            backoff_limit: Some(TRIES - 1),
-            pod_failure_policy: Some(PodFailurePolicy { rules: vec![rule] }),
-            ttl_seconds_after_finished: Some(run.keep_seconds),
-            template: PodTemplateSpec {
-                metadata: Some(ObjectMeta { labels: Some(pod_labels), ..ObjectMeta::default() }),
-                spec: Some(PodSpec { restart_policy: Some("Never".to_owned()), ..run.spec }),
-            },
-            ..JobSpec::default()
-        }),
-        status: None,
-    })
+    JobSpec {
+        active_deadline_seconds: Some(run.seconds),
+        backoff_limit: Some(TRIES - 1),
+        pod_failure_policy: Some(PodFailurePolicy { rules: vec![rule] }),
+        ttl_seconds_after_finished: Some(run.keep_seconds),
+        template: PodTemplateSpec {
+            metadata: Some(ObjectMeta { labels: Some(pod_labels), ..ObjectMeta::default() }),
+            spec: Some(PodSpec { restart_policy: Some("Never".to_owned()), ..run.spec }),
+        },
+        ..JobSpec::default()
+    }
 }
 
 fn pod_spec(rendering: &Rendering<'_>, command: &str) -> PodSpec {

@@ -91,7 +91,9 @@ fn readers_of_agents(network: &Network) -> Vec<NetworkPolicyPeer> {
     std::iter::once(operator).chain(collectors).collect()
 }
 
-fn pods(stack: &Stack, component: Component) -> NetworkPolicyPeer {
+/// Pods of a component.
+#[must_use]
+pub fn pods(stack: &Stack, component: Component) -> NetworkPolicyPeer {
     peer(None, Some(meta::selector(stack, component.name())))
 }
 
@@ -109,7 +111,9 @@ fn ingress(from: Option<Vec<NetworkPolicyPeer>>, tcp: &[i32]) -> NetworkPolicyIn
     NetworkPolicyIngressRule { from, ports: Some(tcp.iter().map(|number| port("TCP", *number)).collect()) }
 }
 
-fn egress(to: Option<Vec<NetworkPolicyPeer>>, ports: &[(&str, i32)]) -> NetworkPolicyEgressRule {
+/// `to`: `None` is anywhere.
+#[must_use]
+pub fn egress(to: Option<Vec<NetworkPolicyPeer>>, ports: &[(&str, i32)]) -> NetworkPolicyEgressRule {
     NetworkPolicyEgressRule {
         to,
         ports: Some(ports.iter().map(|(protocol, number)| port(protocol, *number)).collect()),
@@ -118,7 +122,8 @@ fn egress(to: Option<Vec<NetworkPolicyPeer>>, ports: &[(&str, i32)]) -> NetworkP
 
 /// Anywhere: a cache of the node is no pod that could be selected. Policies see the port of the pod
 /// that answers, and in `OpenShift` that is 5353.
-fn dns() -> NetworkPolicyEgressRule {
+#[must_use]
+pub fn dns() -> NetworkPolicyEgressRule {
     egress(None, &[("UDP", 53), ("TCP", 53), ("UDP", 5353), ("TCP", 5353)])
 }
 

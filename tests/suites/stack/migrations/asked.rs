@@ -8,8 +8,8 @@ use serde_json::json;
 use std::time::Duration;
 
 use super::look::{
-    FIRST, READY, SECOND, answer, answers, approve, database, image, jobs, look_again, make_backup, request, revision,
-    served, status, target,
+    FIRST, READY, SECOND, answer, answers, approve, database, image, jobs, look_again, make_mute_backup, request,
+    revision, served, status, target,
 };
 use crate::faults::{is_stalled, names};
 use crate::room::{Room, sample};
@@ -38,7 +38,7 @@ pub(super) async fn needs_a_backup(room: &Room) -> Result<String> {
     room.wait("AwaitingApproval", "False", "", 10).await?;
     answers(room).await?;
     ensure!(before == served(room).await? && revision(room).await? == FIRST, "something was touched");
-    make_backup(room).await?;
+    make_mute_backup(room).await?;
     room.change(json!({"migrations": {"backupRef": {"name": "nightly"}}})).await?;
     Ok(stalled.message)
 }
@@ -63,9 +63,9 @@ pub(super) async fn is_told(room: &Room) -> Result<String> {
 pub(super) async fn asks_the_backup(room: &Room) -> Result<String> {
     approve(room, &["revision", "migration"]).await?;
     let request = request(room).await?;
-    // The kind Backup isn't built yet, and says so.
-    let stalled = room.wait("Stalled", "True", "BackupFailed", 60).await?;
-    names(&stalled, &["(Backup)", "not implemented"])?;
+    // It can't make any, and why is told where the migration waits.
+    let waits = room.wait("Ready", "False", "BackingUp", 60).await?;
+    names(&waits, &["(Backup)", "no PersistentVolumeClaim nowhere"])?;
     let asked = database(room).await?.pre_migration_backup.context("no request in the status")?;
     ensure!(asked.request_id == request && asked.attempt == 1 && asked.id.is_none(), "the status says {asked:?}");
     ensure!(jobs(room, "migrate").await?.len() == 1, "a migration without its backup");

@@ -3,12 +3,14 @@
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Event;
 use kube::api::ListParams;
+use odoo_ai_crds::backup::{Backup, BackupReason};
 use odoo_ai_tests::wait_for;
 use serde_json::json;
 use std::time::Duration;
 
 use super::look::{
-    FIRST, READY, SECOND, answer, answers, image, make_backup, request, revision, schema_came_first, served, status,
+    BACKUP, FIRST, READY, SECOND, answers, image, incarnation, make_backup, request, revision, schema_came_first,
+    served, status,
 };
 use crate::faults::{is_stalled, names};
 use crate::room::Room;
@@ -37,8 +39,6 @@ pub(crate) async fn upgrades(room: &Room) -> Result<String> {
     let migrations = json!({"backup": "Required", "backupRef": {"name": "nightly"}});
     room.change(json!({"images": {"aiService": image("1.1.0")}, "migrations": migrations})).await?;
     let request = request(room).await?;
-    ensure!(revision(room).await? == FIRST, "it did not wait for its backup");
-    answer(room, "played", &request, &json!({})).await?;
     // Not the Ready of before.
     wait_for("the new schema", Duration::from_secs(READY), || async {
         Ok((revision(room).await? == SECOND).then_some(()))
@@ -51,7 +51,12 @@ pub(crate) async fn upgrades(room: &Room) -> Result<String> {
     ensure!(database.schema_revision.as_deref() == Some(SECOND), "the status says {:?}", database.schema_revision);
     let last = database.last_migration.context("no migration")?;
     ensure!((last.reason.as_str(), &last.revision) == ("Upgraded", &target), "the last migration is {last:?}");
-    ensure!(last.backup.as_deref() == Some("played"), "it went by the backup {:?}", last.backup);
+    let made = room.api::<Backup>().get(BACKUP).await?.status.and_then(|status| status.last_success);
+    let made = made.context("no backup was made")?;
+    ensure!(last.backup.as_ref() == Some(&made.id), "it went by the backup {:?} and not by {made:?}", last.backup);
+    let answers = made.reason == BackupReason::PreMigration && made.request_id.as_ref() == Some(&request);
+    ensure!(answers && made.alembic_revision.as_deref() == Some(FIRST), "the backup is {made:?}");
+    ensure!(made.incarnation == Some(incarnation(room).await?), "the backup is of {:?}", made.incarnation);
     schema_came_first(room).await?;
     let events = room.api::<Event>().list(&ListParams::default()).await?;
     let told = |event: &Event| event.reason.as_deref() == Some("Upgraded");

@@ -17,8 +17,8 @@ use crate::steady::starts;
 
 pub(super) const FIRST: &str = "003_phase2_tables";
 pub(super) const SECOND: &str = "004_rule_usage";
-pub(super) const READY: u64 = 180;
-const BACKUP: &str = "nightly";
+pub(crate) const READY: u64 = 180;
+pub(crate) const BACKUP: &str = "nightly";
 const REQUESTED: &str = "odoo-ai.atmatasolutions.com/backup-requested-at";
 
 pub(super) fn image(version: &str) -> String {
@@ -26,7 +26,7 @@ pub(super) fn image(version: &str) -> String {
 }
 
 /// The revision that the database itself says.
-pub(super) async fn revision(room: &Room) -> Result<String> {
+pub(crate) async fn revision(room: &Room) -> Result<String> {
     room.sql("SELECT version_num FROM alembic_version").await
 }
 
@@ -51,7 +51,7 @@ pub(super) async fn jobs(room: &Room, component: &str) -> Result<Vec<String>> {
 
 /// The starts of all pods but those of Jobs.
 pub(crate) async fn served(room: &Room) -> Result<Vec<(String, (String, i32))>> {
-    let of_job = |name: &str| ["-plan-", "-migrate-"].iter().any(|it| name.contains(it));
+    let of_job = |name: &str| ["-plan-", "-migrate-", "nightly-"].iter().any(|it| name.contains(it));
     Ok(starts(room).await?.into_iter().filter(|(name, _)| !of_job(name)).collect())
 }
 
@@ -67,6 +67,16 @@ pub(crate) async fn make_backup(room: &Room) -> Result<()> {
     let mut documents = sample("backup.yaml")?;
     for document in &mut documents {
         document["spec"]["storage"] = json!({"persistentVolumeClaim": {"size": "1Gi"}});
+    }
+    room.apply(&documents).await
+}
+
+/// One that can't make any: its claim doesn't exist. What it is said to have made stays in its status.
+pub(crate) async fn make_mute_backup(room: &Room) -> Result<()> {
+    let mut documents = sample("backup.yaml")?;
+    for document in &mut documents {
+        document["spec"]["storage"] = json!({"persistentVolumeClaim": {"claimName": "nowhere"}});
+        document["spec"]["job"] = json!({"image": "postgres:17"});
     }
     room.apply(&documents).await
 }
@@ -102,7 +112,7 @@ pub(crate) async fn succeeds(room: &Room, artifact: &Value) -> Result<()> {
 }
 
 /// As PostgreSQL itself tells it.
-async fn incarnation(room: &Room) -> Result<String> {
+pub(crate) async fn incarnation(room: &Room) -> Result<String> {
     let of = "SELECT (SELECT system_identifier FROM pg_control_system()) || '/' || oid FROM pg_database";
     room.sql(&format!("{of} WHERE datname = current_database()")).await
 }

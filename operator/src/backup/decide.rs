@@ -1,0 +1,170 @@
+//! The decision: what the status says now, what is applied, and which Jobs are started. A plain function of what was
+//! observed.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+use odoo_ai_crds::backup::{Backup, BackupReason, BackupStatus};
+use odoo_ai_crds::conditions::annotations;
+use odoo_ai_crds::stack::OdooAiStack;
+use serde_json::json;
+
+use super::build::{Start, Task};
+use super::model::Policy;
+use super::observe::Observed;
+use super::{catalogue, runs, validate};
+use crate::cluster::intent::hash;
+use crate::rollout::jobs::{self, Progress, Work};
+use crate::rollout::pods::{self, Trouble};
+use crate::stack::model::Operator;
+use crate::stack::validate::Problem;
+
+/// The longest request; what comes after is no part of it.
+const LONGEST_REQUEST: usize = 253;
+
+/// What to do now.
+#[derive(Clone, Debug)]
+pub struct Decision {
+    /// The status, but for its conditions, and for the requests that are answered by `start`.
+    pub status: BackupStatus,
+    /// The policy, or why there is none.
+    pub policy: Result<Box<Policy>, Problem>,
+    /// Jobs to create.
+    pub start: Vec<Start>,
+    /// The requests that `start` answers.
+    pub handled: BTreeMap<&'static str, String>,
+    /// What keeps a Job's pod from running.
+    pub trouble: Option<Trouble>,
+    /// Why the catalogue can't be read, where that is so.
+    pub unreadable: Option<String>,
+}
+
+/// Decides.
+#[must_use]
+pub fn decide(seen: &Observed, operator: &Operator) -> Decision {
+    let mut status = seen.status();
+    status.observed_generation = Some(seen.generation());
+    let policy = validate::policy(seen, operator).map(Box::new);
+    let trouble = [Task::Backup, Task::Verify, Task::Catalogue]
+        .into_iter()
+        .find_map(|task| pods::trouble(&seen.children, task.component(), |_| true, seen.now));
+    let mut decision = Decision { status, policy, start: vec![], handled: BTreeMap::new(), trouble, unreadable: None };
+    let Ok(policy) = decision.policy.clone() else {
+        runs::take(&mut decision.status, &seen.children, "", seen.now);
+        decision.status.last_attempt = runs::last(&decision.status);
+        return decision;
+    };
+    let scheduled = scheduled(seen, &policy);
+    let status = &mut decision.status;
+    catalogue::settle(status, &policy.storage.location(), seen.now);
+    runs::take(status, &seen.children, &catalogue::digest(&policy), seen.now);
+    catalogue::look_for_unseen(status, scheduled, seen.now);
+    decision.requests(seen, &policy);
+    decision.read_catalogue(seen, &policy);
+    decision.slots(seen, &policy, scheduled);
+    decision.status.last_attempt = runs::last(&decision.status);
+    decision
+}
+
+/// The last time that a backup was started for by its schedule.
+fn scheduled(seen: &Observed, policy: &Policy) -> Option<Timestamp> {
+    let cron_job = seen.children.cron_jobs.get(&policy.child(Task::Backup.component()))?;
+    Some(cron_job.status.as_ref()?.last_schedule_time.as_ref()?.0)
+}
+
+impl Decision {
+    /// Counts what was missed since the last good one, and says when the next one comes.
+    fn slots(&mut self, seen: &Observed, policy: &Policy, scheduled: Option<Timestamp>) {
+        let (status, now) = (&mut self.status, seen.now);
+        let newer = completed(status).filter(|newer| Some(*newer) > completed(&seen.status()));
+        if newer.is_some() {
+            status.missed_runs = 0;
+        }
+        if policy.suspended {
+            // Nobody waits for what passes meanwhile.
+            (status.next_schedule_time, status.last_schedule_time) = (None, None);
+            return;
+        }
+        let counted = status.last_schedule_time.as_ref().map_or(now, |time| time.0);
+        let missed = policy.schedule.missed(newer.map_or(counted, |newer| newer.max(counted)), scheduled, now);
+        status.missed_runs = status.missed_runs.saturating_add(missed.times);
+        status.last_schedule_time = policy.schedule.until(missed.counted).map(Time);
+        status.next_schedule_time = policy.schedule.after(now).map(Time);
+    }
+
+    fn requests(&mut self, seen: &Observed, policy: &Policy) {
+        let handled = self.status.last_handled.clone().unwrap_or_default();
+        let asked = |name| request(&seen.object, name);
+        if let Some(request) = asked(annotations::BACKUP_REQUESTED_AT)
+            && handled.backup_requested_at.as_ref() != Some(&request)
+        {
+            let reason = reason(seen.stack.as_ref(), policy, &request);
+            self.answer(annotations::BACKUP_REQUESTED_AT, Task::Backup, "run", reason, request);
+        }
+        if let Some(request) = asked(annotations::VERIFY_REQUESTED_AT)
+            && handled.verify_requested_at.as_ref() != Some(&request)
+        {
+            let reason = BackupReason::Requested;
+            self.answer(annotations::VERIFY_REQUESTED_AT, Task::Verify, "verify-now", reason, request);
+        }
+    }
+
+    /// The name follows from the request: it is answered by one Job, however often this is decided.
+    fn answer(&mut self, annotation: &'static str, task: Task, prefix: &str, reason: BackupReason, request: String) {
+        let suffix = format!("{prefix}-{}", &hash(&json!(request))[..8]);
+        self.handled.insert(annotation, request.clone());
+        self.start.push(Start { task, suffix, reason: reason.to_string(), request: Some(request) });
+    }
+
+    fn read_catalogue(&mut self, seen: &Observed, policy: &Policy) {
+        let Some(since) = self.status.catalogue.as_ref().and_then(|it| it.stale_since.clone()) else { return };
+        let digest = &hash(&json!([catalogue::digest(policy), since]))[..8];
+        let prefix = format!("{}-{digest}-", Task::Catalogue.component());
+        let work = Work {
+            prefix: &policy.child(&prefix),
+            component: Task::Catalogue.component(),
+            does: "reads the catalogue",
+            limit: "timeoutSeconds",
+        };
+        // A change of the storage or of its credentials may be what was needed: it is asked again, not given up.
+        match jobs::progress(work, &seen.children, |_| true, |report| report.catalogue.is_some(), |_| true, seen.now) {
+            Progress::Start { attempt, failure } => {
+                self.unreadable = failure;
+                let suffix = format!("{prefix}{attempt}");
+                let reason = BackupReason::Requested.to_string();
+                self.start.push(Start { task: Task::Catalogue, suffix, reason, request: None });
+            }
+            Progress::Running { .. } => {}
+            Progress::Pause { failure } => self.unreadable = Some(failure),
+            Progress::Refused { message, .. } => self.unreadable = Some(message),
+            Progress::Succeeded(report) => {
+                let ends = seen.children.jobs.iter().filter(|(name, _)| name.starts_with(work.prefix));
+                let at = ends.filter_map(|(_, job)| jobs::ended(job, seen.now)).map(|end| end.at).max();
+                let at = at.unwrap_or(seen.now).max(since.0);
+                report.catalogue.iter().for_each(|told| catalogue::take(&mut self.status, told, at));
+            }
+        }
+    }
+}
+
+/// When the last good backup was completed.
+fn completed(status: &BackupStatus) -> Option<Timestamp> {
+    Some(status.last_success.as_ref()?.completed_at.as_ref()?.0)
+}
+
+/// A request by annotation, as far as it fits.
+fn request(object: &Backup, annotation: &str) -> Option<String> {
+    let request = object.annotations().get(annotation)?;
+    (!request.is_empty()).then(|| request.chars().take(LONGEST_REQUEST).collect())
+}
+
+/// The stack notes what it asks for before it asks: nobody else's request is a migration's.
+fn reason(stack: Option<&OdooAiStack>, policy: &Policy, request: &str) -> BackupReason {
+    let asked = || stack?.status.as_ref()?.database.as_ref()?.pre_migration_backup.as_ref();
+    match asked() {
+        Some(asked) if asked.backup == policy.name && asked.request_id == request => BackupReason::PreMigration,
+        _ => BackupReason::Requested,
+    }
+}

@@ -1,0 +1,77 @@
+//! Everything that a reconcile looks at, read once at its beginning.
+
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::jiff::Timestamp;
+use kube::Api;
+use odoo_ai_crds::backup::{Backup, BackupStatus};
+use odoo_ai_crds::stack::OdooAiStack;
+
+use crate::cluster::children::Children;
+use crate::cluster::pending;
+use crate::context::Context;
+use crate::stack::error::Error;
+use crate::stack::references::{self, Data, Reference};
+
+/// One moment of a Backup.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// The custom resource, read live.
+    pub object: Backup,
+    /// The stack that it is for, read live.
+    pub stack: Option<OdooAiStack>,
+    /// Its `CronJob`s, Jobs and pods, and other children of the stack, from the caches.
+    pub children: Children,
+    /// Data of the Secret with the bucket's credentials.
+    pub data: Data,
+    /// The claim that the spec names exists; true where it names none.
+    pub claim_exists: bool,
+    /// Now.
+    pub now: Timestamp,
+}
+
+impl Observed {
+    /// The status, or an empty one.
+    #[must_use]
+    pub fn status(&self) -> BackupStatus {
+        self.object.status.clone().unwrap_or_default()
+    }
+
+    /// The generation of the spec.
+    #[must_use]
+    pub fn generation(&self) -> i64 {
+        self.object.metadata.generation.unwrap_or_default()
+    }
+}
+
+/// Reads the Backup live and its surroundings; `None` when it is gone or going.
+///
+/// # Errors
+/// [`Error::Api`] when the API server can't be asked.
+pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Option<Box<Observed>>, Error> {
+    let api: Api<Backup> = Api::namespaced(ctx.client.clone(), namespace);
+    let Some(object) = api.get_opt(name).await? else { return Ok(None) };
+    if object.metadata.deletion_timestamp.is_some() {
+        return Ok(None);
+    }
+    let (spec, now) = (&object.spec, (ctx.clock)());
+    let mut children = ctx.caches.children_of_backup(namespace, &spec.stack_ref.name, name);
+    let stacks: Api<OdooAiStack> = Api::namespaced(ctx.client.clone(), namespace);
+    let secrets = spec.storage.s3.iter().map(|it| Reference::Secret(it.credentials_secret_ref.name.clone())).collect();
+    let (stack, data, pending, claim_exists) = tokio::join!(
+        stacks.get_opt(&spec.stack_ref.name),
+        references::read(&ctx.client, namespace, secrets),
+        pending::read(&ctx.client, namespace, &children, now),
+        claim_exists(ctx, namespace, &object),
+    );
+    children.pending = pending?;
+    let (stack, data, claim_exists) = (stack?, data?, claim_exists?);
+    let stack = stack.filter(|it| it.metadata.deletion_timestamp.is_none());
+    Ok(Some(Box::new(Observed { object, stack, children, data, claim_exists, now })))
+}
+
+async fn claim_exists(ctx: &Context, namespace: &str, object: &Backup) -> Result<bool, Error> {
+    let volume = object.spec.storage.persistent_volume_claim.as_ref();
+    let Some(name) = volume.and_then(|volume| volume.claim_name.as_ref()) else { return Ok(true) };
+    let api: Api<PersistentVolumeClaim> = Api::namespaced(ctx.client.clone(), namespace);
+    Ok(api.get_metadata_opt(name).await?.is_some())
+}

@@ -1,0 +1,99 @@
+//! Wires the controller: which events wake which Backup.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender};
+use futures::{StreamExt, TryStreamExt};
+use kube::runtime::controller::Config;
+use kube::runtime::reflector::{self, ObjectRef};
+use kube::runtime::{Controller, Predicate, PredicateConfig, WatchStreamExt, predicates, watcher};
+use kube::{Api, Resource, ResourceExt};
+use odoo_ai_crds::backup::Backup;
+
+use super::{KIND, failed, reconcile};
+use crate::cluster::cache::Scope;
+use crate::cluster::watch::{calm, patient};
+use crate::context::Context;
+use crate::labels;
+use crate::metrics::Reconciled;
+use crate::stack::error::Error;
+
+/// Backups that are reconciled at the same time.
+const CONCURRENCY: u16 = 2;
+/// Events of one Backup within this time are one reconcile.
+const DEBOUNCE: Duration = Duration::from_millis(200);
+/// Longest time for one reconcile.
+const LONGEST: Duration = Duration::from_mins(2);
+
+/// Wakes Backups for what is seen by the stacks' watches: one watch serves both.
+#[derive(Clone, Debug, Default)]
+pub struct Bell(Option<UnboundedSender<ObjectRef<Backup>>>);
+
+impl Bell {
+    /// A bell, and what is heard of it.
+    #[must_use]
+    pub fn new() -> (Self, UnboundedReceiver<ObjectRef<Backup>>) {
+        let (sender, receiver) = futures::channel::mpsc::unbounded();
+        (Self(Some(sender)), receiver)
+    }
+
+    /// Something of a Backup changed.
+    pub fn ring<K: Resource>(&self, child: &K) {
+        if let (Some(name), Some(namespace)) = (child.labels().get(labels::BACKUP), child.namespace()) {
+            self.ring_for(&ObjectRef::new(name).within(&namespace));
+        }
+    }
+
+    /// Something that the Backup depends on changed.
+    pub fn ring_for(&self, backup: &ObjectRef<Backup>) {
+        // Nobody hears it while the process ends.
+        self.0.iter().for_each(|sender| _ = sender.unbounded_send(backup.clone()));
+    }
+}
+
+/// Runs until `shutdown` resolves and the reconciles under way have ended.
+pub async fn run(
+    ctx: Arc<Context>,
+    scope: &Scope,
+    heard: UnboundedReceiver<ObjectRef<Backup>>,
+    shutdown: impl Future<Output = ()> + Send + Sync + 'static,
+) {
+    let api: Api<Backup> = scope.api(&ctx.client);
+    let (backups, writer) = reflector::store();
+    // A status write is no reason to look again; a request by annotation is.
+    let wanted = predicates::generation.combine(predicates::annotations);
+    let memory = Arc::clone(&ctx);
+    let changes = patient(watcher(api, watcher::Config::default()))
+        .inspect_ok(move |event| {
+            if let watcher::Event::Delete(backup) = event {
+                memory.metrics.forget_backup(&(backup.namespace().unwrap_or_default(), backup.name_any()));
+            }
+        })
+        .reflect(writer)
+        .touched_objects();
+    let trigger = calm(changes).predicate_filter(wanted, PredicateConfig::default());
+    Controller::for_stream(trigger, backups)
+        .with_config(Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE))
+        .reconcile_on(heard)
+        .graceful_shutdown_on(shutdown)
+        .run(measured, failed, ctx)
+        .for_each(|_| std::future::ready(()))
+        .await;
+}
+
+async fn measured(object: Arc<Backup>, ctx: Arc<Context>) -> Result<kube::runtime::controller::Action, Error> {
+    // The stacks' controller fills the stores.
+    if tokio::time::timeout(Duration::from_secs(30), ctx.caches.ready()).await.is_err() {
+        return Err(Error::NotReady);
+    }
+    let start = std::time::Instant::now();
+    let work = Box::pin(reconcile(object, Arc::clone(&ctx)));
+    let result = tokio::time::timeout(LONGEST, work).await.unwrap_or(Err(Error::TimedOut));
+    let labels = Reconciled { kind: KIND, result: if result.is_ok() { "success" } else { "error" } };
+    ctx.metrics.duration.get_or_create(&labels).observe(start.elapsed().as_secs_f64());
+    if result.is_ok() {
+        ctx.metrics.reconciles.get_or_create(&labels).inc();
+    }
+    result
+}
