@@ -6,8 +6,8 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::jiff::Timestamp;
 use kube::{Api, ResourceExt};
-use odoo_ai_crds::backup::Backup;
-use odoo_ai_crds::stack::{OdooAiStack, OdooAiStackStatus};
+use odoo_ai_crds::backup::{ArtifactStatus, Backup};
+use odoo_ai_crds::stack::{LastBackup, OdooAiStack, OdooAiStackStatus};
 
 use super::agents::Agents;
 use super::build::application::copy_name;
@@ -46,6 +46,8 @@ pub struct Observed {
     pub agents: Agents,
     /// The Backup that the spec names.
     pub backup: Option<Arc<Backup>>,
+    /// The newest good backup of all its Backups.
+    pub last_backup: Option<LastBackup>,
     /// Images on the nodes.
     pub node_images: Arc<Images>,
     /// What the cluster has that routes depend on.
@@ -113,6 +115,14 @@ async fn backup(ctx: &Context, namespace: &str, name: &str) -> Result<Option<Arc
     Ok(api.get_opt(name).await?.map(Arc::new))
 }
 
+fn last_backup(ctx: &Context, namespace: &str, stack: &str) -> Option<LastBackup> {
+    let newest = ctx.caches.backups_of(namespace, stack).into_iter().filter_map(|backup| {
+        let ArtifactStatus { id, completed_at, .. } = backup.status.as_ref()?.last_success.clone()?;
+        Some(LastBackup { id: Some(id), backup: Some(backup.name_any()), completed_at })
+    });
+    newest.max_by(|one, other| one.completed_at.cmp(&other.completed_at).then_with(|| one.backup.cmp(&other.backup)))
+}
+
 /// Reads the stack live and its surroundings; `None` when it is gone or going.
 ///
 /// # Errors
@@ -162,6 +172,7 @@ pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Optio
         stored,
         agents,
         backup,
+        last_backup: last_backup(ctx, namespace, name),
         node_images,
         around,
         looks: ctx.routes.looks(&(namespace.to_owned(), name.to_owned())),

@@ -136,12 +136,14 @@ fn owner<K: Resource>(child: &K) -> Option<ObjectRef<OdooAiStack>> {
     Some(ObjectRef::new(name).within(&child.namespace()?))
 }
 
-/// The stacks that name a Backup for their migrations.
+/// The stacks that name a Backup for their migrations, and the one that it is for.
 fn naming(stacks: Store<OdooAiStack>) -> impl Fn(Backup) -> Vec<ObjectRef<OdooAiStack>> {
     move |backup| {
         let names = |stack: &OdooAiStack| {
             let reference = stack.spec.migrations.backup_ref.as_ref();
-            stack.namespace() == backup.namespace() && reference.is_some_and(|it| it.name == backup.name_any())
+            let is_for = stack.name_any() == backup.spec.stack_ref.name;
+            stack.namespace() == backup.namespace()
+                && (is_for || reference.is_some_and(|it| it.name == backup.name_any()))
         };
         stacks.state_filter(names).into_iter().map(|stack| ObjectRef::from_obj(&*stack)).collect()
     }

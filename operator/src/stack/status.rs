@@ -52,6 +52,7 @@ pub fn after(
 fn next(seen: &Observed, decision: &Decision, applied: Applied, sample: bool) -> OdooAiStackStatus {
     let mut wanted = seen.status();
     wanted.observed_generation = Some(seen.generation());
+    wanted.last_backup.clone_from(&seen.last_backup);
     for image in wanted.history.iter_mut().flat_map(|entry| &mut entry.images) {
         image.on_node = seen.node_images.has(&image.image);
     }

@@ -47,6 +47,7 @@ impl World {
             stored,
             agents: self.agents.clone(),
             backup: self.backup.clone().map(Arc::new),
+            last_backup: None,
             node_images: Arc::clone(&self.node_images),
             around: self.around.clone(),
             looks: self.looks.clone(),

@@ -1,4 +1,4 @@
-//! Backups on a real cluster, with a real CronJob, PostgreSQL and volume. The tests of the core tier are `core`; the
+//! Backups on a real cluster, with a real `CronJob`, PostgreSQL and volume. The tests of the core tier are `core`; the
 //! others are the full tier, `hack/test backups`.
 
 pub(crate) mod core;

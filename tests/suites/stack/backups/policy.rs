@@ -101,7 +101,7 @@ pub(super) async fn rests(room: &Room) -> Result<String> {
     Ok(format!("{} objects", before.len()))
 }
 
-/// Backups are made by their CronJob, whoever looks; who comes back tells of them.
+/// Backups are made by their `CronJob`, whoever looks; who comes back tells of them.
 pub(super) async fn without_the_operator(room: &Room, cluster: &Cluster) -> Result<String> {
     change(room, json!({"schedule": "* * * * *", "retention": {"keepLast": 30}})).await?;
     wait_for("the CronJob to have it", Duration::from_secs(30), || async {
@@ -162,7 +162,7 @@ pub(super) async fn is_rebuilt(room: &Room) -> Result<String> {
     Ok(format!("{} artifacts", after.artifacts.len()))
 }
 
-/// As if neither the operator nor the controller of CronJobs had been there for a hundred minutes: one run catches up,
+/// As if neither the operator nor the controller of `CronJob`s had been there for a hundred minutes: one run catches up,
 /// and the others are told as missed.
 pub(super) async fn misses(room: &Room) -> Result<String> {
     change(room, json!({"schedule": "* * * * *", "suspend": true})).await?;
