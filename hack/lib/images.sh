@@ -256,6 +256,12 @@ loadable_images() {
   done
 }
 
+# The S3 server of the tests of backups.
+versitygw_image() {
+  build_tool versitygw
+  cached_image odooai-test/versitygw:1 versitygw "$(tool_key versitygw)" from_scratch_image "$(tool_bin versitygw)/versitygw"
+}
+
 # What most of a cluster's life needs: the sample's release and the one after it. Suites load the
 # misbehaving ones themselves, because each takes the node about a second.
 common_images() { loadable_images | grep -E '^(postgres|redis):|:1\.[01]\.0$'; }

@@ -179,7 +179,11 @@ impl World {
     }
 
     fn finish_catalogue(&mut self, artifacts: &[Value]) {
-        let name = self.jobs("catalogue").pop().expect("a Job reads the catalogue");
+        let runs = |name: &String| {
+            let status = self.seen.children.jobs[name].status.as_ref();
+            status.is_some_and(|status| status.conditions.is_none())
+        };
+        let name = self.jobs("catalogue").into_iter().find(runs).expect("a Job reads the catalogue");
         let report = json!({"result": "Succeeded", "reason": "CatalogueRead", "catalogue": listing(artifacts)});
         self.finish(&name, true, Some(report));
     }
@@ -435,6 +439,19 @@ fn nobody_waits_for_what_passes_while_it_is_suspended() {
     world.step();
     assert_eq!(world.status().missed_runs, 1);
     world.expect("Ready", "False", "NoBackupYet");
+}
+
+#[test]
+fn another_schedule_has_missed_nothing() {
+    let mut world = World::settled();
+    world.seen.now = at("2026-01-02T02:00:00Z");
+    world.step();
+    world.seen.object.spec.schedule = Some("* * * * *".to_owned());
+    world.step();
+    assert_eq!(world.status().missed_runs, 0);
+    world.later(MINUTE * 20);
+    world.step();
+    assert_eq!(world.status().missed_runs, 9, "each that is more than ten minutes late");
 }
 
 /// The operator was away for weeks; the `CronJob` went on, and its Jobs are gone.

@@ -171,7 +171,8 @@ async fn restore(
     let began = Instant::now();
     let tools = Tools::new(&server.login(DATABASE), LOCK_SECONDS, redactor);
     tools.restore(open(place, manifest)?, manifest.compression).await?;
-    let seconds = began.elapsed().as_secs();
+    // Rounded up: it is a promise.
+    let seconds = began.elapsed().as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX);
     let snapshot = Snapshot::export(server.session(DATABASE).await?, LOCK_SECONDS).await?;
     let tables = snapshot.rows(&server.session(DATABASE).await?).await?;
     let restored = Restored { tables, objects: snapshot.objects().await?, alembic: snapshot.alembic().await? };

@@ -36,7 +36,7 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Size", type_ = "string", json_path = ".status.lastSuccess.size", description = "Size of that backup's dump", priority = 1),
     printcolumn(name = "Verified", type_ = "date", json_path = ".status.lastVerified.completedAt", description = "When a backup was last restored completely, as a test", priority = 1),
-    printcolumn(name = "Next", type_ = "date", json_path = ".status.nextScheduleTime", description = "When the next one starts", priority = 1),
+    printcolumn(name = "Next", type_ = "string", json_path = ".status.nextScheduleTime", description = "When the next one starts", priority = 1),
     printcolumn(name = "Failures", type_ = "integer", json_path = ".status.consecutiveFailures", description = "Failed runs in a row", priority = 1),
     printcolumn(name = "Message", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].message"#, description = "What is going on", priority = 1)
 )]

@@ -73,6 +73,10 @@ pub struct BackupStatus {
     #[schemars(length(max = 20))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["job".into()]))]
     pub runs: Vec<Attempt>,
+    /// Time zone and schedule that the two times below are of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub schedule: Option<String>,
     /// The last scheduled time that a run was started for, or that was counted as missed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_schedule_time: Option<Time>,

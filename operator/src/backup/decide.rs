@@ -15,7 +15,7 @@ use super::build::{Start, Task};
 use super::model::Policy;
 use super::observe::Observed;
 use super::{catalogue, runs, validate};
-use crate::cluster::intent::hash;
+use crate::cluster::intent::{Key, hash};
 use crate::rollout::jobs::{self, Progress, Work};
 use crate::rollout::pods::{self, Trouble};
 use crate::stack::model::Operator;
@@ -82,9 +82,13 @@ impl Decision {
         if newer.is_some() {
             status.missed_runs = 0;
         }
-        if policy.suspended {
-            // Nobody waits for what passes meanwhile.
+        let schedule = Some(format!("{} {}", policy.schedule.zone(), policy.schedule.text()));
+        if policy.suspended || status.schedule != schedule {
+            // Nobody waits for what passes while it is suspended, or passed before there was this schedule.
             (status.next_schedule_time, status.last_schedule_time) = (None, None);
+        }
+        status.schedule = schedule;
+        if policy.suspended {
             return;
         }
         let counted = status.last_schedule_time.as_ref().map_or(now, |time| time.0);
@@ -120,7 +124,13 @@ impl Decision {
 
     fn read_catalogue(&mut self, seen: &Observed, policy: &Policy) {
         let Some(since) = self.status.catalogue.as_ref().and_then(|it| it.stale_since.clone()) else { return };
-        let digest = &hash(&json!([catalogue::digest(policy), since]))[..8];
+        // Other credentials are asked at once, not after a pause.
+        let credentials = policy.storage.bucket.as_ref().and_then(|bucket| {
+            let (kind, name) = ("Secret".to_owned(), bucket.credentials_secret_ref.name.clone());
+            let key = Key { kind, namespace: policy.namespace.clone(), name };
+            seen.children.meta(&key)?.resource_version.clone()
+        });
+        let digest = &hash(&json!([catalogue::digest(policy), since, credentials]))[..8];
         let prefix = format!("{}-{digest}-", Task::Catalogue.component());
         let work = Work {
             prefix: &policy.child(&prefix),
@@ -128,7 +138,6 @@ impl Decision {
             does: "reads the catalogue",
             limit: "timeoutSeconds",
         };
-        // A change of the storage or of its credentials may be what was needed: it is asked again, not given up.
         match jobs::progress(work, &seen.children, |_| true, |report| report.catalogue.is_some(), |_| true, seen.now) {
             Progress::Start { attempt, failure } => {
                 self.unreadable = failure;

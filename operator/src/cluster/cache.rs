@@ -291,6 +291,16 @@ impl Caches {
         self.backups.state_filter(of_stack)
     }
 
+    /// The Backups whose bucket's credentials are in this Secret.
+    #[must_use]
+    pub fn backups_with(&self, namespace: &str, secret: &str) -> Vec<Arc<Backup>> {
+        self.backups.state_filter(|backup| {
+            let bucket = backup.spec.storage.s3.as_ref();
+            backup.metadata.namespace.as_deref() == Some(namespace)
+                && bucket.is_some_and(|bucket| bucket.credentials_secret_ref.name == secret)
+        })
+    }
+
     /// A Backup.
     #[must_use]
     pub fn backup(&self, namespace: &str, name: &str) -> Option<Arc<Backup>> {

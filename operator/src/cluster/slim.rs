@@ -62,8 +62,8 @@ impl Slim for StatefulSet {
 
 impl Slim for Backup {
     fn slim_rest(&mut self) {
-        let BackupSpec { stack_ref, .. } = std::mem::take(&mut self.spec);
-        self.spec = BackupSpec { stack_ref, ..BackupSpec::default() };
+        let BackupSpec { stack_ref, storage, .. } = std::mem::take(&mut self.spec);
+        self.spec = BackupSpec { stack_ref, storage, ..BackupSpec::default() };
     }
 }
 

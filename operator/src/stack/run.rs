@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::core::PartialObjectMeta;
 use kube::runtime::controller::Config;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -21,6 +22,9 @@ use crate::cluster::watch::{Events, calm, patient};
 use crate::context::Context;
 use crate::labels;
 use crate::metrics::Reconciled;
+
+/// Metadata of a Secret.
+type Credentials = PartialObjectMeta<Secret>;
 
 /// Stacks that are reconciled at the same time.
 const CONCURRENCY: u16 = 4;
@@ -82,7 +86,7 @@ pub async fn run(
         .watches_stream(streams.ingresses, |child| owner(&child))
         .watches_stream(streams.ingress_routes, |child| owner(&child))
         .watches_stream(streams.middlewares, |child| owner(&child))
-        .watches_stream(streams.secrets, referring(stacks.clone(), Reference::Secret))
+        .watches_stream(ringing_for_buckets(&ctx, streams.secrets), referring(stacks.clone(), Reference::Secret))
         .watches_stream(streams.config_maps, referring(stacks.clone(), Reference::ConfigMap))
         .watches_stream(streams.backups, naming(stacks))
         .reconcile_on(woken)
@@ -128,6 +132,19 @@ fn wake_backups(ctx: &Context, stack: &OdooAiStack) {
 fn ringing<K: Resource + Send + 'static>(ctx: &Context, events: Events<K>) -> Events<K> {
     let bell = ctx.backups.clone();
     events.inspect_ok(move |child| bell.ring(child)).boxed()
+}
+
+/// The same of the Secrets that Backups name.
+fn ringing_for_buckets(ctx: &Arc<Context>, events: Events<Credentials>) -> Events<Credentials> {
+    let memory = Arc::clone(ctx);
+    events
+        .inspect_ok(move |secret| {
+            let (namespace, name) = (secret.namespace().unwrap_or_default(), secret.name_any());
+            for backup in memory.caches.backups_with(&namespace, &name) {
+                memory.backups.ring_for(&ObjectRef::from_obj(&*backup));
+            }
+        })
+        .boxed()
 }
 
 /// The stack that a child belongs to, by its label.

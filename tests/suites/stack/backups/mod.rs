@@ -1,6 +1,7 @@
 //! Backups on a real cluster, with a real `CronJob`, PostgreSQL and volume. The tests of the core tier are `core`; the
 //! others are the full tier, `hack/test backups`.
 
+mod bucket;
 pub(crate) mod core;
 mod faults;
 mod look;
@@ -53,6 +54,25 @@ async fn what_goes_wrong_is_told_and_costs_no_backup() -> Result<()> {
         checks.check("the operator is killed meanwhile", faults::operator_killed(room, cluster)).await;
         checks.check("the node restarts meanwhile", faults::node_restarts(room, cluster)).await;
         checks.check("another database of the same name", faults::foreign_owner(room, cluster)).await;
+        checks.finish()
+    })
+    .await
+}
+
+/// The same in a bucket of a real S3 server, and beside a volume.
+#[tokio::test]
+#[ignore = "full tier"]
+async fn a_bucket_holds_what_the_host_may_lose() -> Result<()> {
+    with_room("bucket", |cluster, room, turns| async move {
+        let (room, mut checks) = (&room, Checks::new("bucket"));
+        turns.busy().await;
+        checks.need("an S3 server and the first install", bucket::installs(room, cluster)).await?;
+        checks.need("wrong credentials", bucket::refuses_wrong_credentials(room)).await?;
+        checks.need("made and verified", bucket::is_made_and_verified(room)).await?;
+        checks.check("credentials rotate", bucket::credentials_rotate(room)).await;
+        checks.check("a copy beside a volume, and a bucket that is away", bucket::copies(room)).await;
+        checks.check("a status from the bucket alone", bucket::is_rebuilt(room)).await;
+        checks.check("no secret is shown", crate::safety::no_secret_is_shown(room)).await;
         checks.finish()
     })
     .await
