@@ -1,8 +1,7 @@
 //! Names that users, alerts and other tools rely on: condition types, reasons, labels, annotations.
 //!
 //! A reason is never renamed within v1alpha1. The troubleshooting page has an entry for each one that this version
-//! sets. These are not set yet and have none, they come with later features: `RollingOut`, `Deleting`,
-//! `Conflict`.
+//! sets. These are not set yet and have none, they come with later features: `RollingOut`, `Conflict`.
 
 /// Types of conditions.
 pub mod types {
@@ -309,6 +308,8 @@ pub mod annotations {
     /// On a migrate Job: whether a backup had to come first when it was made, `Required` or `Never`; with one, the
     /// artifact's id.
     pub const MIGRATION_BACKUP: &str = "odoo-ai.atmatasolutions.com/migration-backup";
+    /// Finalizer of a Backup whose artifacts go with it (`deletionPolicy: Delete`).
+    pub const ARTIFACTS_FINALIZER: &str = "odoo-ai.atmatasolutions.com/artifacts";
     /// On a Job of a Backup: digest of where its catalogue is.
     pub const BACKUP_LOCATION: &str = "odoo-ai.atmatasolutions.com/backup-location";
     /// On a Job of a Backup: the request that it answers.

@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use odoo_ai_crds::backup::{Backup, BackupReason, BackupStatus, RunResult};
+use odoo_ai_crds::common::DeletionPolicy;
 use odoo_ai_crds::conditions::annotations;
 use odoo_ai_crds::stack::{OdooAiStack, PreMigrationBackup};
 use odoo_ai_operator::backup::build::{self, Start};
 use odoo_ai_operator::backup::decide::{Decision, decide};
 use odoo_ai_operator::backup::observe::Observed;
+use odoo_ai_operator::backup::remove::{self, Step};
 use odoo_ai_operator::backup::{catalogue, conditions};
 use odoo_ai_operator::cluster::children::Children;
 use odoo_ai_operator::cluster::status;
@@ -148,6 +150,7 @@ impl World {
         let template = &cron.object["spec"]["jobTemplate"];
         let mut job = json!({"metadata": template["metadata"], "spec": template["spec"]});
         job["metadata"]["name"] = json!(name);
+        job["metadata"]["namespace"] = json!("odoo-ai");
         job["metadata"]["uid"] = json!(name);
         job["metadata"]["creationTimestamp"] = json!(self.seen.now);
         job["status"] = json!({"startTime": self.seen.now});
@@ -580,4 +583,37 @@ fn what_is_applied() {
     assert!(!catalogue::digest(&policy).is_empty());
     let objects: Vec<_> = build::lasting(&policy).into_iter().map(|intent| intent.object).collect();
     insta::assert_yaml_snapshot!(objects);
+}
+
+#[test]
+fn artifacts_go_with_a_backup_only_where_its_owner_said_so_and_not_for_ever() {
+    let mut world = World::settled();
+    let name = world.scheduled("backup");
+    world.finish(&name, true, Some(made(&[artifact(ID, "2026-01-01T12:00:00Z")])));
+    world.step();
+    let running = world.scheduled("verify");
+    assert!(!remove::goes_with_it(&world.seen.object), "Retain is the default");
+    world.seen.object.spec.deletion_policy = Some(DeletionPolicy::Delete);
+    world.seen.object.metadata.deletion_timestamp = Some(Time(world.seen.now));
+    let Step::Quiet(doomed) = remove::step(&world.seen) else { panic!("what runs is ended first") };
+    assert!(doomed.len() == 1 && doomed[0].key.name == running);
+    world.seen.children.jobs.remove(&running);
+    assert_eq!(remove::step(&world.seen), Step::Purge(1));
+    // Without the stack, which may be gone already.
+    world.seen.stack = None;
+    let job = build::purge(&world.seen, &world.operator, "7/odoo_ai", 1);
+    assert!(job.object["metadata"].get("ownerReferences").is_none(), "foreground deletion would take it");
+    let mut object = job.object.clone();
+    object["metadata"]["uid"] = json!("purge");
+    world.put(&object);
+    assert!(matches!(remove::step(&world.seen), Step::Wait(_)));
+    world.later(SignedDuration::from_mins(11));
+    assert!(matches!(remove::step(&world.seen), Step::Release(Some(_))), "it is not waited for longer");
+    world.seen.object.metadata.deletion_timestamp = Some(Time(world.seen.now));
+    world.finish("nightly-purge-1", true, Some(json!({"result": "Succeeded"})));
+    assert_eq!(remove::step(&world.seen), Step::Release(None));
+    // One that never made any has nothing to remove.
+    let mut world = World::settled();
+    world.seen.object.status.as_mut().and_then(|it| it.catalogue.as_mut()).expect("read").owner = None;
+    assert_eq!(remove::step(&world.seen), Step::Release(None));
 }

@@ -9,6 +9,7 @@ mod catalogue;
 mod certificates;
 mod downgrade;
 mod install;
+mod listing;
 mod login;
 mod migrate;
 mod migrate_guards;

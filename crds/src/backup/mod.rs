@@ -80,7 +80,8 @@ pub struct BackupSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::owner")]
     pub adopt: Option<String>,
-    /// What happens to the artifacts when this Backup is deleted. Default: Retain.
+    /// What happens to the artifacts when this Backup is deleted, and to the claim that was made for them. With Delete a
+    /// Job removes them first, also from the bucket. Default: Retain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_policy: Option<DeletionPolicy>,
 }

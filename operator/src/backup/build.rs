@@ -15,8 +15,10 @@ use odoo_ai_crds::backup::RunTask;
 use odoo_ai_crds::conditions::annotations;
 
 use super::catalogue;
-use super::model::{Made, Policy};
+use super::model::{Made, Policy, Storage};
+use super::observe::Observed;
 use super::schedule::Schedule;
+use super::validate::places;
 use crate::cluster::intent::Intent;
 use crate::component::Component;
 use crate::labels;
@@ -24,6 +26,8 @@ use crate::stack::build::application::{connection, credentials};
 use crate::stack::build::credentials::{as_admin, keys};
 use crate::stack::build::job::{self, Run};
 use crate::stack::build::{AGENT, network, pod};
+use crate::stack::model::Operator;
+use kube::ResourceExt;
 
 /// Where the volume is in a Job's pod.
 const VOLUME: &str = "/backups";
@@ -37,6 +41,11 @@ const STARTING_DEADLINE: i64 = 72_000;
 const HISTORY: i32 = 3;
 /// Seconds beyond `timeoutSeconds`: the agent ends itself before and tells why.
 const GRACE: i64 = 120;
+
+/// Component label of the Job that removes what a Backup gives up, and name of its container.
+pub const PURGE: &str = "purge";
+/// The user of the official images, whose files those on a volume are.
+const USER: i64 = 999;
 
 /// What a Job of a Backup does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +121,48 @@ pub fn run_now(policy: &Policy, start: &Start) -> Intent {
     })
 }
 
+/// The Job that removes the artifacts of a Backup that is being deleted. It needs no stack, which may be gone, and has no
+/// owner: foreground deletion would take it first.
+#[must_use]
+pub fn purge(seen: &Observed, operator: &Operator, owner: &str, attempt: u32) -> Intent {
+    let (object, spec) = (&seen.object, &seen.object.spec);
+    let (name, namespace) = (object.name_any(), object.namespace().unwrap_or_default());
+    let mut labels = labels::child(&spec.stack_ref.name, PURGE);
+    labels.insert(labels::BACKUP.to_owned(), name.clone());
+    let (mut volumes, mut mounts) = (vec![pod::scratch("tmp", "1Gi")], vec![pod::mount("tmp", "/tmp", false)]);
+    let mut env = vec![
+        pod::env("ODOOAI_BACKUP_POLICY", name.clone()),
+        pod::env("ODOOAI_BACKUP_NAMESPACE", namespace.clone()),
+        pod::env("ODOOAI_BACKUP_STACK", spec.stack_ref.name.clone()),
+        pod::env("ODOOAI_BACKUP_OWNER", owner),
+    ];
+    storage(&places(object), &mut volumes, &mut mounts, &mut env);
+    let container = Container {
+        name: PURGE.to_owned(),
+        image: Some(operator.image.clone()),
+        image_pull_policy: Some(pod::PULL_POLICY.to_owned()),
+        command: Some(vec!["/agent".to_owned(), PURGE.to_owned()]),
+        env: Some(env),
+        resources: Some(pod::resources("5m", "16Mi", "64Mi")),
+        security_context: pod::locked_down(),
+        volume_mounts: Some(mounts),
+        ..Container::default()
+    };
+    let user = spec.job.security.run_as_user.unwrap_or(USER);
+    let spec = PodSpec {
+        containers: vec![container],
+        volumes: Some(volumes),
+        ..pod::restricted(user, spec.job.security.fs_group.unwrap_or(user))
+    };
+    let metadata = ObjectMeta {
+        name: Some(format!("{name}-{PURGE}-{attempt}")),
+        namespace: Some(namespace),
+        labels: Some(labels.clone()),
+        ..ObjectMeta::default()
+    };
+    job::run(metadata, labels, Run { container: PURGE, seconds: 300, keep_seconds: 3600, spec })
+}
+
 fn cron_job(policy: &Policy, task: Task, schedule: &Schedule) -> Intent {
     let metadata = metadata(policy, task, task.component(), "Scheduled");
     let of_jobs = ObjectMeta {
@@ -175,7 +226,7 @@ fn pod_spec(policy: &Policy, task: Task, reason: &str, request: Option<&str>) ->
     let mut volumes = vec![agent_volume, pod::scratch("tmp", "1Gi")];
     let mut mounts = vec![agent_mount, pod::mount("tmp", "/tmp", false)];
     let mut env = environment(policy);
-    storage(policy, &mut volumes, &mut mounts, &mut env);
+    storage(&policy.storage, &mut volumes, &mut mounts, &mut env);
     match task {
         Task::Backup => {
             let (volume, mount) = credentials(stack, &[keys::DATABASE_PASSWORD, keys::DATABASE_CA]);
@@ -229,14 +280,14 @@ fn environment(policy: &Policy) -> Vec<EnvVar> {
     ]
 }
 
-fn storage(policy: &Policy, volumes: &mut Vec<Volume>, mounts: &mut Vec<VolumeMount>, env: &mut Vec<EnvVar>) {
-    if let Some(volume) = &policy.storage.volume {
+fn storage(places: &Storage, volumes: &mut Vec<Volume>, mounts: &mut Vec<VolumeMount>, env: &mut Vec<EnvVar>) {
+    if let Some(volume) = &places.volume {
         let claim = PersistentVolumeClaimVolumeSource { claim_name: volume.claim.clone(), read_only: None };
         volumes.push(Volume { name: "backups".to_owned(), persistent_volume_claim: Some(claim), ..Volume::default() });
         mounts.push(pod::mount("backups", VOLUME, false));
         env.push(pod::env("ODOOAI_BACKUP_VOLUME", VOLUME));
     }
-    let Some(bucket) = &policy.storage.bucket else { return };
+    let Some(bucket) = &places.bucket else { return };
     let secret = SecretVolumeSource {
         secret_name: Some(bucket.credentials_secret_ref.name.clone()),
         default_mode: Some(0o440),
@@ -251,13 +302,14 @@ fn storage(policy: &Policy, volumes: &mut Vec<Volume>, mounts: &mut Vec<VolumeMo
     env.extend(bucket.prefix.as_ref().map(|prefix| pod::env("ODOOAI_S3_PREFIX", prefix.clone())));
 }
 
-/// The claim. It has no owner: it outlives the Backup.
+/// The claim. It has no owner, so that it outlives the Backup, unless the Backup's artifacts go with it.
 fn claim(policy: &Policy, made: &Made) -> Intent {
     Intent::apply(&PersistentVolumeClaim {
         metadata: ObjectMeta {
             name: policy.storage.volume.as_ref().map(|volume| volume.claim.clone()),
             namespace: Some(policy.namespace.clone()),
             labels: Some(labels_of(policy, "backup")),
+            owner_references: policy.delete_artifacts.then(|| vec![policy.owner.clone()]),
             ..ObjectMeta::default()
         },
         spec: Some(PersistentVolumeClaimSpec {

@@ -10,6 +10,7 @@ pub mod conditions;
 pub mod decide;
 pub mod model;
 pub mod observe;
+pub mod remove;
 pub mod report;
 pub mod run;
 pub mod runs;
@@ -39,6 +40,10 @@ pub async fn reconcile(object: Arc<Backup>, ctx: Arc<Context>) -> Result<Action,
     let Some(seen) = observe::observe(&ctx, &name, &namespace).await? else {
         return Ok(Action::await_change());
     };
+    if seen.object.metadata.deletion_timestamp.is_some() {
+        return remove::remove(&ctx, &seen).await;
+    }
+    let seen = remove::hold(&ctx, seen).await?;
     let decision = decide::decide(&seen, &ctx.operator);
     let done = apply::apply(&ctx, &seen, &decision).await;
     let action = Box::pin(report::outcome(&ctx, seen, decision, done)).await?;

@@ -45,6 +45,8 @@ pub struct Policy {
     pub timeout: i32,
     /// The owner whose artifacts are taken over.
     pub adopt: Option<String>,
+    /// Artifacts go with the Backup, and so does the claim that was made for them.
+    pub delete_artifacts: bool,
 }
 
 /// Where backups are kept: at least one of the two.

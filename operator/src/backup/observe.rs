@@ -6,6 +6,7 @@ use kube::Api;
 use odoo_ai_crds::backup::{Backup, BackupStatus};
 use odoo_ai_crds::stack::OdooAiStack;
 
+use super::remove;
 use crate::cluster::children::Children;
 use crate::cluster::pending;
 use crate::context::Context;
@@ -43,14 +44,14 @@ impl Observed {
     }
 }
 
-/// Reads the Backup live and its surroundings; `None` when it is gone or going.
+/// Reads the Backup live and its surroundings; `None` when it is gone, or goes without us.
 ///
 /// # Errors
 /// [`Error::Api`] when the API server can't be asked.
 pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Option<Box<Observed>>, Error> {
     let api: Api<Backup> = Api::namespaced(ctx.client.clone(), namespace);
     let Some(object) = api.get_opt(name).await? else { return Ok(None) };
-    if object.metadata.deletion_timestamp.is_some() {
+    if object.metadata.deletion_timestamp.is_some() && !remove::is_held(&object) {
         return Ok(None);
     }
     let (spec, now) = (&object.spec, (ctx.clock)());

@@ -2,12 +2,12 @@
 
 use kube::{Resource, ResourceExt};
 use odoo_ai_crds::backup::{Backup, BackupSpec};
-use odoo_ai_crds::common::DeletionPolicy;
 use odoo_ai_crds::conditions::reasons;
 use odoo_ai_crds::stack::OdooAiStack;
 
 use super::model::{Made, Policy, Storage, Volume};
 use super::observe::Observed;
+use super::remove::goes_with_it;
 use super::schedule::Schedule;
 use crate::stack::build::pod;
 use crate::stack::model::{Database, Operator};
@@ -37,10 +37,6 @@ pub fn policy(seen: &Observed, operator: &Operator) -> Result<Policy, Problem> {
     let owner = object
         .controller_owner_ref(&())
         .ok_or_else(|| Problem::missing(reasons::NOT_OBSERVED, "the Backup has no UID yet"))?;
-    if spec.deletion_policy == Some(DeletionPolicy::Delete) {
-        let message = "deletionPolicy Delete is not implemented in this version of the operator: artifacts are kept; remove the field, and delete them by hand";
-        return Err(Problem::refused(reasons::NOT_IMPLEMENTED, message));
-    }
     let stack = of_stack(seen.stack.as_ref(), &spec.stack_ref.name, operator)?;
     let (image, user) = image(spec, &stack.database)?;
     let user_id = spec.job.security.run_as_user.unwrap_or(user);
@@ -61,6 +57,7 @@ pub fn policy(seen: &Observed, operator: &Operator) -> Result<Policy, Problem> {
         group_id: spec.job.security.fs_group.unwrap_or(user_id),
         timeout: spec.timeout_seconds.unwrap_or(3600),
         adopt: spec.adopt.clone(),
+        delete_artifacts: goes_with_it(object),
         stack,
     })
 }
@@ -95,8 +92,9 @@ fn image(spec: &BackupSpec, database: &Database) -> Result<(String, i64), Proble
     }
 }
 
-fn storage(seen: &Observed) -> Result<Storage, Problem> {
-    let Observed { object, claim_exists, .. } = seen;
+/// Where backups are kept, whether it is there or not.
+#[must_use]
+pub fn places(object: &Backup) -> Storage {
     let spec = &object.spec.storage;
     let volume = spec.persistent_volume_claim.as_ref().map(|volume| match &volume.claim_name {
         Some(claim) => Volume { claim: claim.clone(), made: None },
@@ -108,24 +106,23 @@ fn storage(seen: &Observed) -> Result<Storage, Problem> {
             }),
         },
     });
-    if let Some(Volume { claim, made: None }) = &volume
-        && !claim_exists
+    Storage { volume, bucket: spec.s3.clone() }
+}
+
+fn storage(seen: &Observed) -> Result<Storage, Problem> {
+    let storage = places(&seen.object);
+    if let Some(Volume { claim, made: None }) = &storage.volume
+        && !seen.claim_exists
     {
         let message = format!(
             "there is no PersistentVolumeClaim {claim} in this namespace; create it, or give a size instead of claimName"
         );
         return Err(Problem::missing(reasons::VOLUME_MISSING, message));
     }
-    if let Some(bucket) = &spec.s3 {
+    if let Some(bucket) = &storage.bucket {
         for key in ["accessKeyId", "secretAccessKey"] {
             credential(&seen.data, &bucket.credentials_secret_ref.name, key)?;
         }
     }
-    Ok(Storage { volume, bucket: spec.s3.clone() })
-}
-
-/// The name of the stack that a Backup is for, as a key.
-#[must_use]
-pub fn stack_of(backup: &Backup) -> &str {
-    &backup.spec.stack_ref.name
+    Ok(storage)
 }

@@ -23,9 +23,14 @@ const AGENT_DIRECTORY: &str = "/odooai/bin";
 /// A pod spec under the restricted Pod Security Standard, with numeric users.
 #[must_use]
 pub fn spec(stack: &Stack, user: i64, group: i64) -> PodSpec {
+    // Pull secrets are the account's, so that they are live and part of no template.
+    PodSpec { service_account_name: Some(stack.child(SERVICE_ACCOUNT)), ..restricted(user, group) }
+}
+
+/// The same without the stack's account.
+#[must_use]
+pub fn restricted(user: i64, group: i64) -> PodSpec {
     PodSpec {
-        // Pull secrets are the account's, so that they are live and part of no template.
-        service_account_name: Some(stack.child(SERVICE_ACCOUNT)),
         automount_service_account_token: Some(false),
         // A Service named `ai-service` would inject AI_SERVICE_PORT=tcp://…, which kills the application.
         enable_service_links: Some(false),

@@ -1,8 +1,9 @@
 //! Figures of the operator, for `hack/bench`: what many stacks cost without nodes (`scale`), and
 //! how long one takes on a real node beside a script that does the same (`cluster`), and what its
-//! migrations cost (`migrate`), its rollouts (`rollout`) and its routes (`routes`).
+//! migrations cost (`migrate`), its rollouts (`rollout`), its routes (`routes`) and its backups (`backup`).
 
 mod audit;
+mod backup;
 #[path = "../../../suites/stack/routes/client.rs"]
 #[expect(dead_code, reason = "shared with the suite `stack`")]
 mod client;
@@ -60,6 +61,18 @@ enum Command {
         #[arg(long, default_value_t = 600)]
         idle_seconds: u64,
     },
+    /// Backups of a large database, beside `pg_dump | gzip`.
+    Backup {
+        /// The agent's release binary.
+        #[arg(long)]
+        agent: PathBuf,
+        /// How often each of the ways has its turn.
+        #[arg(long, default_value_t = 3)]
+        rounds: u32,
+        /// Size of the database, 10^9 bytes.
+        #[arg(long, default_value_t = 2)]
+        gigabytes: u64,
+    },
     /// Updates on a real node, beside `kubectl rollout`, and ways back.
     Rollout {
         /// How often everything is measured.
@@ -100,6 +113,7 @@ struct Scale {
 async fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::Scale(arguments) => Box::pin(scale::run(&arguments)).await,
+        Command::Backup { agent, rounds, gigabytes } => Box::pin(backup::run(&agent, rounds, gigabytes)).await,
         Command::Rollout { rounds } => Box::pin(rollout::run(rounds)).await,
         Command::Routes { rounds, idle_seconds } => Box::pin(routes::run(rounds, idle_seconds)).await,
         Command::Migrate { rounds } => Box::pin(migrate::run(rounds)).await,

@@ -5,12 +5,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use odoo_ai_crds::backup::{Backup, RunResult};
 use odoo_ai_tests::{Cluster, apply_yaml, wait_for};
 use serde_json::{Value, json};
 
-use super::look::{BACKUP, RUN, ask, change, ended, ids, make, status, wait};
+use super::look::{BACKUP, RUN, ask, change, ended, ids, make, status, told, wait};
 use crate::room::{Room, sample};
 
 /// A bucket that is away is asked again for two minutes.
@@ -99,6 +100,15 @@ fn bucket() -> Value {
     json!({"endpoint": endpoint, "bucket": "backups", "prefix": "production", "credentialsSecretRef": {"name": "backup-s3"}})
 }
 
+/// The Backup of the sample, in the bucket only.
+async fn apply(room: &Room) -> Result<()> {
+    let mut documents = sample("backup.yaml")?;
+    for document in &mut documents {
+        document["spec"]["storage"] = json!({"s3": bucket()});
+    }
+    room.apply(&documents).await
+}
+
 pub(super) async fn installs(room: &Room, cluster: &Cluster) -> Result<String> {
     cluster.load_images(&["odooai-test/versitygw:1".to_owned()]).await?;
     serve(room, "first").await?;
@@ -107,11 +117,7 @@ pub(super) async fn installs(room: &Room, cluster: &Cluster) -> Result<String> {
 
 /// Told when the Backup is made, not at three in the morning; and the right ones are used at once.
 pub(super) async fn refuses_wrong_credentials(room: &Room) -> Result<String> {
-    let mut documents = sample("backup.yaml")?;
-    for document in &mut documents {
-        document["spec"]["storage"] = json!({"s3": bucket()});
-    }
-    room.apply(&documents).await?;
+    apply(room).await?;
     wait(room, "Ready", "False", "SecretMissing", RUN).await?;
     know(room, "wrong").await?;
     let told = wait(room, "Ready", "False", "CatalogueUnreadable", RUN).await?;
@@ -168,6 +174,27 @@ pub(super) async fn copies(room: &Room) -> Result<String> {
     Ok(failed.message)
 }
 
+/// Who says so gets rid of them, in the bucket too.
+pub(super) async fn goes_with_its_artifacts(room: &Room) -> Result<String> {
+    change(room, json!({"deletionPolicy": "Delete"})).await?;
+    wait_for("the finalizer", RUN, || async {
+        let backup = room.api::<Backup>().get(BACKUP).await?;
+        Ok((!backup.finalizers().is_empty()).then_some(()))
+    })
+    .await?;
+    room.api::<Backup>().delete(BACKUP, &DeleteParams::foreground()).await?;
+    wait_for("the Backup to go", RUN, || async {
+        Ok(room.api::<Backup>().get_opt(BACKUP).await?.is_none().then_some(()))
+    })
+    .await?;
+    told(room, "ArtifactsRemoved").await?;
+    apply(room).await?;
+    wait(room, "Ready", "Unknown", "NoBackupYet", RUN).await?;
+    let left = status(room).await?.catalogue.map(|it| it.total);
+    ensure!(left == Some(0), "{left:?} are left");
+    Ok(String::new())
+}
+
 /// Nothing but Git and the bucket.
 pub(super) async fn is_rebuilt(room: &Room) -> Result<String> {
     let on_the_volume = ids(room).await?;
@@ -176,11 +203,7 @@ pub(super) async fn is_rebuilt(room: &Room) -> Result<String> {
         Ok(room.api::<Backup>().get_opt(BACKUP).await?.is_none().then_some(()))
     })
     .await?;
-    let mut documents = sample("backup.yaml")?;
-    for document in &mut documents {
-        document["spec"]["storage"] = json!({"s3": bucket()});
-    }
-    room.apply(&documents).await?;
+    apply(room).await?;
     wait(room, "Ready", "True", "BackedUp", RUN).await?;
     let now = ids(room).await?;
     ensure!(

@@ -71,7 +71,8 @@ async fn a_bucket_holds_what_the_host_may_lose() -> Result<()> {
         checks.need("made and verified", bucket::is_made_and_verified(room)).await?;
         checks.check("credentials rotate", bucket::credentials_rotate(room)).await;
         checks.check("a copy beside a volume, and a bucket that is away", bucket::copies(room)).await;
-        checks.check("a status from the bucket alone", bucket::is_rebuilt(room)).await;
+        checks.need("a status from the bucket alone", bucket::is_rebuilt(room)).await?;
+        checks.check("it goes with its artifacts", bucket::goes_with_its_artifacts(room)).await;
         checks.check("no secret is shown", crate::safety::no_secret_is_shown(room)).await;
         checks.finish()
     })
