@@ -151,11 +151,13 @@ impl World {
         let mut job = json!({"metadata": template["metadata"], "spec": template["spec"]});
         job["metadata"]["name"] = json!(name);
         job["metadata"]["namespace"] = json!("odoo-ai");
+        job["metadata"]["ownerReferences"] = json!([{"apiVersion": "batch/v1", "kind": "CronJob", "name": cron.name, "uid": cron.name, "controller": true}]);
         job["metadata"]["uid"] = json!(name);
         job["metadata"]["creationTimestamp"] = json!(self.seen.now);
         job["status"] = json!({"startTime": self.seen.now});
         self.put(&job);
         let mut cron = cron.object.clone();
+        cron["metadata"]["uid"] = cron["metadata"]["name"].clone();
         cron["status"] = json!({"lastScheduleTime": self.seen.now});
         let cron: CronJob = serde_json::from_value(cron).expect("a CronJob");
         self.seen.children.cron_jobs.insert(format!("nightly-{task}"), Arc::new(cron));
@@ -375,6 +377,20 @@ fn a_job_that_somebody_deletes_has_failed() {
     let decision = world.step();
     assert!(world.says("LastBackupSucceeded").2.contains("was deleted"), "{}", world.says("LastBackupSucceeded").2);
     assert_eq!(decision.start.len(), 1, "its manifest may be there");
+}
+
+/// Its own owner goes, and takes it along: nothing of ours failed.
+#[test]
+fn a_job_of_a_backup_that_had_the_name_before_is_none_of_ours() {
+    let mut world = World::settled();
+    let name = world.scheduled("backup");
+    let mut job = serde_json::to_value(&*world.seen.children.jobs[&name]).expect("JSON");
+    job["metadata"]["ownerReferences"][0]["uid"] = json!("of the one before");
+    world.put(&job);
+    world.step();
+    world.seen.children.jobs.remove(&name);
+    world.step();
+    assert_eq!((world.status().runs.len(), world.status().consecutive_failures), (0, 0));
 }
 
 #[test]

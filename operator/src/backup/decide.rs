@@ -46,20 +46,21 @@ pub struct Decision {
 pub fn decide(seen: &Observed, operator: &Operator) -> Decision {
     let mut status = seen.status();
     status.observed_generation = Some(seen.generation());
+    let uid = seen.object.uid().unwrap_or_default();
     let policy = validate::policy(seen, operator).map(Box::new);
     let trouble = [Task::Backup, Task::Verify, Task::Catalogue]
         .into_iter()
         .find_map(|task| pods::trouble(&seen.children, task.component(), |_| true, seen.now));
     let mut decision = Decision { status, policy, start: vec![], handled: BTreeMap::new(), trouble, unreadable: None };
     let Ok(policy) = decision.policy.clone() else {
-        runs::take(&mut decision.status, &seen.children, "", seen.now);
+        runs::take(&mut decision.status, &seen.children, &uid, "", seen.now);
         decision.status.last_attempt = runs::last(&decision.status);
         return decision;
     };
     let scheduled = scheduled(seen, &policy);
     let status = &mut decision.status;
     catalogue::settle(status, &policy.storage.location(), seen.now);
-    runs::take(status, &seen.children, &catalogue::digest(&policy), seen.now);
+    runs::take(status, &seen.children, &uid, &catalogue::digest(&policy), seen.now);
     catalogue::look_for_unseen(status, scheduled, seen.now);
     decision.requests(seen, &policy);
     decision.read_catalogue(seen, &policy);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
 use odoo_ai_crds::backup::{Attempt, BackupReason, BackupStatus, RunResult, RunTask};
 use odoo_ai_crds::conditions::annotations;
@@ -32,10 +32,11 @@ struct Seen<'a> {
 }
 
 /// Takes into `status` what is new. What was taken once isn't again, however often the Jobs are looked at.
-/// `location`: digest of where the policy's backups are now.
-pub fn take(status: &mut BackupStatus, children: &Children, location: &str, now: Timestamp) {
+/// `backup`: UID of the Backup; `location`: digest of where its artifacts are now.
+pub fn take(status: &mut BackupStatus, children: &Children, backup: &str, location: &str, now: Timestamp) {
     gone(status, children, now);
-    let mut seen: Vec<_> = children.jobs.iter().filter_map(|(name, job)| Seen::of(name, job, children, now)).collect();
+    let jobs = children.jobs.iter().filter(|(_, job)| is_of(job, children, backup));
+    let mut seen: Vec<_> = jobs.filter_map(|(name, job)| Seen::of(name, job, children, now)).collect();
     // As they ended; those that run come last.
     seen.sort_by_key(|it| (it.end.map_or(Timestamp::MAX, |end| end.at), it.started, it.name));
     for run in seen {
@@ -53,6 +54,14 @@ pub fn take(status: &mut BackupStatus, children: &Children, location: &str, now:
 #[must_use]
 pub fn last(status: &BackupStatus) -> Option<Attempt> {
     status.runs.iter().find(|run| run.task == RunTask::Backup).cloned()
+}
+
+/// The Job is this Backup's or one of its `CronJob`s', and not that of one that had the name before.
+fn is_of(job: &Job, children: &Children, backup: &str) -> bool {
+    let owned = |meta: &ObjectMeta, by: &str| meta.owner_references.iter().flatten().any(|owner| owner.uid == by);
+    let schedules = children.cron_jobs.values().filter(|it| owned(&it.metadata, backup));
+    let mut owners = schedules.filter_map(|it| it.metadata.uid.as_deref()).chain([backup]);
+    owners.any(|owner| owned(&job.metadata, owner))
 }
 
 /// Runs whose Job somebody deleted.

@@ -47,7 +47,7 @@ spec:
           args: [--port, ':7070', posix, --sidecar, /sidecar, /data]
           env:
             - {name: ROOT_ACCESS_KEY_ID, value: AKIATEST}
-            - {name: ROOT_SECRET_ACCESS_KEY, value: KEY}
+            - {name: ROOT_SECRET_ACCESS_KEY, value: '@'}
           securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
           readinessProbe: {tcpSocket: {port: 7070}, periodSeconds: 1}
           volumeMounts:
@@ -63,7 +63,7 @@ spec:
 
 /// The server takes this key from now on.
 async fn serve(room: &Room, key: &str) -> Result<()> {
-    apply_yaml(&room.client, &room.ns, &MANIFESTS.replace("KEY", key)).await?;
+    apply_yaml(&room.client, &room.ns, &MANIFESTS.replace('@', key)).await?;
     scaled(room, 1).await
 }
 
