@@ -46,8 +46,8 @@ spec:
           imagePullPolicy: Never
           args: [--port, ':7070', posix, --sidecar, /sidecar, /data]
           env:
-            - {name: ROOT_ACCESS_KEY_ID, value: AKIATEST}
-            - {name: ROOT_SECRET_ACCESS_KEY, value: '@'}
+            - {name: ROOT_ACCESS_KEY_ID, valueFrom: {secretKeyRef: {name: s3-@, key: accessKeyId}}}
+            - {name: ROOT_SECRET_ACCESS_KEY, valueFrom: {secretKeyRef: {name: s3-@, key: secretAccessKey}}}
           securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
           readinessProbe: {tcpSocket: {port: 7070}, periodSeconds: 1}
           volumeMounts:
@@ -63,6 +63,7 @@ spec:
 
 /// The server takes this key from now on.
 async fn serve(room: &Room, key: &str) -> Result<()> {
+    secret(room, &format!("s3-{key}"), key).await?;
     apply_yaml(&room.client, &room.ns, &MANIFESTS.replace('@', key)).await?;
     scaled(room, 1).await
 }
@@ -86,12 +87,21 @@ async fn scaled(room: &Room, replicas: i32) -> Result<()> {
     .await
 }
 
+/// The Backup has this key from now on.
 async fn know(room: &Room, key: &str) -> Result<()> {
+    secret(room, "backup-s3", key).await
+}
+
+fn value(key: &str) -> String {
+    format!("{key}-key-that-nobody-reads")
+}
+
+async fn secret(room: &Room, name: &str, key: &str) -> Result<()> {
     let secret: Secret = serde_json::from_value(json!({
-        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "backup-s3"},
-        "stringData": {"accessKeyId": "AKIATEST", "secretAccessKey": key},
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name},
+        "stringData": {"accessKeyId": "AKIATESTTEST", "secretAccessKey": value(key)},
     }))?;
-    room.api::<Secret>().patch("backup-s3", &PatchParams::apply("suite").force(), &Patch::Apply(&secret)).await?;
+    room.api::<Secret>().patch(name, &PatchParams::apply("suite").force(), &Patch::Apply(&secret)).await?;
     Ok(())
 }
 
@@ -121,7 +131,7 @@ pub(super) async fn refuses_wrong_credentials(room: &Room) -> Result<String> {
     wait(room, "Ready", "False", "SecretMissing", RUN).await?;
     know(room, "wrong").await?;
     let told = wait(room, "Ready", "False", "CatalogueUnreadable", RUN).await?;
-    ensure!(!told.message.contains("wrong"), "the key is told: {}", told.message);
+    ensure!(!told.message.contains(&value("wrong")), "the key is told: {}", told.message);
     know(room, "first").await?;
     wait(room, "Ready", "Unknown", "NoBackupYet", Duration::from_secs(45)).await?;
     Ok(told.message)
