@@ -20,13 +20,14 @@ pub(crate) struct Snapshot {
     pub(crate) name: String,
 }
 
-/// Prepares a session for long work: no time-out that somebody set for the application ends it, and the server ends it
-/// soon after its client.
+/// Prepares a session for long work: no time-out that somebody set for the application ends it, the server ends it soon
+/// after its client, and it takes one process, not the application's.
 async fn prepare(session: &Session, lock_seconds: u64) -> Result<(), BackupError> {
     const SETTINGS: &str = "
         SELECT set_config(name, value, false) FROM (VALUES
             ('statement_timeout', '0'), ('idle_in_transaction_session_timeout', '0'), ('transaction_timeout', '0'),
-            ('row_security', 'off'), ('client_connection_check_interval', '2s')) AS wanted (name, value)
+            ('row_security', 'off'), ('client_connection_check_interval', '2s'),
+            ('max_parallel_workers_per_gather', '0')) AS wanted (name, value)
         WHERE EXISTS (SELECT 1 FROM pg_settings WHERE pg_settings.name = wanted.name)";
     bounded(LIMIT, session.query(SETTINGS, &[])).await.step("prepare the session")?;
     let lock = format!("SET lock_timeout = '{lock_seconds}s'");

@@ -77,7 +77,12 @@ impl Room {
         self.api::<OdooAiStack>().delete_collection(&DeleteParams::default(), &all).await?;
         wait_for("the stack's pods to go", Duration::from_mins(1), || async {
             let pods = self.list::<Pod>().await?;
-            Ok(pods.iter().all(|pod| !pod.labels().contains_key(LABEL)).then_some(()))
+            // What removed a Backup's artifacts outlives it.
+            let over = |pod: &Pod| {
+                let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+                matches!(phase, Some("Succeeded" | "Failed"))
+            };
+            Ok(pods.iter().all(|pod| !pod.labels().contains_key(LABEL) || over(pod)).then_some(()))
         })
         .await
     }

@@ -64,7 +64,8 @@ impl Server {
         docker_quiet(["rm", "-fv", &name]).await;
         let agent = format!("{}:/agent:ro", agent.display());
         let image = format!("postgres:{version}");
-        let run = ["run", "-d", "--name", &name, "-v", &agent, "-e", "POSTGRES_PASSWORD=bench", &image];
+        let run =
+            ["run", "-d", "--shm-size=1g", "--name", &name, "-v", &agent, "-e", "POSTGRES_PASSWORD=bench", &image];
         let settings = ["-c", "max_wal_size=4GB", "-c", "maintenance_work_mem=256MB"];
         docker(run.into_iter().chain(settings)).await?;
         let server = Self { version, name };
