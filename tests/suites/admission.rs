@@ -176,7 +176,7 @@ async fn kubectl_has_columns_short_names_and_a_category() -> Result<()> {
             "odooaistacks",
             "Name Ready Reason Revision URL Age (AI-Service) (Dashboard) (Routes) (Schema) (Head) (Last-Backup) (Message)",
         ),
-        ("backups", "Name Stack Schedule Last-Success Ready Reason Age (Verified) (Next) (Failures) (Message)"),
+        ("backups", "Name Stack Schedule Last-Success Ready Reason Age (Size) (Verified) (Next) (Failures) (Message)"),
         ("restores", "Name Stack Target Complete Reason Age (Artifact) (Step) (Message)"),
         ("featureflags", "Name Stack Type Action State Running Ready Reason Age (Errors) (Message)"),
     ] {

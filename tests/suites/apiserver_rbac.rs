@@ -29,7 +29,7 @@ use crds::{restricted_namespace, server};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
-use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{Pod, Secret, ServiceAccount};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role};
@@ -244,7 +244,6 @@ async fn everything_that_the_code_does_is_allowed_and_little_else() -> Result<()
     .await?;
     assert_eq!(leftovers, 9);
     asks_for_a_backup(&stage, &client).await?;
-    controller.abort();
     for sample in ["backup", "restore", "featureflag"] {
         apply_file(&client, "odoo-ai", &repository().join(format!("manifests/samples/{sample}.yaml"))).await?;
     }
@@ -255,6 +254,13 @@ async fn everything_that_the_code_does_is_allowed_and_little_else() -> Result<()
         Ok((!backup.is_empty() && !restore.is_empty() && !flag.is_empty()).then_some(()))
     })
     .await?;
+    wait_for("the Backup's CronJobs and a Job", Duration::from_secs(20), || async {
+        let (schedules, jobs) = (stage.ours::<CronJob>().await?.len(), stage.ours::<Job>().await?);
+        let of_backup = jobs.iter().any(|job| job.labels().contains_key(labels::BACKUP));
+        Ok((schedules == 2 && of_backup).then_some(()))
+    })
+    .await?;
+    controller.abort();
     pending.abort();
     // A refused Event is only logged.
     let events: Api<Event> = Api::namespaced(client.clone(), "odoo-ai");
@@ -297,6 +303,9 @@ async fn asks_for_a_backup(stage: &Stage, client: &Client) -> Result<()> {
         Ok(status.conditions.iter().any(|it| it.reason == "BackupNotConfigured").then_some(()))
     })
     .await?;
+    let credentials =
+        "{apiVersion: v1, kind: Secret, metadata: {name: backup-s3}, stringData: {accessKeyId: a, secretAccessKey: b}}";
+    apply_yaml(client, "odoo-ai", credentials).await?;
     apply_file(client, "odoo-ai", &repository().join("manifests/samples/backup.yaml")).await?;
     wait_for("the Backup to be asked", Duration::from_secs(20), || async {
         let backup = stage.api::<Backup>().get("nightly").await?;

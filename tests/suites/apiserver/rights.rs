@@ -90,4 +90,5 @@ pub(crate) const CLUSTER: &[(&str, &str)] = &[
 pub(crate) const NOT_USED: &[&str] = &[
     // Asked for by clusters that check owner references, not by a request of ours.
     "update odoo-ai.atmatasolutions.com:odooaistacks/finalizers",
+    "update odoo-ai.atmatasolutions.com:backups/finalizers",
 ];

@@ -19,6 +19,7 @@ use kube::core::NamespaceResourceScope;
 use kube::runtime::reflector;
 use kube::{Api, Client, Resource, ResourceExt};
 use odoo_ai_crds::stack::OdooAiStack;
+use odoo_ai_operator::backup::{self, run::Bell};
 use odoo_ai_operator::cluster::cache::{Scope, Streams};
 use odoo_ai_operator::cluster::covers::covers;
 use odoo_ai_operator::cluster::traefik::{IngressRoute, Middleware};
@@ -160,14 +161,19 @@ impl Stage {
         bail!("never Ready: {}", self.condition("Ready").await?)
     }
 
-    /// The controller itself, with watches of its own, until it is aborted.
+    /// The controllers of stacks and Backups themselves, with watches of its own, until it is aborted.
     pub(crate) fn control(&self) -> Result<JoinHandle<()>> {
         let scope = Scope::Namespace(self.namespace.clone());
         let (mut ctx, streams) = context(&self.operator, &scope, self.rules)?;
         let (stacks, writer) = reflector::store();
         ctx.stacks = Stacks::new(vec![stacks.clone()]);
+        let (bell, heard) = Bell::new();
+        ctx.backups = bell;
+        let ctx = Arc::new(ctx);
         Ok(tokio::spawn(async move {
-            stack::run::run(Arc::new(ctx), &scope, streams, (stacks, writer), std::future::pending()).await;
+            let stacks = stack::run::run(Arc::clone(&ctx), &scope, streams, (stacks, writer), std::future::pending());
+            let backups = backup::run::run(Arc::clone(&ctx), &scope, heard, std::future::pending());
+            tokio::join!(stacks, backups);
         }))
     }
 
