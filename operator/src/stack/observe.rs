@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::{Api, ResourceExt};
 use odoo_ai_crds::backup::{ArtifactStatus, Backup};
@@ -118,6 +119,8 @@ async fn backup(ctx: &Context, namespace: &str, name: &str) -> Result<Option<Arc
 fn last_backup(ctx: &Context, namespace: &str, stack: &str) -> Option<LastBackup> {
     let newest = ctx.caches.backups_of(namespace, stack).into_iter().filter_map(|backup| {
         let ArtifactStatus { id, completed_at, .. } = backup.status.as_ref()?.last_success.clone()?;
+        // A status of ours keeps whole seconds: another time would be written again and again.
+        let completed_at = completed_at.and_then(|time| Timestamp::from_second(time.0.as_second()).ok()).map(Time);
         Some(LastBackup { id: Some(id), backup: Some(backup.name_any()), completed_at })
     });
     newest.max_by(|one, other| one.completed_at.cmp(&other.completed_at).then_with(|| one.backup.cmp(&other.backup)))
