@@ -9,9 +9,11 @@ use kube::Client;
 
 use crate::backoff::Backoff;
 use crate::backup::run::Bell;
-use crate::cluster::apply::Applier;
+use crate::cluster::apply::{self, Applier, Outcome};
 use crate::cluster::cache::{Caches, Scope, Streams};
+use crate::cluster::children::Children;
 use crate::cluster::events::Events;
+use crate::cluster::intent::Intent;
 use crate::cluster::nodes::Nodes;
 use crate::metrics::{Metrics, Object};
 use crate::rollout::revision::Library;
@@ -19,6 +21,7 @@ use crate::routes::directory::Directory as RouteDirectory;
 use crate::routes::entrance::Entrance;
 use crate::routes::probe::{Proxy, Question};
 use crate::routes::rivals::Stacks;
+use crate::stack;
 use crate::stack::agents::Directory;
 use crate::stack::model::Operator;
 
@@ -39,8 +42,8 @@ pub struct Context {
     pub revisions: Library,
     /// Events.
     pub events: Events,
-    /// Failures in a row by object.
-    pub backoff: Backoff<Name>,
+    /// Failures in a row by kind and object.
+    pub backoff: Backoff<(&'static str, Name)>,
     /// What the agents said lately.
     pub agents: Directory,
     /// What was asked of routes lately.
@@ -111,11 +114,28 @@ impl Context {
         }
     }
 
+    /// Brings children to their intents, in order; `owner` is the UID of the object that they are for. Returns how many
+    /// were written.
+    ///
+    /// # Errors
+    /// The first one that could not be written.
+    pub async fn write(&self, intents: &[Intent], children: &Children, owner: &str) -> Result<usize, apply::Error> {
+        let mut written = 0;
+        for intent in intents {
+            let outcome = self.applier.apply(intent, children.meta(&intent.key()), owner).await?;
+            if matches!(outcome, Outcome::Written(_)) {
+                written += 1;
+                self.metrics.writes.inc();
+            }
+        }
+        Ok(written)
+    }
+
     /// Forgets a stack that is gone.
     pub fn forget(&self, name: &Name) {
         let (namespace, stack) = name;
         self.applier.forget(namespace, stack);
-        self.backoff.succeeded(name);
+        self.backoff.succeeded(&(stack::KIND, name.clone()));
         self.pacer.reset(name);
         self.ask_for_routes(name, Vec::new());
         self.metrics.ready.remove(&Object { namespace: namespace.clone(), name: stack.clone() });

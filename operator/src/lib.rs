@@ -6,6 +6,7 @@ pub mod backup;
 pub mod cluster;
 pub mod component;
 pub mod context;
+pub mod controller;
 pub mod labels;
 pub mod leader;
 pub mod metrics;

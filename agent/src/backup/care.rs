@@ -1,7 +1,7 @@
 //! What a run does about a catalogue around its own artifact, wherever the catalogue is.
 
 use crate::backup::retention::{self, Retention};
-use crate::catalogue::entry::{Entry, State};
+use crate::catalogue::entry::{Entry, State, of_policy};
 use crate::catalogue::manifest::{Compression, Manifest};
 use crate::catalogue::owner::{self, Claim, Owner};
 use crate::catalogue::place::Place;
@@ -85,10 +85,9 @@ pub(crate) async fn copy(from: &Place, to: &Place, rules: Rules<'_>) -> Result<u
     claim(to, rules).await?;
     let there = sweep(to).await?;
     let mut copied = 0;
-    for entry in list(from).await? {
-        let State::Good { manifest, .. } = entry.state else { continue };
-        if manifest.policy == rules.policy && there.iter().all(|it| it.id != manifest.id) {
-            copy_one(from, to, &manifest).await?;
+    for (manifest, _) in of_policy(&list(from).await?, rules.policy).into_iter().rev() {
+        if there.iter().all(|it| it.id != manifest.id) {
+            copy_one(from, to, manifest).await?;
             copied += 1;
         }
     }

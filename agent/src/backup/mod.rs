@@ -73,7 +73,8 @@ async fn backup(
     let mut message = format!("backup {id}: {} tables, {} bytes, read back", manifest.tables.len(), manifest.bytes);
     let removed = match care::prune(&run.place, run.rules()).await {
         Ok((removed, left)) => {
-            facts.catalogue = Summary::of(&run.place, &left, &settings.policy).await.ok();
+            let summary = Summary::of(&run.place, &left, &settings.policy).await;
+            facts.catalogue = summary.inspect_err(|error| tracing::warn!(%error, "the catalogue can't be told")).ok();
             removed
         }
         Err(error) => {

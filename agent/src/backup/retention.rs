@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::catalogue::entry::{Entry, State};
+use crate::catalogue::entry::{Entry, of_policy};
 use crate::catalogue::id::Id;
-use crate::catalogue::manifest::{Manifest, Reason};
+use crate::catalogue::manifest::Reason;
 
 /// How many are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,8 +18,7 @@ pub(crate) struct Retention {
 /// Artifacts that are too many, the oldest first. Only good ones of this policy count, and only they go; the newest of
 /// all and the newest verified one stay, whatever the numbers say.
 pub(crate) fn surplus(entries: &[Entry], policy: &str, retention: Retention) -> Vec<Id> {
-    let mut good: Vec<(&Manifest, bool)> = entries.iter().filter_map(|entry| of_policy(entry, policy)).collect();
-    good.sort_by(|(one, _), (other, _)| (other.completed_at, &other.id).cmp(&(one.completed_at, &one.id)));
+    let good = of_policy(entries, policy);
     let newest = good.first().map(|(manifest, _)| &manifest.id);
     let proven = good.iter().find(|(_, verified)| *verified).map(|(manifest, _)| &manifest.id);
     let of = |before: bool, keep: usize| {
@@ -34,13 +33,6 @@ pub(crate) fn surplus(entries: &[Entry], policy: &str, retention: Retention) -> 
     surplus
 }
 
-fn of_policy<'a>(entry: &'a Entry, policy: &str) -> Option<(&'a Manifest, bool)> {
-    match &entry.state {
-        State::Good { manifest, verified } if manifest.policy == policy => Some((manifest, *verified)),
-        State::Good { .. } | State::Damaged(_) | State::Unfinished => None,
-    }
-}
-
 fn is_before_a_change(reason: Reason) -> bool {
     match reason {
         Reason::PreMigration | Reason::PreRestore => true,
@@ -51,6 +43,7 @@ fn is_before_a_change(reason: Reason) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalogue::entry::State;
     use crate::catalogue::manifest::tests::manifest;
     use rstest::rstest;
 

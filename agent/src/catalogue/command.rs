@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use crate::catalogue::bucket::SettingsError;
-use crate::catalogue::entry::State;
+use crate::catalogue::entry::of_policy;
 use crate::catalogue::place::{Place, Storage};
 use crate::catalogue::summary::Summary;
 use crate::config::Env;
@@ -52,17 +52,12 @@ async fn remove_from(place: &Place, ours: &str, policy: &str) -> Result<usize, B
         tracing::warn!(?owner, ours, "the catalogue is somebody else's, or nobody's; nothing is removed there");
         return Ok(0);
     }
-    let mut removed = 0;
-    for entry in place.list().await.map_err(BackupError::storage("read the catalogue"))? {
-        match entry.state {
-            State::Good { manifest, .. } if manifest.policy == policy => {
-                place.remove(&entry.id).await.map_err(BackupError::storage("remove a backup"))?;
-                removed += 1;
-            }
-            State::Good { .. } | State::Damaged(_) | State::Unfinished => {}
-        }
+    let entries = place.list().await.map_err(BackupError::storage("read the catalogue"))?;
+    let given_up = of_policy(&entries, policy);
+    for (manifest, _) in given_up.iter().rev() {
+        place.remove(&manifest.id).await.map_err(BackupError::storage("remove a backup"))?;
     }
-    Ok(removed)
+    Ok(given_up.len())
 }
 
 fn settings(env: &Env, redactor: &Redactor) -> Result<(Storage, String), BackupError> {

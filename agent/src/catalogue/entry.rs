@@ -58,6 +58,17 @@ impl State {
     }
 }
 
+/// Good ones of a policy, the newest first, and whether each is verified.
+pub(crate) fn of_policy<'a>(entries: &'a [Entry], policy: &str) -> Vec<(&'a Manifest, bool)> {
+    let good = entries.iter().filter_map(|entry| match &entry.state {
+        State::Good { manifest, verified } if manifest.policy == policy => Some((&**manifest, *verified)),
+        State::Good { .. } | State::Damaged(_) | State::Unfinished => None,
+    });
+    let mut good: Vec<_> = good.collect();
+    good.sort_by(|(one, _), (other, _)| (other.completed_at, &other.id).cmp(&(one.completed_at, &one.id)));
+    good
+}
+
 /// A verification that restored an artifact completely.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

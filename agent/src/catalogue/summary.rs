@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::catalogue::entry::{Entry, State, Verified};
+use crate::catalogue::entry::{Entry, State, Verified, of_policy};
 use crate::catalogue::id::Id;
-use crate::catalogue::manifest::{Manifest, Reason};
+use crate::catalogue::manifest::Reason;
 use crate::catalogue::owner::Owner;
 use crate::catalogue::place::Place;
 use crate::report::VerifiedReport;
@@ -61,7 +61,7 @@ impl Summary {
     pub(crate) async fn of(place: &Place, entries: &[Entry], policy: &str) -> std::io::Result<Self> {
         let owner = place.owner().await?;
         let mut verifications = Vec::new();
-        for (manifest, verified) in good(entries, policy) {
+        for (manifest, verified) in of_policy(entries, policy) {
             if verified {
                 verifications.extend(place.verification(&manifest.id).await?.map(|it| (&manifest.id, it)));
             }
@@ -77,8 +77,7 @@ impl Summary {
         };
         let newest = verified.into_iter().max_by_key(|(_, verified)| verified.completed_at);
         summary.verified = newest.map(|(id, verified)| VerifiedReport::of(id, &verified));
-        let mut good: Vec<_> = good(entries, policy).collect();
-        good.sort_by(|(one, _), (other, _)| (other.completed_at, &other.id).cmp(&(one.completed_at, &one.id)));
+        let good = of_policy(entries, policy);
         summary.total = good.len();
         summary.bytes = good.iter().map(|(manifest, _)| manifest.bytes).sum();
         for (manifest, verified) in good.into_iter().take(TOLD) {
@@ -108,13 +107,6 @@ impl Summary {
     }
 }
 
-fn good<'a>(entries: &'a [Entry], policy: &'a str) -> impl Iterator<Item = (&'a Manifest, bool)> {
-    entries.iter().filter_map(move |entry| match &entry.state {
-        State::Good { manifest, verified } if manifest.policy == policy => Some((&**manifest, *verified)),
-        State::Good { .. } | State::Damaged(_) | State::Unfinished => None,
-    })
-}
-
 /// Where `text` stands in the list, at its end if it wasn't there.
 fn number(list: &mut Vec<String>, text: String) -> usize {
     list.iter().position(|it| *it == text).unwrap_or_else(|| {
@@ -126,6 +118,7 @@ fn number(list: &mut Vec<String>, text: String) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalogue::manifest::Manifest;
     use crate::catalogue::manifest::tests::manifest;
     use crate::report::{Facts, LARGEST, Outcome, Report};
     use serde_json::{Value, json};

@@ -80,10 +80,8 @@ async fn verify(redactor: &Redactor, settings: &Settings, facts: &mut Facts) -> 
         Verified { completed_at: Timestamp::now(), restore_seconds: seconds, sha256: manifest.sha256.clone() };
     place.verified(&manifest.id, &verified).await.map_err(BackupError::storage("note the verification"))?;
     facts.verified = Some(VerifiedReport::of(&manifest.id, &verified));
-    match Summary::read(&place, &settings.policy).await {
-        Ok(summary) => facts.catalogue = Some(summary),
-        Err(error) => tracing::warn!(%error, "the catalogue can't be read once more"),
-    }
+    let summary = Summary::read(&place, &settings.policy).await;
+    facts.catalogue = summary.inspect_err(|error| tracing::warn!(%error, "the catalogue can't be told")).ok();
     let tables = manifest.tables.len();
     Ok(("Verified", format!("backup {} was restored completely in {seconds} s: {tables} tables", manifest.id)))
 }

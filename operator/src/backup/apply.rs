@@ -5,7 +5,6 @@ use kube::ResourceExt;
 use super::build;
 use super::decide::Decision;
 use super::observe::Observed;
-use crate::cluster::apply::Outcome;
 use crate::context::Context;
 use crate::stack::error::Error;
 
@@ -18,13 +17,5 @@ pub async fn apply(ctx: &Context, seen: &Observed, decision: &Decision) -> Resul
     let uid = seen.object.uid().unwrap_or_default();
     let mut intents = build::lasting(policy);
     intents.extend(decision.start.iter().map(|start| build::run_now(policy, start)));
-    let mut written = 0;
-    for intent in &intents {
-        let outcome = ctx.applier.apply(intent, seen.children.meta(&intent.key()), &uid).await?;
-        if matches!(outcome, Outcome::Written(_)) {
-            written += 1;
-            ctx.metrics.writes.inc();
-        }
-    }
-    Ok(written)
+    Ok(ctx.write(&intents, &seen.children, &uid).await?)
 }

@@ -3,22 +3,23 @@
 use std::collections::BTreeMap;
 
 use http::Uri;
-use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec, Job, JobTemplateSpec};
+use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec, Job, JobSpec, JobTemplateSpec};
 use k8s_openapi::api::core::v1::{
-    Container, EnvVar, PersistentVolumeClaim, PersistentVolumeClaimSpec, PersistentVolumeClaimVolumeSource, PodSpec,
-    SecretVolumeSource, Volume, VolumeMount, VolumeResourceRequirements,
+    Container, EmptyDirVolumeSource, EnvVar, PersistentVolumeClaim, PersistentVolumeClaimSpec,
+    PersistentVolumeClaimVolumeSource, PodSpec, SecretVolumeSource, Volume, VolumeMount, VolumeResourceRequirements,
 };
 use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicySpec};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
-use odoo_ai_crds::backup::RunTask;
+use kube::ResourceExt;
+use odoo_ai_crds::backup::BackupReason;
 use odoo_ai_crds::conditions::annotations;
 
 use super::catalogue;
 use super::model::{Made, Policy, Storage};
 use super::observe::Observed;
 use super::schedule::Schedule;
-use super::validate::places;
+use super::validate::{USER, places};
 use crate::cluster::intent::Intent;
 use crate::component::Component;
 use crate::labels;
@@ -27,7 +28,6 @@ use crate::stack::build::credentials::{as_admin, keys};
 use crate::stack::build::job::{self, Run};
 use crate::stack::build::{AGENT, network, pod};
 use crate::stack::model::Operator;
-use kube::ResourceExt;
 
 /// Where the volume is in a Job's pod.
 const VOLUME: &str = "/backups";
@@ -44,8 +44,6 @@ const GRACE: i64 = 120;
 
 /// Component label of the Job that removes what a Backup gives up, and name of its container.
 pub const PURGE: &str = "purge";
-/// The user of the official images, whose files those on a volume are.
-const USER: i64 = 999;
 
 /// What a Job of a Backup does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,15 +66,6 @@ impl Task {
             Self::Catalogue => "catalogue",
         }
     }
-
-    /// The same in a status.
-    #[must_use]
-    pub fn of_a_run(self) -> RunTask {
-        match self {
-            Self::Backup | Self::Catalogue => RunTask::Backup,
-            Self::Verify => RunTask::Verification,
-        }
-    }
 }
 
 /// A Job to create beside the schedules.
@@ -86,8 +75,8 @@ pub struct Start {
     pub task: Task,
     /// Its name without the Backup's.
     pub suffix: String,
-    /// Why: a word of `BackupReason`.
-    pub reason: String,
+    /// Why.
+    pub reason: BackupReason,
     /// The request that it answers.
     pub request: Option<String>,
 }
@@ -109,14 +98,14 @@ pub fn lasting(policy: &Policy) -> Vec<Intent> {
 #[must_use]
 pub fn run_now(policy: &Policy, start: &Start) -> Intent {
     let Start { task, suffix, reason, request } = start;
-    let mut metadata = metadata(policy, *task, suffix, reason);
+    let mut metadata = metadata(policy, *task, suffix, *reason);
     metadata
         .annotations
         .get_or_insert_default()
         .extend(request.iter().map(|id| (annotations::BACKUP_REQUEST.to_owned(), id.clone())));
     Intent::create_only(&Job {
         metadata,
-        spec: Some(job_spec(policy, *task, reason, request.as_deref())),
+        spec: Some(job_spec(policy, *task, *reason, request.as_deref())),
         status: None,
     })
 }
@@ -164,7 +153,7 @@ pub fn purge(seen: &Observed, operator: &Operator, owner: &str, attempt: u32) ->
 }
 
 fn cron_job(policy: &Policy, task: Task, schedule: &Schedule) -> Intent {
-    let metadata = metadata(policy, task, task.component(), "Scheduled");
+    let metadata = metadata(policy, task, task.component(), BackupReason::Scheduled);
     let of_jobs = ObjectMeta {
         labels: metadata.labels.clone(),
         annotations: metadata.annotations.clone(),
@@ -182,16 +171,16 @@ fn cron_job(policy: &Policy, task: Task, schedule: &Schedule) -> Intent {
             failed_jobs_history_limit: Some(HISTORY),
             job_template: JobTemplateSpec {
                 metadata: Some(of_jobs),
-                spec: Some(job_spec(policy, task, "Scheduled", None)),
+                spec: Some(job_spec(policy, task, BackupReason::Scheduled, None)),
             },
         }),
         status: None,
     })
 }
 
-fn metadata(policy: &Policy, task: Task, suffix: &str, reason: &str) -> ObjectMeta {
+fn metadata(policy: &Policy, task: Task, suffix: &str, reason: BackupReason) -> ObjectMeta {
     let mut labels = labels_of(policy, task.component());
-    labels.insert(labels::PURPOSE.to_owned(), reason.to_owned());
+    labels.insert(labels::PURPOSE.to_owned(), reason.to_string());
     let location = (annotations::BACKUP_LOCATION.to_owned(), catalogue::digest(policy));
     ObjectMeta {
         name: Some(policy.child(suffix)),
@@ -209,7 +198,7 @@ fn labels_of(policy: &Policy, component: &str) -> BTreeMap<String, String> {
     labels
 }
 
-fn job_spec(policy: &Policy, task: Task, reason: &str, request: Option<&str>) -> k8s_openapi::api::batch::v1::JobSpec {
+fn job_spec(policy: &Policy, task: Task, reason: BackupReason, request: Option<&str>) -> JobSpec {
     let component = task.component();
     let run = Run {
         container: component,
@@ -220,7 +209,7 @@ fn job_spec(policy: &Policy, task: Task, reason: &str, request: Option<&str>) ->
     job::spec(labels_of(policy, component), run)
 }
 
-fn pod_spec(policy: &Policy, task: Task, reason: &str, request: Option<&str>) -> PodSpec {
+fn pod_spec(policy: &Policy, task: Task, reason: BackupReason, request: Option<&str>) -> PodSpec {
     let stack = &policy.stack;
     let (install, agent_volume, agent_mount) = pod::agent(&stack.operator_image);
     let mut volumes = vec![agent_volume, pod::scratch("tmp", "1Gi")];
@@ -234,7 +223,7 @@ fn pod_spec(policy: &Policy, task: Task, reason: &str, request: Option<&str>) ->
             mounts.push(mount);
             env.extend(connection(stack));
             as_admin(stack, &mut volumes, &mut mounts, &mut env);
-            env.push(pod::env("ODOOAI_BACKUP_REASON", reason));
+            env.push(pod::env("ODOOAI_BACKUP_REASON", reason.to_string()));
             env.extend(request.map(|id| pod::env("ODOOAI_BACKUP_REQUEST", id)));
             env.push(pod::env("ODOOAI_BACKUP_KEEP_LAST", policy.keep_last.to_string()));
             env.push(pod::env("ODOOAI_BACKUP_KEEP_PRE_MIGRATION", policy.keep_pre_migration.to_string()));
@@ -244,7 +233,7 @@ fn pod_spec(policy: &Policy, task: Task, reason: &str, request: Option<&str>) ->
             // Without a limit: the agent gives up before the node's disk is full, and a limit would only evict it.
             volumes.push(Volume {
                 name: "scratch".to_owned(),
-                empty_dir: Some(k8s_openapi::api::core::v1::EmptyDirVolumeSource::default()),
+                empty_dir: Some(EmptyDirVolumeSource::default()),
                 ..Volume::default()
             });
             mounts.push(pod::mount("scratch", SCRATCH, false));

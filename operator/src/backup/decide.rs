@@ -2,6 +2,7 @@
 //! observed.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -30,7 +31,7 @@ pub struct Decision {
     /// The status, but for its conditions, and for the requests that are answered by `start`.
     pub status: BackupStatus,
     /// The policy, or why there is none.
-    pub policy: Result<Box<Policy>, Problem>,
+    pub policy: Result<Arc<Policy>, Problem>,
     /// Jobs to create.
     pub start: Vec<Start>,
     /// The requests that `start` answers.
@@ -47,24 +48,24 @@ pub fn decide(seen: &Observed, operator: &Operator) -> Decision {
     let mut status = seen.status();
     status.observed_generation = Some(seen.generation());
     let uid = seen.object.uid().unwrap_or_default();
-    let policy = validate::policy(seen, operator).map(Box::new);
+    let policy = validate::policy(seen, operator).map(Arc::new);
     let trouble = [Task::Backup, Task::Verify, Task::Catalogue]
         .into_iter()
         .find_map(|task| pods::trouble(&seen.children, task.component(), |_| true, seen.now));
     let mut decision = Decision { status, policy, start: vec![], handled: BTreeMap::new(), trouble, unreadable: None };
-    let Ok(policy) = decision.policy.clone() else {
-        runs::take(&mut decision.status, &seen.children, &uid, "", seen.now);
-        decision.status.last_attempt = runs::last(&decision.status);
-        return decision;
-    };
-    let scheduled = scheduled(seen, &policy);
-    let status = &mut decision.status;
-    catalogue::settle(status, &policy.storage.location(), seen.now);
-    runs::take(status, &seen.children, &uid, &catalogue::digest(&policy), seen.now);
-    catalogue::look_for_unseen(status, scheduled, seen.now);
-    decision.requests(seen, &policy);
-    decision.read_catalogue(seen, &policy);
-    decision.slots(seen, &policy, scheduled);
+    let accepted = decision.policy.clone().ok();
+    let location = accepted.as_ref().map(|policy| catalogue::digest(policy)).unwrap_or_default();
+    if let Some(policy) = &accepted {
+        catalogue::settle(&mut decision.status, &policy.storage.location(), seen.now);
+    }
+    runs::take(&mut decision.status, &seen.children, &uid, &location, seen.now);
+    if let Some(policy) = &accepted {
+        let scheduled = scheduled(seen, policy);
+        catalogue::look_for_unseen(&mut decision.status, scheduled, seen.now);
+        decision.requests(seen, policy);
+        decision.read_catalogue(seen, policy);
+        decision.slots(seen, policy, scheduled);
+    }
     decision.status.last_attempt = runs::last(&decision.status);
     decision
 }
@@ -120,7 +121,7 @@ impl Decision {
     fn answer(&mut self, annotation: &'static str, task: Task, prefix: &str, reason: BackupReason, request: String) {
         let suffix = format!("{prefix}-{}", &hash(&json!(request))[..8]);
         self.handled.insert(annotation, request.clone());
-        self.start.push(Start { task, suffix, reason: reason.to_string(), request: Some(request) });
+        self.start.push(Start { task, suffix, reason, request: Some(request) });
     }
 
     fn read_catalogue(&mut self, seen: &Observed, policy: &Policy) {
@@ -143,7 +144,7 @@ impl Decision {
             Progress::Start { attempt, failure } => {
                 self.unreadable = failure;
                 let suffix = format!("{prefix}{attempt}");
-                let reason = BackupReason::Requested.to_string();
+                let reason = BackupReason::Requested;
                 self.start.push(Start { task: Task::Catalogue, suffix, reason, request: None });
             }
             Progress::Running { .. } => {}

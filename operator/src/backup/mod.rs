@@ -18,14 +18,12 @@ pub mod schedule;
 pub mod validate;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use odoo_ai_crds::backup::Backup;
 
 use crate::context::Context;
-use crate::metrics::Reconciled;
 use crate::stack::error::Error;
 
 /// Kind in logs and metrics.
@@ -46,26 +44,5 @@ pub async fn reconcile(object: Arc<Backup>, ctx: Arc<Context>) -> Result<Action,
     let seen = remove::hold(&ctx, seen).await?;
     let decision = decide::decide(&seen, &ctx.operator);
     let done = apply::apply(&ctx, &seen, &decision).await;
-    let action = Box::pin(report::outcome(&ctx, seen, decision, done)).await?;
-    ctx.backoff.succeeded(&backoff_key(&namespace, &name));
-    Ok(action)
-}
-
-/// When to try again after a failure.
-#[must_use]
-#[expect(clippy::needless_pass_by_value, reason = "the signature is kube-runtime's")]
-pub fn failed(object: Arc<Backup>, error: &Error, ctx: Arc<Context>) -> Action {
-    let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-    ctx.metrics.reconciles.get_or_create(&Reconciled { kind: KIND, result: "error" }).inc();
-    if error.is_conflict() {
-        return Action::requeue(Duration::from_millis(200));
-    }
-    let after = ctx.backoff.failed(backoff_key(&namespace, &name));
-    tracing::warn!(kind = KIND, namespace, name, %error, retry_after = ?after, "reconcile failed");
-    Action::requeue(after)
-}
-
-/// A stack may have the same name.
-fn backoff_key(namespace: &str, name: &str) -> (String, String) {
-    (namespace.to_owned(), format!("{KIND}/{name}"))
+    Box::pin(report::outcome(&ctx, seen, decision, done)).await
 }

@@ -44,8 +44,7 @@ pub async fn outcome(
     let before = seen.status();
     let wanted = status(&seen, &decision, done.as_ref().err());
     metrics(ctx, &seen.object, &wanted);
-    let (generation, now) = (seen.generation(), seen.now);
-    let again = again(&decision, &wanted, now);
+    let again = again(&decision, &wanted, seen.now);
     if wanted != before {
         let mut object = seen.object;
         object.status = Some(wanted);
@@ -54,7 +53,6 @@ pub async fn outcome(
         let api = Api::namespaced(ctx.client.clone(), &object.namespace().unwrap_or_default());
         let written = status::write(&api, &object).await?;
         tell(ctx, &written, &before).await;
-        tracing::debug!(backup = %written.name_any(), generation, "status written");
     }
     let asked = !decision.start.is_empty();
     Ok(if done? > 0 || asked { Action::requeue(SOON) } else { again })

@@ -11,20 +11,17 @@ use kube::runtime::{Controller, Predicate, PredicateConfig, WatchStreamExt, pred
 use kube::{Api, Resource, ResourceExt};
 use odoo_ai_crds::backup::Backup;
 
-use super::{KIND, failed, reconcile};
+use super::{KIND, reconcile};
 use crate::cluster::cache::Scope;
 use crate::cluster::watch::{calm, patient};
 use crate::context::Context;
+use crate::controller::{failed, measured};
 use crate::labels;
-use crate::metrics::Reconciled;
-use crate::stack::error::Error;
 
 /// Backups that are reconciled at the same time.
 const CONCURRENCY: u16 = 2;
 /// Events of one Backup within this time are one reconcile.
 const DEBOUNCE: Duration = Duration::from_millis(200);
-/// Longest time for one reconcile.
-const LONGEST: Duration = Duration::from_mins(2);
 
 /// Wakes Backups for what is seen by the stacks' watches: one watch serves both.
 #[derive(Clone, Debug, Default)]
@@ -77,23 +74,11 @@ pub async fn run(
         .with_config(Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE))
         .reconcile_on(heard)
         .graceful_shutdown_on(shutdown)
-        .run(measured, failed, ctx)
+        .run(
+            |object, ctx| measured(KIND, object, ctx, reconcile),
+            |object, error, ctx| failed(KIND, &*object, error, &ctx),
+            ctx,
+        )
         .for_each(|_| std::future::ready(()))
         .await;
-}
-
-async fn measured(object: Arc<Backup>, ctx: Arc<Context>) -> Result<kube::runtime::controller::Action, Error> {
-    // The stacks' controller fills the stores.
-    if tokio::time::timeout(Duration::from_secs(30), ctx.caches.ready()).await.is_err() {
-        return Err(Error::NotReady);
-    }
-    let start = std::time::Instant::now();
-    let work = Box::pin(reconcile(object, Arc::clone(&ctx)));
-    let result = tokio::time::timeout(LONGEST, work).await.unwrap_or(Err(Error::TimedOut));
-    let labels = Reconciled { kind: KIND, result: if result.is_ok() { "success" } else { "error" } };
-    ctx.metrics.duration.get_or_create(&labels).observe(start.elapsed().as_secs_f64());
-    if result.is_ok() {
-        ctx.metrics.reconciles.get_or_create(&labels).inc();
-    }
-    result
 }

@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
 use odoo_ai_crds::backup::{Attempt, BackupReason, BackupStatus, RunResult, RunTask};
 use odoo_ai_crds::conditions::annotations;
+use serde_json::json;
 
 use super::build::Task;
 use super::catalogue;
@@ -25,7 +26,7 @@ const NO_REPORT: &str = "NoReport";
 struct Seen<'a> {
     name: &'a str,
     job: &'a Arc<Job>,
-    task: Task,
+    task: RunTask,
     started: Timestamp,
     end: Option<jobs::End>,
     report: Option<Report>,
@@ -70,7 +71,7 @@ fn gone(status: &mut BackupStatus, children: &Children, now: Timestamp) {
     for run in &mut status.runs {
         if run.result == RunResult::Running && !children.jobs.contains_key(&run.job) {
             let message = format!("Job {} was deleted before it ended", run.job);
-            end(run, RunResult::Failed, now, Some((NO_REPORT, message)));
+            end(run, now, Some(NO_REPORT), &message);
             failed += i32::from(run.task == RunTask::Backup);
         }
     }
@@ -83,10 +84,11 @@ fn gone(status: &mut BackupStatus, children: &Children, now: Timestamp) {
 impl<'a> Seen<'a> {
     fn of(name: &'a str, job: &'a Arc<Job>, children: &Children, now: Timestamp) -> Option<Self> {
         let label = job.metadata.labels.as_ref()?.get(labels::COMPONENT)?;
-        let task = [Task::Backup, Task::Verify].into_iter().find(|task| task.component() == label)?;
+        let tasks = [(Task::Backup, RunTask::Backup), (Task::Verify, RunTask::Verification)];
+        let (_, task) = tasks.into_iter().find(|(task, _)| task.component() == label)?;
         let created = job.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
         let started = job.status.as_ref().and_then(|it| it.start_time.as_ref()).map_or(created, |time| time.0);
-        let report = jobs::report(job, children, task.component());
+        let report = jobs::report(job, children, label);
         Some(Self { name, job, task, started, end: jobs::ended(job, now), report })
     }
 
@@ -99,16 +101,15 @@ impl<'a> Seen<'a> {
         let mut run = self.attempt();
         let result = match (self.end, &self.report) {
             (Some(over), Some(report)) if over.well && report.result == "Succeeded" => {
-                let message = (report.reason.as_str(), report.message.clone());
-                end(&mut run, RunResult::Succeeded, over.at, Some(message));
-                run.failure = None;
+                end(&mut run, over.at, None, &report.message);
                 run.copied = report.backup.as_ref().and_then(|made| made.offsite);
                 Some(RunResult::Succeeded)
             }
             // Its pod's last word may come a moment later.
             (Some(over), None) if over.well && over.at.duration_until(now) < jobs::FIRST_PAUSE => None,
             (Some(over), report) => {
-                end(&mut run, RunResult::Failed, over.at, Some(self.failure(over, report.as_ref())));
+                let (word, message) = self.failure(over, report.as_ref());
+                end(&mut run, over.at, Some(word), &message);
                 run.refused = report.as_ref().is_some_and(|report| report.result == "Refused");
                 Some(RunResult::Failed)
             }
@@ -126,8 +127,8 @@ impl<'a> Seen<'a> {
     fn account(&self, status: &mut BackupStatus, result: RunResult, location: &str, now: Timestamp) {
         let over = self.end.map_or(now, |end| end.at);
         match (self.task, result) {
-            (Task::Backup, RunResult::Succeeded) => status.consecutive_failures = 0,
-            (Task::Backup, RunResult::Failed) => status.consecutive_failures += 1,
+            (RunTask::Backup, RunResult::Succeeded) => status.consecutive_failures = 0,
+            (RunTask::Backup, RunResult::Failed) => status.consecutive_failures += 1,
             _ => {}
         }
         let here = self.annotation(annotations::BACKUP_LOCATION) == Some(location);
@@ -142,15 +143,11 @@ impl<'a> Seen<'a> {
 
     fn attempt(&self) -> Attempt {
         let purpose = self.job.metadata.labels.as_ref().and_then(|labels| labels.get(labels::PURPOSE));
-        let reason = match purpose.map(String::as_str) {
-            Some("PreMigration") => BackupReason::PreMigration,
-            Some("PreRestore") => BackupReason::PreRestore,
-            Some("Requested") => BackupReason::Requested,
-            _ => BackupReason::Scheduled,
-        };
+        let reason =
+            purpose.and_then(|word| serde_json::from_value(json!(word)).ok()).unwrap_or(BackupReason::Scheduled);
         Attempt {
             job: self.name.to_owned(),
-            task: self.task.of_a_run(),
+            task: self.task,
             reason,
             request_id: self.annotation(annotations::BACKUP_REQUEST).map(str::to_owned),
             started_at: Some(Time(self.started)),
@@ -182,12 +179,11 @@ fn started(run: &Attempt) -> Timestamp {
     run.started_at.as_ref().map_or(Timestamp::MIN, |time| time.0)
 }
 
-fn end(run: &mut Attempt, result: RunResult, at: Timestamp, words: Option<(&str, String)>) {
-    run.result = result;
+/// `failure`: in one word, where it failed.
+fn end(run: &mut Attempt, at: Timestamp, failure: Option<&str>, message: &str) {
+    run.result = if failure.is_none() { RunResult::Succeeded } else { RunResult::Failed };
     run.completed_at = Some(Time(at));
-    if let Some((failure, message)) = words {
-        let word = if failure.is_empty() { NO_REPORT } else { failure };
-        run.failure = Some(word.chars().take(128).collect());
-        run.message = Some(message.chars().take(LONGEST).collect());
-    }
+    let word = failure.map(|word| if word.is_empty() { NO_REPORT } else { word });
+    run.failure = word.map(|word| word.chars().take(128).collect());
+    run.message = Some(message.chars().take(LONGEST).collect());
 }

@@ -16,8 +16,8 @@ use crate::stack::validate::{Problem, resources, stack};
 
 /// Name suffix of the claim that the operator makes.
 pub const CLAIM: &str = "backups";
-/// The official images' user.
-const USER: i64 = 999;
+/// The official images' user, whose files those on a volume are.
+pub const USER: i64 = 999;
 /// Two weeks.
 const MAX_AGE: i32 = 14 * 24 * 3600;
 

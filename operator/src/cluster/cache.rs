@@ -20,7 +20,7 @@ use kube::runtime::watcher;
 use kube::{Api, Client, Resource};
 use odoo_ai_crds::backup::Backup;
 
-use super::children::{Children, is_of};
+use super::children::{Children, is_labelled, is_of};
 use super::intent::Key;
 use super::pending::Pending;
 use super::served::Served;
@@ -270,9 +270,7 @@ impl Caches {
     #[must_use]
     pub fn children_of_backup(&self, namespace: &str, stack: &str, backup: &str) -> Children {
         let mut children = self.children(namespace, stack);
-        let ours = |meta: &ObjectMeta| {
-            meta.labels.as_ref().and_then(|labels| labels.get(labels::BACKUP)).map(String::as_str) == Some(backup)
-        };
+        let ours = |meta: &ObjectMeta| is_labelled(meta, labels::BACKUP, backup);
         children.deployments.clear();
         children.stateful_sets.clear();
         children.jobs.retain(|_, job| ours(&job.metadata));
@@ -321,8 +319,7 @@ impl Caches {
 }
 
 fn belongs(meta: &ObjectMeta, namespace: &str, stack: &str) -> bool {
-    meta.namespace.as_deref() == Some(namespace)
-        && meta.labels.as_ref().and_then(|labels| labels.get(labels::STACK)).map(String::as_str) == Some(stack)
+    meta.namespace.as_deref() == Some(namespace) && is_labelled(meta, labels::STACK, stack)
 }
 
 fn by_name<K>(store: &Store<K>, namespace: &str, stack: &str) -> BTreeMap<String, Arc<K>>

@@ -78,5 +78,10 @@ impl Children {
 
 /// The pod is one of this component.
 pub(super) fn is_of(pod: &Pod, component: &str) -> bool {
-    pod.metadata.labels.as_ref().and_then(|labels| labels.get(labels::COMPONENT)).map(String::as_str) == Some(component)
+    is_labelled(&pod.metadata, labels::COMPONENT, component)
+}
+
+/// The object has this label with this value.
+pub(super) fn is_labelled(meta: &ObjectMeta, label: &str, value: &str) -> bool {
+    meta.labels.as_ref().and_then(|labels| labels.get(label)).map(String::as_str) == Some(value)
 }

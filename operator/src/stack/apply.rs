@@ -18,7 +18,6 @@ use super::observe::Observed;
 use super::prune;
 use super::roll::Roll;
 use crate::cluster::FIELD_MANAGER;
-use crate::cluster::apply::Outcome;
 use crate::cluster::delete::{self, Doomed};
 use crate::cluster::intent::Intent;
 use crate::component::{Component, ComponentExt};
@@ -114,16 +113,8 @@ async fn delete_all(ctx: &Context, doomed: Vec<Doomed>) -> Result<usize, Error> 
 }
 
 async fn write(ctx: &Context, seen: &Observed, intents: Vec<Intent>) -> Result<Applied, Error> {
-    let mut applied = Applied::default();
     let uid = seen.object.metadata.uid.as_deref().unwrap_or_default();
-    for intent in &intents {
-        let outcome = ctx.applier.apply(intent, seen.children.meta(&intent.key()), uid).await?;
-        if matches!(outcome, Outcome::Written(_)) {
-            applied.written += 1;
-            ctx.metrics.writes.inc();
-        }
-    }
-    Ok(applied)
+    Ok(Applied { written: ctx.write(&intents, &seen.children, uid).await?, ..Applied::default() })
 }
 
 /// Asks a Backup for an artifact. Somebody else's annotations stay as they are.

@@ -25,7 +25,6 @@ pub mod telling;
 pub mod validate;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
@@ -33,10 +32,9 @@ use odoo_ai_crds::stack::OdooAiStack;
 
 use self::error::Error;
 use crate::context::Context;
-use crate::metrics::Reconciled;
 
 /// Kind in logs and metrics.
-const KIND: &str = "OdooAiStack";
+pub const KIND: &str = "OdooAiStack";
 
 /// Brings one stack a step closer to its spec.
 ///
@@ -50,21 +48,5 @@ pub async fn reconcile(object: Arc<OdooAiStack>, ctx: Arc<Context>) -> Result<Ac
     let decision = decide::decide(&seen, &ctx.operator);
     let seen = report::intent(&ctx, seen, &decision).await?;
     let done = apply::apply(&ctx, &seen, &decision).await;
-    let action = Box::pin(report::outcome(&ctx, seen, &decision, done)).await?;
-    ctx.backoff.succeeded(&(namespace, name));
-    Ok(action)
-}
-
-/// When to try again after a failure.
-#[must_use]
-#[expect(clippy::needless_pass_by_value, reason = "the signature is kube-runtime's")]
-pub fn failed(object: Arc<OdooAiStack>, error: &Error, ctx: Arc<Context>) -> Action {
-    let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-    ctx.metrics.reconciles.get_or_create(&Reconciled { kind: KIND, result: "error" }).inc();
-    if error.is_conflict() {
-        return Action::requeue(Duration::from_millis(200));
-    }
-    let after = ctx.backoff.failed((namespace.clone(), name.clone()));
-    tracing::warn!(kind = KIND, namespace, name, %error, retry_after = ?after, "reconcile failed");
-    Action::requeue(after)
+    Box::pin(report::outcome(&ctx, seen, &decision, done)).await
 }

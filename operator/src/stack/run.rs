@@ -15,13 +15,13 @@ use odoo_ai_crds::backup::Backup;
 use odoo_ai_crds::stack::OdooAiStack;
 
 use super::references::{self, Reference};
-use super::{KIND, failed, poller, reconcile};
+use super::{KIND, poller, reconcile};
 use crate::cluster::cache::{Scope, Streams};
 use crate::cluster::slim::Slim;
 use crate::cluster::watch::{Events, calm, patient};
 use crate::context::Context;
+use crate::controller::{failed, measured};
 use crate::labels;
-use crate::metrics::Reconciled;
 
 /// Metadata of a Secret.
 type Credentials = PartialObjectMeta<Secret>;
@@ -30,8 +30,6 @@ type Credentials = PartialObjectMeta<Secret>;
 const CONCURRENCY: u16 = 4;
 /// Events of one stack within this time are one reconcile. A first install waits for it a dozen times.
 pub(super) const DEBOUNCE: Duration = Duration::from_millis(100);
-/// Longest time for one reconcile.
-const LONGEST: Duration = Duration::from_mins(2);
 
 /// Runs until `shutdown` resolves and the reconciles under way have ended.
 pub async fn run(
@@ -92,33 +90,17 @@ pub async fn run(
         .reconcile_on(woken)
         .reconcile_all_on(ctx.caches.traefik_changes())
         .graceful_shutdown_on(shutdown)
-        .run(measured, failed, ctx)
+        .run(
+            |object, ctx| measured(KIND, object, ctx, reconcile),
+            |object, error, ctx| failed(KIND, &*object, error, &ctx),
+            ctx,
+        )
         .for_each(|_| std::future::ready(()));
     tokio::select! {
         () = controller => {}
         () = asking => {}
         () = probing => {}
     }
-}
-
-async fn measured(
-    object: Arc<OdooAiStack>,
-    ctx: Arc<Context>,
-) -> Result<kube::runtime::controller::Action, super::Error> {
-    // The streams fill the stores only while the controller polls them.
-    if tokio::time::timeout(Duration::from_secs(30), ctx.caches.ready()).await.is_err() {
-        return Err(super::Error::NotReady);
-    }
-    let start = std::time::Instant::now();
-    // The client repeats refused requests by itself, many times; a bound keeps one stack from hanging.
-    let work = Box::pin(reconcile(object, Arc::clone(&ctx)));
-    let result = tokio::time::timeout(LONGEST, work).await.unwrap_or(Err(super::Error::TimedOut));
-    let labels = Reconciled { kind: KIND, result: if result.is_ok() { "success" } else { "error" } };
-    ctx.metrics.duration.get_or_create(&labels).observe(start.elapsed().as_secs_f64());
-    if result.is_ok() {
-        ctx.metrics.reconciles.get_or_create(&labels).inc();
-    }
-    result
 }
 
 /// The Backups of a stack are made anew of what it says now.
