@@ -146,13 +146,14 @@ async fn what_is_not_built_says_so() -> Result<()> {
 #[tokio::test]
 #[ignore = "full tier"]
 async fn a_stack_on_servers_of_somebody_else() -> Result<()> {
-    with_room("outside", |_, room, turns| async move {
+    with_room("outside", |cluster, room, turns| async move {
         let (room, mut checks) = (&room, Checks::new("outside"));
         turns.busy().await;
         checks.need("the servers run", outside::servers_run(room)).await?;
         checks.check("a wrong password is named first", outside::wrong_password_is_named(room)).await;
         checks.need("the right one brings it up", outside::comes_up(room)).await?;
-        checks.check("a migration through TLS", outside::migrates(room)).await;
+        checks.check("a migration behind a backup, through TLS", outside::migrates(room)).await;
+        checks.check("the backup is restored as a test", backups::core::is_verified(room, cluster)).await;
         checks.check("no secret is shown", safety::no_secret_is_shown(room)).await;
         turns.busy().await;
         checks.check("a changed password", outside::password_changes(room)).await;

@@ -21,8 +21,9 @@ use crate::catalogue::summary::Summary;
 use crate::config::{Database, Env};
 use crate::dump::census::Snapshot;
 use crate::dump::error::BackupError;
-use crate::dump::tool::Tools;
+use crate::dump::tool::{APPLICATION_NAME, Tools};
 use crate::job::{self, Success};
+use crate::migrate::blockers;
 use crate::migrate::inspect;
 use crate::migrate::lock::Lock;
 use crate::migrate::logins::{Logins, login};
@@ -58,14 +59,17 @@ async fn backup(
     let lock = logins.lock(Some(settings.limit)).await?;
     let run = Run::prepare(reader, &lock, redactor, settings, facts).await?;
     let id = Id::new(Timestamp::now());
-    let manifest = match run.make(&id).await {
+    let (made, mut blockers) =
+        blockers::watched(&lock, &reader.database, APPLICATION_NAME, Box::pin(run.make(&id))).await;
+    let manifest = match made {
         Ok(manifest) => manifest,
         Err(error) => {
             // It may be what fills the volume.
             if let Err(left) = run.place.remove(&id).await {
                 tracing::warn!(%id, error = %left, "what the run left can't be removed; the next one does it");
             }
-            return Err(error);
+            blockers::name_tables(&run.session, &mut blockers).await;
+            return Err(error.held_by(&blockers));
         }
     };
     // It is a success, whatever becomes of the old ones and of the copy.

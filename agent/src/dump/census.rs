@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::catalogue::manifest::Objects;
 use crate::dump::error::{BackupError, Step as _};
+use crate::dump::tool::APPLICATION_NAME;
 use crate::postgres::{self, Session, bounded};
 
 const LIMIT: Duration = Duration::from_mins(1);
@@ -27,9 +28,9 @@ async fn prepare(session: &Session, lock_seconds: u64) -> Result<(), BackupError
         SELECT set_config(name, value, false) FROM (VALUES
             ('statement_timeout', '0'), ('idle_in_transaction_session_timeout', '0'), ('transaction_timeout', '0'),
             ('row_security', 'off'), ('client_connection_check_interval', '2s'),
-            ('max_parallel_workers_per_gather', '0')) AS wanted (name, value)
+            ('max_parallel_workers_per_gather', '0'), ('application_name', $1)) AS wanted (name, value)
         WHERE EXISTS (SELECT 1 FROM pg_settings WHERE pg_settings.name = wanted.name)";
-    bounded(LIMIT, session.query(SETTINGS, &[])).await.step("prepare the session")?;
+    bounded(LIMIT, session.query(SETTINGS, &[&APPLICATION_NAME])).await.step("prepare the session")?;
     let lock = format!("SET lock_timeout = '{lock_seconds}s'");
     bounded(LIMIT, session.batch_execute(&lock)).await.step("prepare the session")
 }

@@ -7,12 +7,16 @@ use thiserror::Error;
 use crate::catalogue::bucket::SettingsError;
 use crate::config::ConfigError;
 use crate::job::Failure;
+use crate::migrate::blockers::{self, Blocker};
 use crate::migrate::error::MigrateError;
 use crate::postgres::DatabaseError;
 use crate::report::Outcome;
 
 /// PostgreSQL's `lock_not_available`.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
+
+/// Somebody held a table for too long.
+pub(crate) const TABLE_LOCKED: &str = "TableLocked";
 
 /// A failed step.
 #[derive(Debug, Error)]
@@ -83,6 +87,14 @@ impl BackupError {
         Self::Decided { outcome: Outcome::Failed, reason, message: message.into() }
     }
 
+    /// Names who held a table, where that was the cause.
+    pub(crate) fn held_by(self, blockers: &[Blocker]) -> Self {
+        if self.reason() == TABLE_LOCKED && !blockers.is_empty() {
+            return Self::failed(TABLE_LOCKED, format!("waited too long for {}", blockers::named(blockers)));
+        }
+        self
+    }
+
     /// Names the step in which the storage failed.
     pub(crate) fn storage(step: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Storage { step, source }
@@ -99,14 +111,15 @@ impl Failure for BackupError {
             Self::Config(_) | Self::Place(SettingsError::Config(_)) => "ConfigInvalid",
             Self::Place(_) => "StorageCredentialsMissing",
             Self::Shared(error) => error.reason(),
-            Self::Database { source, .. } if source.code() == Some(LOCK_NOT_AVAILABLE) => "TableLocked",
+            Self::Database { source, .. } if source.code() == Some(LOCK_NOT_AVAILABLE) => TABLE_LOCKED,
             Self::Database { source, .. } => source.reason(),
             Self::Storage { source, .. } if source.kind() == io::ErrorKind::StorageFull => "StorageFull",
             Self::Storage { source, .. } if source.kind() == io::ErrorKind::QuotaExceeded => "StorageFull",
             Self::Storage { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => "StorageRefused",
             Self::Storage { .. } => "StorageUnavailable",
             Self::Spawn { .. } => "ProcessNotStarted",
-            Self::Tool { tail, .. } if tail.contains("lock timeout") => "TableLocked",
+            // Its statements have no other limit than that of `--lock-wait-timeout`.
+            Self::Tool { tail, .. } if tail.contains("statement timeout") => TABLE_LOCKED,
             Self::Tool { .. } => "DumpFailed",
             Self::Decided { reason, .. } => reason,
         }

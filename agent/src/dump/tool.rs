@@ -19,8 +19,8 @@ use crate::redact::Redactor;
 /// A stored dump, from its beginning.
 pub(crate) type Source = Box<dyn Read + Send>;
 
-/// How the programs' sessions show themselves to the server.
-const APPLICATION_NAME: &str = "odooai-backup";
+/// How a backup's sessions show themselves to the server.
+pub(crate) const APPLICATION_NAME: &str = "odooai-backup";
 const DUMP: &str = "pg_dump";
 const RESTORE: &str = "pg_restore";
 /// The first whose `pg_dump` knows zstd, where it was built with it.

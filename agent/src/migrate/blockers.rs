@@ -1,9 +1,8 @@
-//! Who keeps a migration waiting for a lock.
+//! Who keeps a migration or a backup waiting for a lock.
 
 use std::fmt;
 use std::time::Duration;
 
-use crate::migrate::child::APPLICATION_NAME;
 use crate::migrate::error::{MigrateError, Step};
 use crate::migrate::lock::Lock;
 use crate::postgres::{Session, bounded};
@@ -24,23 +23,35 @@ pub(crate) struct Blocker {
     state: String,
     since: String,
     query: String,
+    /// What it holds, where that is a table: its OID, and its name once somebody in that database was asked.
+    relation: Option<u32>,
+    table: Option<String>,
 }
 
 impl fmt::Display for Blocker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { pid, application, state, since, query } = self;
+        let Self { pid, application, state, since, query, table, .. } = self;
+        if let Some(table) = table {
+            write!(f, "table {table}, held by ")?;
+        }
         write!(f, "pid {pid} ({application:?}, {state} since {since}): {query}")
     }
 }
 
 /// Runs the work, and sees who kept it from a lock last. The lock's session is free to look
-/// meanwhile, and on a Managed server it may see everybody's queries.
-pub(crate) async fn watched<T>(lock: &Lock, database: &str, work: impl Future<Output = T>) -> (T, Vec<Blocker>) {
+/// meanwhile, and on a Managed server it may see everybody's queries. `waiting`: the application name of the
+/// sessions that may wait.
+pub(crate) async fn watched<T>(
+    lock: &Lock,
+    database: &str,
+    waiting: &str,
+    work: impl Future<Output = T>,
+) -> (T, Vec<Blocker>) {
     let mut seen = Vec::new();
     let watch = async {
         loop {
             tokio::time::sleep(INTERVAL).await;
-            match look(lock.session(), database).await {
+            match look(lock.session(), database, waiting).await {
                 Ok(now) if !now.is_empty() => seen = now,
                 Ok(_) => {}
                 // The lock's loss is told by those who need it.
@@ -56,17 +67,38 @@ pub(crate) async fn watched<T>(lock: &Lock, database: &str, work: impl Future<Ou
     (done, seen)
 }
 
-async fn look(session: &Session, database: &str) -> Result<Vec<Blocker>, MigrateError> {
+/// Names the tables, by a session in the database itself: the lock's may be in another. What can't be named isn't.
+pub(crate) async fn name_tables(session: &Session, blockers: &mut [Blocker]) {
+    // A statement that failed may have left a transaction.
+    let _none = bounded(LIMIT, session.batch_execute("ROLLBACK")).await;
+    for blocker in blockers {
+        let Some(relation) = blocker.relation else { continue };
+        let row = bounded(LIMIT, session.query_one("SELECT $1::oid::regclass::text", &[&relation])).await;
+        blocker.table = row.ok().map(|row| row.get(0));
+    }
+}
+
+/// All of them, for people; `a session that is gone` where nobody was seen.
+pub(crate) fn named(blockers: &[Blocker]) -> String {
+    match blockers {
+        [] => "a session that is gone".to_owned(),
+        _ => blockers.iter().map(Blocker::to_string).collect::<Vec<_>>().join("; "),
+    }
+}
+
+async fn look(session: &Session, database: &str, waiting: &str) -> Result<Vec<Blocker>, MigrateError> {
     const WHO: &str = "
         SELECT DISTINCT b.pid, coalesce(nullif(b.application_name, ''), b.backend_type, ''), coalesce(b.state, 'active'),
                to_char(coalesce(b.xact_start, b.state_change, b.backend_start) AT TIME ZONE 'UTC',
                        'YYYY-MM-DD HH24:MI:SS') || ' UTC',
-               left(b.query, 1000)
+               left(b.query, 1000),
+               (SELECT l.relation FROM pg_locks l
+                WHERE l.pid = w.pid AND NOT l.granted AND l.relation IS NOT NULL LIMIT 1)
         FROM pg_stat_activity w
         CROSS JOIN LATERAL unnest(pg_blocking_pids(w.pid)) AS p (pid)
         JOIN pg_stat_activity b ON b.pid = p.pid
         WHERE w.wait_event_type = 'Lock' AND w.datname = $1 AND w.application_name = $2";
-    let rows = bounded(LIMIT, session.query(WHO, &[&database, &APPLICATION_NAME])).await.step("look who blocks")?;
+    let rows = bounded(LIMIT, session.query(WHO, &[&database, &waiting])).await.step("look who blocks")?;
     Ok(rows
         .iter()
         .map(|row| Blocker {
@@ -75,6 +107,8 @@ async fn look(session: &Session, database: &str) -> Result<Vec<Blocker>, Migrate
             state: row.get(2),
             since: row.get::<_, Option<String>>(3).unwrap_or_else(|| "an unknown time".to_owned()),
             query: without_literals(&row.get::<_, Option<String>>(4).unwrap_or_default()),
+            relation: row.get(5),
+            table: None,
         })
         .collect())
 }

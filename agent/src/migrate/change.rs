@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use crate::migrate::alembic::{self, Failure};
 use crate::migrate::backup::revisions;
 use crate::migrate::blockers::{self, Blocker};
-use crate::migrate::child::{Finished, Python};
+use crate::migrate::child::{APPLICATION_NAME, Finished, Python};
 use crate::migrate::error::MigrateError;
 use crate::migrate::inspect;
 use crate::migrate::lock::Lock;
@@ -57,7 +57,7 @@ impl Tools<'_> {
     async fn run(&self, step: &str, arguments: &[&str], wanted: BTreeSet<String>) -> Result<(), MigrateError> {
         let before = inspect::current(self.session).await?;
         let work = alembic::run(self.python, step, arguments);
-        let (finished, blockers) = blockers::watched(self.lock, self.database, work).await;
+        let (finished, mut blockers) = blockers::watched(self.lock, self.database, APPLICATION_NAME, work).await;
         let finished = finished?;
         let after = inspect::current(self.session).await?;
         if after == wanted {
@@ -75,6 +75,7 @@ impl Tools<'_> {
         } else {
             format!("the database is at {} now", revisions(&after))
         };
+        blockers::name_tables(self.session, &mut blockers).await;
         Err(failure(step, &finished, &blockers, &changed))
     }
 }
@@ -112,13 +113,9 @@ fn failure(step: &str, finished: &Finished, blockers: &[Blocker], changed: &str)
 
 /// A lock did not become free in time.
 pub(crate) fn blocked(step: &str, blockers: &[Blocker], changed: &str) -> MigrateError {
-    let who = match blockers {
-        [] => "by a session that is gone".to_owned(),
-        _ => format!("by {}", blockers.iter().map(Blocker::to_string).collect::<Vec<_>>().join("; ")),
-    };
     MigrateError::Decided {
         outcome: Outcome::Failed,
         reason: "MigrationBlocked",
-        message: format!("{step} waited 5 s for a lock that was held {who}; {changed}"),
+        message: format!("{step} waited 5 s for a lock: {}; {changed}", blockers::named(blockers)),
     }
 }

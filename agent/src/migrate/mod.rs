@@ -2,7 +2,7 @@
 
 mod alembic;
 pub(crate) mod backup;
-mod blockers;
+pub(crate) mod blockers;
 mod bootstrap;
 pub(crate) mod change;
 pub(crate) mod child;
@@ -29,7 +29,7 @@ use crate::config::{Database, Env};
 use crate::job::{self, Success};
 use crate::migrate::backup::{Backup, revisions};
 use crate::migrate::change::Tools;
-use crate::migrate::child::Python;
+use crate::migrate::child::{APPLICATION_NAME, Python};
 use crate::migrate::decide::{Decision, Image};
 use crate::migrate::error::{MigrateError, Step as _};
 use crate::migrate::labels::{Labels, Models, Repair};
@@ -202,7 +202,9 @@ impl Attempt<'_> {
             self.backup.covers_rows(self.incarnation, &current, &image.known)?;
         }
         let work = labels::repair(self.tools.session, &missing);
-        let (done, blockers) = blockers::watched(self.tools.lock, self.tools.database, work).await;
+        let (done, mut blockers) =
+            blockers::watched(self.tools.lock, self.tools.database, APPLICATION_NAME, work).await;
+        blockers::name_tables(self.tools.session, &mut blockers).await;
         done.map_err(|error| match error.code() {
             Some(alembic::LOCK_TIMEOUT) => {
                 change::blocked("the repair of enum labels", &blockers, "no label was changed")

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use crate::agent::{Agent, exit_code, terminate};
 use crate::catalogue::{Stack, ran};
+use crate::servers::tmpfs::Tmpfs;
 use crate::servers::{Postgres, block_on, newest_binaries, skip};
 
 const ROWS: &str =
@@ -147,15 +148,9 @@ fn a_volume_that_is_full_is_told() {
     let Some((mut stack, _)) = backed_up("a full volume") else { return };
     stack.sql("INSERT INTO t SELECT g, md5(random()::text) || md5(random()::text) FROM generate_series(1, 200000) g");
     let small = tempfile::tempdir().expect("a temporary folder");
-    let mount = |size: &str| {
-        let mut command = Command::new("mount");
-        command.args(["-t", "tmpfs", "-o", &format!("size={size}"), "none"]).arg(small.path());
-        command.stderr(std::process::Stdio::null()).status().is_ok_and(|status| status.success())
-    };
-    if !mount("4m") {
+    let Some(_mounted) = Tmpfs::mount(small.path(), "4m") else {
         return skip("a full volume", "file systems can't be mounted here");
-    }
-    let unmount = || Command::new("umount").arg(small.path()).status().expect("umount can be run");
+    };
     let whole = std::mem::replace(&mut stack.volume, tempfile::tempdir().expect("a temporary folder"));
     let agent = || stack.agent().env("ODOOAI_BACKUP_VOLUME", small.path());
     let told = ran(&mut agent()).expect("Failed", "StorageFull");
@@ -172,7 +167,6 @@ fn a_volume_that_is_full_is_told() {
     assert!(told.message().contains("store the dump"), "in the middle: {}", told.message());
     let left = std::fs::read_dir(&folder).expect("there").count();
     assert_eq!(left, 2, "the good one and its owner");
-    assert!(unmount().success());
 }
 
 #[test]
@@ -182,11 +176,15 @@ fn a_table_that_somebody_locks_is_waited_for_a_while() {
     let failed = block_on(async {
         let client =
             stack.server.client("postgres", crate::servers::PASSWORD, &stack.database).await.expect("a session");
-        client.batch_execute("BEGIN; LOCK TABLE t").await.expect("locked");
+        let held = "SET application_name = 'night report'; BEGIN; LOCK TABLE t; SELECT 'Bob'";
+        client.batch_execute(held).await.expect("locked");
         let mut agent = stack.agent().env("ODOOAI_BACKUP_LOCK_SECONDS", "2");
         tokio::task::spawn_blocking(move || ran(&mut agent)).await.expect("no panic")
     });
-    failed.expect("Failed", "TableLocked");
+    let failed = failed.expect("Failed", "TableLocked");
+    for part in ["table t, held by pid ", "(\"night report\", idle in transaction since 20", "LOCK TABLE t; SELECT ?"] {
+        assert!(failed.message().contains(part), "{part}: {}", failed.message());
+    }
     assert!(began.elapsed() < Duration::from_secs(20));
     assert_eq!(stack.names(), [id.as_str(), "owner.json"]);
 }

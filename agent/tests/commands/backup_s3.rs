@@ -9,6 +9,7 @@ use crate::agent::{Agent, exit_code};
 use crate::catalogue::{Ran, Stack, ran};
 use crate::servers::s3::{ACCESS_KEY, BUCKET, Proxy, S3, SECRET_KEY};
 use crate::servers::skip;
+use crate::servers::tmpfs::Tmpfs;
 
 /// A stack, a store, and a proxy in between.
 struct Place {
@@ -165,6 +166,30 @@ fn what_passes_is_tried_again() {
     let failed = ran(&mut place.bucket_only()).expect("Failed", "StorageUnavailable");
     assert!(failed.message().contains("500"), "{}", failed.message());
     assert_eq!(place.good().len(), 2);
+}
+
+/// On a file system of a fixed size, which needs root.
+#[test]
+fn a_bucket_that_is_full_is_told() {
+    let Some(mut place) = Place::new("a full bucket") else { return };
+    place.store.stop();
+    let Some(mounted) = Tmpfs::mount(&place.store.folder, "60m") else {
+        return skip("a full bucket", "file systems can't be mounted here");
+    };
+    std::fs::create_dir(place.store.folder.join(BUCKET)).expect("made");
+    place.store.run().expect("as before");
+    ran(&mut place.bucket_only()).expect("Succeeded", "BackupSucceeded");
+    let good = place.good();
+    place.stack.sql("INSERT INTO t SELECT id + 250000, md5(filler) || md5(filler || '1') || md5(filler || '2') FROM t");
+    place.stack.sql("INSERT INTO t SELECT id + 500000, md5(filler) || md5(filler || '1') || md5(filler || '2') FROM t");
+    let failed = ran(&mut place.bucket_only().env("ODOOAI_BACKUP_KEEP_LAST", "1"));
+    assert_eq!(failed.report["result"], json!("Failed"), "{}", failed.output);
+    assert_eq!(place.good(), good, "{}", failed.message());
+    // It doesn't keep the volume's own from being made.
+    let both = ran(&mut place.agent()).expect("Succeeded", "BackupSucceeded");
+    assert_eq!((both.report["backup"]["offsite"].clone(), place.good()), (json!(false), good));
+    place.store.stop();
+    drop(mounted);
 }
 
 #[test]

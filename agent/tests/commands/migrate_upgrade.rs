@@ -108,7 +108,7 @@ fn whoever_holds_a_lock_is_named() {
         let ran = agent.await.expect("not cancelled").expect("Failed", "MigrationBlocked");
         let message = ran.message();
         for part in [
-            &format!("pid {pid} (\"night report\", idle in transaction since 20"),
+            &format!("table automation_rules, held by pid {pid} (\"night report\", idle in transaction since 20"),
             "SELECT name FROM automation_rules WHERE name = ? AND id = ?",
             "nothing was changed",
         ] {

@@ -105,8 +105,8 @@ impl<'a> Seen<'a> {
                 run.copied = report.backup.as_ref().and_then(|made| made.offsite);
                 Some(RunResult::Succeeded)
             }
-            // Its pod's last word may come a moment later.
-            (Some(over), None) if over.well && over.at.duration_until(now) < jobs::FIRST_PAUSE => None,
+            // Its pod's last word may come a moment later, but not that of a pod that its Job ended.
+            (Some(over), None) if !over.late && over.at.duration_until(now) < jobs::FIRST_PAUSE => None,
             (Some(over), report) => {
                 let (word, message) = self.failure(over, report.as_ref());
                 end(&mut run, over.at, Some(word), &message);

@@ -3,16 +3,18 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
 /// Times and what is named after them, versions, hashes over names that are random, and what a server allots.
-const LEFT_OUT: [&str; 16] = [
+const LEFT_OUT: [&str; 17] = [
     "resourceVersion",
     "managedFields",
     "creationTimestamp",
     "lastTransitionTime",
     "startedAt",
     "completedAt",
+    "readAt",
     "digests",
     "requestedAt",
     "requestId",
@@ -94,9 +96,16 @@ fn names(objects: &[(String, Value)], history: &Value) -> Vec<(String, String)> 
     for (kind, object) in objects {
         let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         let name = revisions.iter().fold(name, |name, (old, new)| name.replace(old, new));
-        // The name of a change of credentials is an HMAC, too.
-        let change = name.split('-').find(|part| name.contains("-login-") && is_hash(part));
+        // Names of what is asked for are digests, too.
+        let of_a_request = ["-login-", "-run-"].into_iter().any(|kind| name.contains(kind));
+        let change = name.split('-').find(|part| of_a_request && is_hash(part));
         names.extend(change.map(|digest| (digest.to_owned(), "digest".to_owned())));
+        let began = object["metadata"]["creationTimestamp"].as_str().filter(|_| kind == "jobs");
+        if let Some(time) = began.and_then(|it| it.parse::<Timestamp>().ok()) {
+            for text in [time.to_string(), time.as_second().to_string()] {
+                names.push((text, format!("when {name} began")));
+            }
+        }
         let uid = object["metadata"]["uid"].as_str().expect("a UID");
         names.push((uid.to_owned(), format!("the UID of {kind} {name}")));
         if kind.to_lowercase().starts_with("secret") && object["immutable"] != true {

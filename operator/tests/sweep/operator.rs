@@ -10,12 +10,14 @@ use kube::runtime::controller::Action;
 use odoo_ai_operator::cluster::cache::Scope;
 use odoo_ai_operator::context::{Context, Pacer};
 use odoo_ai_operator::metrics::Metrics;
+use odoo_ai_operator::stack::error::Error;
 use odoo_ai_operator::stack::model::{Network, Operator as Own};
-use odoo_ai_operator::stack::reconcile;
+use odoo_ai_operator::{backup, stack};
 use tokio::task::{JoinHandle, yield_now};
 
 use crate::cluster::Cluster;
 use crate::kubelet::NAMESPACE;
+use crate::world::{BACKUP, BACKUPS};
 
 /// Kinds that the operator watches besides its own.
 const KINDS: usize = 16;
@@ -36,8 +38,9 @@ fn clock() -> Instant {
 }
 
 /// The same time of day in every run: one that begins where another has been must not take it for late.
-fn today() -> Timestamp {
-    static TODAY: LazyLock<Timestamp> = LazyLock::new(Timestamp::now);
+pub(crate) fn today() -> Timestamp {
+    static TODAY: LazyLock<Timestamp> =
+        LazyLock::new(|| Timestamp::from_second(Timestamp::now().as_second()).expect("now"));
     *TODAY
 }
 
@@ -88,21 +91,37 @@ impl Operator {
         panic!("the watches never come to rest");
     }
 
-    /// One reconcile.
+    /// One reconcile of each object.
     pub(crate) async fn reconcile(&self) -> Turn {
-        let stack = serde_json::from_value(self.cluster.world().stack().clone()).expect("a stack");
-        let work = reconcile(Arc::new(stack), Arc::clone(&self.ctx));
         tokio::select! {
             biased;
             () = self.cluster.died.notified() => Turn::Died,
-            done = work => Turn::Done(match done {
-                // Events can be missed: somebody must look again all the same.
-                Ok(action) if action == Action::await_change() => Err("nobody would look again".to_owned()),
-                Ok(_) => Ok(()),
-                Err(error) if error.is_conflict() => Ok(()),
-                Err(error) => Err(error.to_string()),
-            }),
+            done = async { self.reconcile_stack().await.and(self.reconcile_backup().await) } => Turn::Done(done),
         }
+    }
+
+    async fn reconcile_stack(&self) -> Result<(), String> {
+        let object = serde_json::from_value(self.cluster.world().stack().clone()).expect("a stack");
+        judge(Box::pin(stack::reconcile(Arc::new(object), Arc::clone(&self.ctx))).await)
+    }
+
+    async fn reconcile_backup(&self) -> Result<(), String> {
+        let Some(object) = self.cluster.world().store.get(BACKUPS, BACKUP).cloned() else { return Ok(()) };
+        let object = serde_json::from_value(object).expect("a Backup");
+        let done = Box::pin(backup::reconcile(Arc::new(object), Arc::clone(&self.ctx))).await;
+        let is_there = self.cluster.world().store.get(BACKUPS, BACKUP).is_some();
+        if is_there { judge(done) } else { done.map(drop).map_err(|error| error.to_string()) }
+    }
+}
+
+/// What came of the reconcile of an object that is still there.
+fn judge(done: Result<Action, Error>) -> Result<(), String> {
+    match done {
+        // Events can be missed: somebody must look again all the same.
+        Ok(action) if action == Action::await_change() => Err("nobody would look again".to_owned()),
+        Ok(_) => Ok(()),
+        Err(error) if error.is_conflict() => Ok(()),
+        Err(error) => Err(error.to_string()),
     }
 }
 

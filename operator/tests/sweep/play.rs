@@ -131,7 +131,11 @@ impl Run<'_> {
         let ready = self.cluster.world().condition("Ready");
         let writes = self.cluster.faults().writes.clone();
         let last = &writes[writes.len().saturating_sub(5)..];
-        Err(format!("act {number} never ends: Ready is {ready:?}, the last requests were {last:?}, {:?}", self.failure))
+        let backup = self.cluster.world().backup().clone();
+        Err(format!(
+            "act {number} never ends: Ready is {ready:?}, the Backup's status is {backup}, the last requests were {last:?}, {:?}",
+            self.failure
+        ))
     }
 
     /// What is under way ends; then a reconcile costs nothing.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use crate::backups::OF_BACKUP;
 use crate::request::{Call, Verb};
 use crate::world::{BACKUP, BACKUPS, STACKS, World};
 
@@ -35,13 +36,15 @@ impl Promises {
 
 /// Looks at a request that is about to be granted.
 pub(crate) fn check(world: &World, call: &Call) -> Vec<String> {
-    let rules: [fn(&World, &Call) -> Option<String>; 7] = [
+    let rules: [fn(&World, &Call) -> Option<String>; 9] = [
         nothing_of_value_is_deleted,
         secrets_are_kept,
         one_job_at_a_time,
         backup_comes_first,
         schema_comes_first,
         rules_come_first,
+        no_success_without_a_backup,
+        backups_go_only_with_their_owner,
         nobody_is_called_for_nothing,
     ];
     rules.iter().filter_map(|rule| rule(world, call)).map(|why| format!("{call}: {why}")).collect()
@@ -82,7 +85,8 @@ fn proven_first(world: &World, call: &Call) -> Option<String> {
 /// A second Job of the same kind: one runs, or has done it. Jobs of two revisions may meet where the
 /// caches lag: the lock in the database keeps them apart.
 fn one_job_at_a_time(world: &World, call: &Call) -> Option<String> {
-    if call.verb != Verb::Create || call.plural != "jobs" {
+    // A Backup has one for each request: its own agent looks whether that was answered.
+    if call.verb != Verb::Create || call.plural != "jobs" || call.body.pointer(OF_BACKUP).is_some() {
         return None;
     }
     let same = |job: &Value, label| job.pointer(label) == call.body.pointer(label);
@@ -120,6 +124,36 @@ fn rules_come_first(world: &World, call: &Call) -> Option<String> {
     let acts = call.is_workload() && ["worker", "beat"].contains(&component);
     let wanted = world.stack()["spec"]["rules"]["unmanaged"] != "Ignore";
     (acts && wanted && world.rules.enabled.contains(&true)).then(|| "seeded rules are still on".to_owned())
+}
+
+/// What a Backup says that it has is there.
+fn no_success_without_a_backup(world: &World, call: &Call) -> Option<String> {
+    if call.verb != Verb::UpdateStatus || call.plural != BACKUPS || is_going(world) {
+        return None;
+    }
+    let told = call.body["status"]["lastSuccess"]["id"].as_str()?;
+    let is_there = world.volumes.values().flat_map(|volume| &volume.artifacts).any(|artifact| artifact.id == told);
+    (!is_there).then(|| format!("{told} is told as a success, and isn't there"))
+}
+
+/// Artifacts go only with a Backup that says so, when nothing runs any more; then it goes, and not before.
+fn backups_go_only_with_their_owner(world: &World, call: &Call) -> Option<String> {
+    let purge = call.verb == Verb::Create && call.body.pointer(COMPONENT) == Some(&Value::from("purge"));
+    let wanted = world.store.get(BACKUPS, BACKUP).is_some_and(|it| it["spec"]["deletionPolicy"] == "Delete");
+    let unfinished = |job: &Value| job.pointer(OF_BACKUP).is_some() && job["status"]["conditions"].as_array().is_none();
+    if purge && !(is_going(world) && wanted) {
+        return Some("backups are removed that nobody gave up".to_owned());
+    }
+    if purge && world.store.all("jobs").any(|(_, job)| unfinished(job)) {
+        return Some("backups are removed while a Job may make one".to_owned());
+    }
+    let lets_go = call.verb == Verb::Merge && call.plural == BACKUPS && is_going(world);
+    let kept = world.volumes.values().any(|volume| !volume.artifacts.is_empty());
+    (lets_go && wanted && kept).then(|| "the Backup goes, and its backups stay".to_owned())
+}
+
+fn is_going(world: &World) -> bool {
+    world.store.get(BACKUPS, BACKUP).is_some_and(|it| !it["metadata"]["deletionTimestamp"].is_null())
 }
 
 /// Nothing in a scenario needs a person, and what serves goes on serving: old caches are no reason to

@@ -3,7 +3,8 @@
 
 use serde_json::json;
 
-use crate::world::{BACKUP, BACKUPS, Ending, STACK, World};
+use crate::backups::{BACK_UP, VERIFY};
+use crate::world::{BACKUP, BACKUPS, Ending, World};
 
 /// One thing that somebody does, and what is waited for afterwards.
 pub(crate) struct Act {
@@ -36,7 +37,7 @@ const SECOND: &str = "odoo-ai-platform/ai-service:1.1.0";
 pub(crate) const INSTALL: &[Act] = &[Act { edit: |_| {}, until: ready }];
 
 /// All of them.
-pub(crate) const ALL: [Scenario; 14] = [
+pub(crate) const ALL: [Scenario; 18] = [
     Scenario { name: "first install", start: Start::Nothing, script: INSTALL },
     Scenario {
         name: "another image and another secret",
@@ -133,12 +134,7 @@ pub(crate) const ALL: [Scenario; 14] = [
         start: Start::Settled,
         script: &[Act {
             edit: |world| {
-                let spec = json!({"stackRef": {"name": STACK}, "storage": {"persistentVolumeClaim": {"size": "1Gi"}}});
-                let backup = json!({
-                    "apiVersion": "odoo-ai.atmatasolutions.com/v1alpha1", "kind": "Backup",
-                    "metadata": {"name": BACKUP, "namespace": "odoo-ai"}, "spec": spec,
-                });
-                world.store.create(BACKUPS, "somebody", backup).expect("a new Backup");
+                world.create_backup(&json!({}));
                 world.edit(|spec| {
                     spec["migrations"] = json!({"backup": "Required", "backupRef": {"name": BACKUP}});
                     spec["images"]["aiService"] = json!(SECOND);
@@ -214,7 +210,116 @@ pub(crate) const ALL: [Scenario; 14] = [
             },
         ],
     },
+    Scenario {
+        name: "backups that are asked for, scheduled and verified",
+        start: Start::Settled,
+        script: &[
+            Act { edit: |world| world.create_backup(&json!({})), until: catalogue_is_read },
+            Act { edit: |world| world.ask_backup(BACK_UP, "one"), until: |world| has_backups(world, 1, "Succeeded") },
+            Act { edit: |world| world.schedule("nightly-backup"), until: |world| has_backups(world, 2, "Succeeded") },
+            Act {
+                edit: |world| world.ask_backup(VERIFY, "one"),
+                until: |world| world.backup()["lastVerified"]["id"] == "artifact-2",
+            },
+        ],
+    },
+    Scenario {
+        name: "backups that fail, and a Job that somebody deletes",
+        start: Start::Settled,
+        script: &[
+            Act { edit: |world| world.create_backup(&json!({})), until: catalogue_is_read },
+            Act {
+                edit: |world| {
+                    world.endings.push_back(Ending::Fails);
+                    world.ask_backup(BACK_UP, "one");
+                },
+                until: |world| has_backups(world, 0, "Failed"),
+            },
+            Act {
+                edit: |world| {
+                    world.endings.push_back(Ending::Runs);
+                    world.ask_backup(BACK_UP, "two");
+                },
+                until: |world| has_backups(world, 0, "Running"),
+            },
+            Act {
+                edit: |world| {
+                    world.endings.clear();
+                    let runs = |job: &serde_json::Value| job["status"]["conditions"].is_null();
+                    let found = world.store.all("jobs").find(|(name, job)| name.contains("-run-") && runs(job));
+                    let name = found.map(|(name, _)| name.to_owned()).expect("it runs");
+                    world.store.delete("jobs", &name, &json!({})).expect("it goes");
+                },
+                until: |world| {
+                    has_backups(world, 0, "Failed")
+                        && world.backup()["consecutiveFailures"] == 2
+                        && catalogue_is_read(world)
+                },
+            },
+            Act { edit: |world| world.ask_backup(BACK_UP, "three"), until: |world| has_backups(world, 1, "Succeeded") },
+        ],
+    },
+    Scenario {
+        name: "backups in another place",
+        start: Start::Settled,
+        script: &[
+            Act { edit: |world| world.create_backup(&json!({})), until: catalogue_is_read },
+            Act { edit: |world| world.ask_backup(BACK_UP, "one"), until: |world| has_backups(world, 1, "Succeeded") },
+            Act {
+                edit: |world| {
+                    let claim = json!({"metadata": {"name": "another"}, "spec": {}});
+                    world.store.create("persistentvolumeclaims", "somebody", claim).expect("a new claim");
+                    world.store.edit(BACKUPS, BACKUP, |backup| {
+                        backup["spec"]["storage"] = json!({"persistentVolumeClaim": {"claimName": "another"}});
+                    });
+                },
+                until: |world| catalogue_is_read(world) && world.backup()["lastSuccess"].is_null(),
+            },
+            Act { edit: |world| world.ask_backup(BACK_UP, "two"), until: |world| has_backups(world, 1, "Succeeded") },
+        ],
+    },
+    Scenario {
+        name: "backups that go with their Backup",
+        start: Start::Settled,
+        script: &[
+            Act { edit: |world| world.create_backup(&json!({"deletionPolicy": "Delete"})), until: catalogue_is_read },
+            Act { edit: |world| world.ask_backup(BACK_UP, "one"), until: |world| has_backups(world, 1, "Succeeded") },
+            Act {
+                edit: |world| {
+                    world.endings.push_back(Ending::Runs);
+                    world.ask_backup(BACK_UP, "two");
+                },
+                until: |world| has_backups(world, 1, "Running"),
+            },
+            Act {
+                edit: |world| {
+                    world.endings = [Ending::Runs, Ending::Fails].into();
+                    world.store.delete(BACKUPS, BACKUP, &json!({})).expect("it goes");
+                },
+                until: |world| world.store.all("jobs").any(|(name, _)| name.contains("-purge-")),
+            },
+            Act {
+                edit: |world| world.endings = [Ending::Fails].into(),
+                until: |world| world.store.get(BACKUPS, BACKUP).is_none(),
+            },
+        ],
+    },
 ];
+
+/// The Backup knows what is in its storage.
+fn catalogue_is_read(world: &World) -> bool {
+    let catalogue = &world.backup()["catalogue"];
+    catalogue["readAt"].is_string() && catalogue["staleSince"].is_null()
+}
+
+/// The status tells of so many, and how the last run stands; every request was answered.
+fn has_backups(world: &World, count: usize, last: &str) -> bool {
+    let status = world.backup();
+    let annotations = &world.store.get(BACKUPS, BACKUP).expect("the Backup")["metadata"]["annotations"];
+    let answered = annotations[BACK_UP] == status["lastHandled"]["backupRequestedAt"];
+    let told = status["artifacts"].as_array().map_or(0, Vec::len);
+    answered && told == count && status["lastAttempt"]["result"] == last
+}
 
 fn routes(world: &mut World, ingress: &serde_json::Value) {
     world.edit(|spec| spec["ingress"] = ingress.clone());

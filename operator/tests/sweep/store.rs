@@ -4,9 +4,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use k8s_openapi::jiff::SignedDuration;
 use serde_json::{Value, json};
 
 use crate::fields::{Owners, merge};
+use crate::operator::today;
 
 /// Plural of a kind and name of an object; there is one namespace.
 pub(crate) type Id = (String, String);
@@ -147,14 +149,29 @@ impl Store {
     pub(crate) fn delete(&mut self, plural: &str, name: &str, preconditions: &Value) -> Result<(), Refusal> {
         let Some(old) = self.get(plural, name) else { return Err(missing(plural, name)) };
         expect(plural, name, old, preconditions)?;
-        self.forget(&id(plural, name));
+        if is_held(old) {
+            let Kept { object, owners } = self.objects[&id(plural, name)].clone();
+            let mut going = object.as_ref().clone();
+            if going["metadata"]["deletionTimestamp"].is_null() {
+                going["metadata"]["deletionTimestamp"] = json!(today().to_string());
+                self.put(id(plural, name), going, owners);
+            }
+            return Ok(());
+        }
+        self.remove(&id(plural, name));
+        Ok(())
+    }
+
+    /// It goes, and everything that only it owned.
+    fn remove(&mut self, id: &Id) {
+        self.forget(id);
         loop {
             let uids: Vec<_> = self.objects.values().map(|kept| kept.object["metadata"]["uid"].clone()).collect();
             let orphan = self.objects.iter().find(|(_, kept)| {
                 let owners = kept.object["metadata"]["ownerReferences"].as_array().filter(|owners| !owners.is_empty());
                 owners.is_some_and(|owners| owners.iter().all(|owner| !uids.contains(&owner["uid"])))
             });
-            let Some((orphan, _)) = orphan else { return Ok(()) };
+            let Some((orphan, _)) = orphan else { return };
             let orphan = orphan.clone();
             self.forget(&orphan);
         }
@@ -175,7 +192,9 @@ impl Store {
         let metadata = &mut object["metadata"];
         metadata["name"] = json!(name);
         metadata["uid"] = json!(format!("00000000-0000-4000-8000-{:012}", self.uids));
-        metadata["creationTimestamp"] = json!("2026-01-01T00:00:00Z");
+        // One after the other.
+        let age = SignedDuration::from_secs(i64::try_from(self.uids).expect("few"));
+        metadata["creationTimestamp"] = json!((today() + age).to_string());
         if !UNCOUNTED.contains(&plural) {
             metadata["generation"] = json!(1);
         }
@@ -187,10 +206,10 @@ impl Store {
 
     fn replace(&mut self, plural: &str, name: &str, mut after: Value, owners: Owners) -> Result<Value, Refusal> {
         let before = Arc::clone(&self.objects[&id(plural, name)].object);
-        for ours in ["uid", "resourceVersion", "generation", "creationTimestamp", "name"] {
+        for ours in ["uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp", "name"] {
             after["metadata"][ours] = before["metadata"][ours].clone();
         }
-        for absent in ["generation"] {
+        for absent in ["generation", "deletionTimestamp"] {
             if after["metadata"][absent].is_null() {
                 after["metadata"].as_object_mut().expect("metadata").remove(absent);
             }
@@ -207,7 +226,11 @@ impl Store {
         if !UNCOUNTED.contains(&plural) && after["spec"] != before["spec"] {
             after["metadata"]["generation"] = json!(before["metadata"]["generation"].as_i64().unwrap_or(0) + 1);
         }
-        Ok(self.put(id(plural, name), after, Arc::new(owners)))
+        let after = self.put(id(plural, name), after, Arc::new(owners));
+        if !after["metadata"]["deletionTimestamp"].is_null() && !is_held(&after) {
+            self.remove(&id(plural, name));
+        }
+        Ok(after)
     }
 
     fn put(&mut self, id: Id, mut object: Value, owners: Arc<Owners>) -> Value {
@@ -218,6 +241,11 @@ impl Store {
         self.objects.insert(id, Kept { object: shared, owners });
         object
     }
+}
+
+/// Somebody wants to do something before it goes.
+fn is_held(object: &Value) -> bool {
+    object["metadata"]["finalizers"].as_array().is_some_and(|names| !names.is_empty())
 }
 
 fn id(plural: &str, name: &str) -> Id {
@@ -307,6 +335,22 @@ mod tests {
         store.delete("deployments", "a", &json!({"uid": old["metadata"]["uid"]})).expect("its own UID");
         let uid = store.apply("deployments", "a", "us", &json!({"metadata": {"uid": "gone"}}));
         assert_eq!(uid.expect_err("a UID that doesn't exist").code, 409);
+    }
+
+    #[test]
+    fn what_is_held_goes_with_its_last_finalizer() {
+        let mut store = store();
+        let hold = |names: Value| json!({"metadata": {"finalizers": names}});
+        store.merge("deployments", "a", "us", &hold(json!(["ours", "theirs"]))).expect("a change");
+        store.delete("deployments", "a", &json!({})).expect("it is marked");
+        let marked = store.get("deployments", "a").cloned().expect("it is held");
+        assert!(marked["metadata"]["deletionTimestamp"].is_string());
+        store.delete("deployments", "a", &json!({})).expect("again");
+        assert_eq!(store.get("deployments", "a"), Some(&marked));
+        store.merge("deployments", "a", "us", &hold(json!(["theirs"]))).expect("a change");
+        assert!(store.get("deployments", "a").is_some());
+        store.merge("deployments", "a", "us", &hold(json!([]))).expect("a change");
+        assert_eq!(store.everything().count(), 0);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
+use crate::backups::{OF_BACKUP, Volume};
 use crate::compare;
 use crate::kubelet;
 use crate::promises::Promises;
@@ -49,8 +50,8 @@ pub(crate) struct World {
     pub(crate) rules: Rules,
     /// How the next Jobs end; those after them succeed.
     pub(crate) endings: VecDeque<Ending>,
-    /// Backups that were made.
-    pub(crate) artifacts: usize,
+    /// What is kept in volumes for backups, by claim.
+    pub(crate) volumes: BTreeMap<String, Volume>,
     /// What must hold at each request.
     pub(crate) promises: Promises,
 }
@@ -84,10 +85,14 @@ impl World {
 
     /// All that there is in the end, as it can be compared; Events come and go.
     pub(crate) fn end(&self) -> BTreeMap<String, Value> {
-        let objects = self.store.everything().filter(|(id, _)| id.0 != "events");
+        // How often the catalogue was read is no difference.
+        let reads = |object: &Value| object["metadata"]["labels"]["app.kubernetes.io/component"] == "catalogue";
+        let objects = self.store.everything().filter(|(id, object)| id.0 != "events" && !reads(object));
         let objects: Vec<_> = objects.map(|(id, object)| (id.0.clone(), object.clone())).collect();
         let mut all = compare::end(&objects, &self.stack()["status"]["history"]);
         all.insert("rules of the application".to_owned(), json!(self.rules.enabled));
+        let kept = self.volumes.iter().map(|(claim, volume)| (claim, volume.artifacts.len()));
+        all.insert("backups".to_owned(), json!(kept.collect::<BTreeMap<_, _>>()));
         all
     }
 
@@ -126,10 +131,10 @@ impl World {
             }
         }
         self.crash();
-        self.back_up();
+        self.run_jobs_of_backups();
         let jobs = self.store.all("jobs").filter(|(_, job)| job["status"]["conditions"].is_null());
         // One of somebody else is none of ours.
-        let jobs = jobs.filter(|(_, job)| !job["metadata"]["labels"].is_null());
+        let jobs = jobs.filter(|(_, job)| !job["metadata"]["labels"].is_null() && job.pointer(OF_BACKUP).is_none());
         // A kubelet starts no pod whose Secrets aren't there.
         let jobs = jobs.filter(|(name, _)| !name.contains("-login-") || self.store.get("secrets", name).is_some());
         let jobs: Vec<_> = jobs.map(|(name, job)| (name.to_owned(), job.clone())).collect();
@@ -171,23 +176,6 @@ impl World {
             (None, true) => self.store.delete("pods", CRASHING, &json!({})).expect("it goes"),
             _ => {}
         }
-    }
-
-    /// Every request on the Backup is answered once.
-    fn back_up(&mut self) {
-        let Some(backup) = self.store.get(BACKUPS, BACKUP) else { return };
-        let request = backup["metadata"]["annotations"]["odoo-ai.atmatasolutions.com/backup-requested-at"].clone();
-        if request.is_null() || backup["status"]["lastSuccess"]["requestId"] == request {
-            return;
-        }
-        self.artifacts += 1;
-        let id = format!("artifact-{}", self.artifacts);
-        let artifact = json!({
-            "id": id, "requestId": request, "reason": "PreMigration", "completedAt": Timestamp::now().to_string(),
-            "incarnation": "1/2", "alembicRevision": "002",
-        });
-        let status = json!({"lastSuccess": artifact, "lastHandled": {"backupRequestedAt": request}});
-        self.store.set_status(BACKUPS, BACKUP, status);
     }
 
     /// The tag says how it ends.

@@ -4,6 +4,7 @@ mod pgbouncer;
 mod postgres;
 mod redis;
 pub(crate) mod s3;
+pub(crate) mod tmpfs;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -72,7 +72,7 @@ pub(crate) async fn make_backup(room: &Room) -> Result<()> {
 }
 
 /// One that can't make any: its claim doesn't exist. What it is said to have made stays in its status.
-pub(crate) async fn make_mute_backup(room: &Room) -> Result<()> {
+pub(super) async fn make_mute_backup(room: &Room) -> Result<()> {
     let mut documents = sample("backup.yaml")?;
     for document in &mut documents {
         document["spec"]["storage"] = json!({"persistentVolumeClaim": {"claimName": "nowhere"}});
@@ -82,7 +82,7 @@ pub(crate) async fn make_mute_backup(room: &Room) -> Result<()> {
 }
 
 /// The request on the Backup, once it is there.
-pub(crate) async fn request(room: &Room) -> Result<String> {
+pub(super) async fn request(room: &Room) -> Result<String> {
     wait_for("the Backup to be asked", Duration::from_mins(1), || async {
         let backup = room.api::<Backup>().get(BACKUP).await?;
         Ok(backup.annotations().get(REQUESTED).cloned())
@@ -104,7 +104,7 @@ pub(super) async fn answer(room: &Room, id: &str, request: &str, change: &Value)
 }
 
 /// Plays the Backup: this artifact is its last success.
-pub(crate) async fn succeeds(room: &Room, artifact: &Value) -> Result<()> {
+pub(super) async fn succeeds(room: &Room, artifact: &Value) -> Result<()> {
     let handled = json!({"backupRequestedAt": artifact["requestId"]});
     let patch = Patch::Merge(json!({"status": {"lastSuccess": artifact, "lastHandled": handled}}));
     room.api::<Backup>().patch_status(BACKUP, &PatchParams::default(), &patch).await?;
