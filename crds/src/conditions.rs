@@ -1,7 +1,7 @@
 //! Names that users, alerts and other tools rely on: condition types, reasons, labels, annotations.
 //!
 //! A reason is never renamed within v1alpha1. The troubleshooting page has an entry for each one that this version
-//! sets. These are not set yet and have none, they come with later features: `RollingOut`, `Conflict`.
+//! sets. These are not set yet and have none, they come with later features: `RollingOut`.
 
 /// Types of conditions.
 pub mod types {
@@ -39,6 +39,10 @@ pub mod types {
     pub const VERIFIED: &str = "Verified";
     /// Backup: the last good backup is in the object store too.
     pub const OFFSITE_COPIED: &str = "OffsiteCopied";
+    /// FeatureFlag: the application's rule is as declared.
+    pub const SYNCED: &str = "Synced";
+    /// FeatureFlag: the rule's type runs exactly if it is declared to.
+    pub const EFFECTIVE: &str = "Effective";
     /// Restore: it ended, well or not.
     pub const COMPLETE: &str = "Complete";
 }
@@ -225,6 +229,30 @@ pub mod reasons {
     pub const STACK_NOT_FOUND: &str = "StackNotFound";
     /// Another object has the better claim.
     pub const CONFLICT: &str = "Conflict";
+    /// The application's rule is as declared.
+    pub const SYNCED: &str = "Synced";
+    /// Somebody edited the rule in the application.
+    pub const DRIFTED: &str = "Drifted";
+    /// The application has the rule more than once.
+    pub const DUPLICATE_RULES: &str = "DuplicateRules";
+    /// The rule exists already, and may not be taken over.
+    pub const RULE_EXISTS: &str = "RuleExists";
+    /// The stack's application doesn't serve.
+    pub const APPLICATION_UNAVAILABLE: &str = "ApplicationUnavailable";
+    /// The application answers with an error of its own.
+    pub const APPLICATION_FAILING: &str = "ApplicationFailing";
+    /// The application refuses the key.
+    pub const UNAUTHORIZED: &str = "Unauthorized";
+    /// What answers is not the application.
+    pub const UNEXPECTED_ANSWER: &str = "UnexpectedAnswer";
+    /// The application refuses the rule, or keeps it otherwise.
+    pub const REJECTED: &str = "Rejected";
+    /// The type runs exactly if it is declared to.
+    pub const AS_DECLARED: &str = "AsDeclared";
+    /// The type runs because of other rules, though this one is disabled.
+    pub const ENABLED_BY_OTHER_RULES: &str = "EnabledByOtherRules";
+    /// The type doesn't run yet.
+    pub const NOT_RUNNING: &str = "NotRunning";
     /// An older stack has the host.
     pub const HOST_CONFLICT: &str = "HostConflict";
     /// The cluster doesn't serve Traefik's kinds, which the routes need.
@@ -310,6 +338,8 @@ pub mod annotations {
     pub const MIGRATION_BACKUP: &str = "odoo-ai.atmatasolutions.com/migration-backup";
     /// Finalizer of a Backup whose artifacts go with it (`deletionPolicy: Delete`).
     pub const ARTIFACTS_FINALIZER: &str = "odoo-ai.atmatasolutions.com/artifacts";
+    /// Finalizer of a FeatureFlag whose rule is disabled or deleted with it.
+    pub const RULE_FINALIZER: &str = "odoo-ai.atmatasolutions.com/rule";
     /// On a Job of a Backup: digest of where its catalogue is.
     pub const BACKUP_LOCATION: &str = "odoo-ai.atmatasolutions.com/backup-location";
     /// On a Job of a Backup: the request that it answers.

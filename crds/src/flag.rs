@@ -2,7 +2,7 @@
 
 use crate::common::{LocalRef, display_as_name, is_unset};
 use crate::schema;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -66,7 +66,7 @@ display_as_name!(FlagState, DriftPolicy, AdoptionPolicy, FlagDeletionPolicy);
     derive = "PartialEq",
     cel,
     selectable = ".spec.stackRef.name",
-    doc = "One automation rule of an OdooAiStack, declared: whether it may run, with which settings, and when it is switched off by itself. Not acted on yet: the object is accepted and answers NotImplemented.",
+    doc = "One automation rule of an OdooAiStack, declared: whether it may run, with which settings, and when it is switched off by itself.",
     printcolumn(
         name = "Stack",
         type_ = "string",
@@ -92,15 +92,15 @@ display_as_name!(FlagState, DriftPolicy, AdoptionPolicy, FlagDeletionPolicy);
         description = "What it may do at most; empty is Disabled"
     ),
     printcolumn(
-        name = "Running",
+        name = "Effective",
         type_ = "boolean",
         json_path = ".status.effective.running",
         description = "Whether its type really runs"
     ),
     printcolumn(
-        name = "Ready",
+        name = "Synced",
         type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
+        json_path = r#".status.conditions[?(@.type=="Synced")].status"#,
         description = "The rule is as declared"
     ),
     printcolumn(
@@ -109,12 +109,25 @@ display_as_name!(FlagState, DriftPolicy, AdoptionPolicy, FlagDeletionPolicy);
         json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,
         description = "Why it is, or isn't"
     ),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(
         name = "Errors",
         type_ = "integer",
         json_path = ".status.errorRate.percent",
-        description = "Failed runs in the window, in percent",
+        description = "Failed runs in the window, in percent"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Rule",
+        type_ = "string",
+        json_path = ".spec.rule.name",
+        description = "The rule's name",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Id",
+        type_ = "integer",
+        json_path = ".status.ruleId",
+        description = "The rule's id in the application",
         priority = 1
     ),
     printcolumn(
@@ -210,7 +223,7 @@ pub struct FeatureFlagStatus {
     /// The generation of the spec that this status is about; -1: none yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Ready, Reconciling, Stalled.
+    /// Ready, Synced, Effective, Stalled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -218,6 +231,12 @@ pub struct FeatureFlagStatus {
     /// Id of the rule in the application.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule_id: Option<i64>,
+    /// The generation of the spec as which the rule was last seen in the application.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub synced_generation: Option<i64>,
+    /// When a new rule was asked for that wasn't seen yet: a rule that is found since is this flag's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub creation_requested_at: Option<Time>,
     /// Whether the rule's type really runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effective: Option<EffectiveFlag>,
@@ -240,6 +259,10 @@ pub struct EffectiveFlag {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 255)))]
     pub because_of: Vec<String>,
+    /// The Odoo models whose webhooks the type is fed with. At most 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 64)))]
+    pub models: Vec<String>,
 }
 
 /// Failed runs over the window.

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
+use kube::runtime::reflector::{self, Store};
+use odoo_ai_crds::flag::FeatureFlag;
 
 use crate::backoff::Backoff;
 use crate::backup::run::Bell;
@@ -21,6 +23,7 @@ use crate::routes::directory::Directory as RouteDirectory;
 use crate::routes::entrance::Entrance;
 use crate::routes::probe::{Proxy, Question};
 use crate::routes::rivals::Stacks;
+use crate::rules::board::Boards;
 use crate::stack;
 use crate::stack::agents::Directory;
 use crate::stack::model::Operator;
@@ -58,6 +61,10 @@ pub struct Context {
     pub entrance: Arc<Entrance>,
     /// Wakes Backups; nobody hears it unless it is said so.
     pub backups: Bell,
+    /// The flags of this scope.
+    pub flags: Store<FeatureFlag>,
+    /// The rules of each stack's application.
+    pub rules: Boards,
     /// Images on the nodes; nobody asks for them unless it is said so.
     pub nodes: Arc<Nodes>,
     /// What children must know of the operator.
@@ -97,6 +104,8 @@ impl Context {
             stacks: Stacks::default(),
             entrance: Arc::default(),
             backups: Bell::default(),
+            flags: reflector::store().0,
+            rules: Boards::default(),
             nodes: Arc::default(),
             operator,
             metrics,
@@ -137,6 +146,7 @@ impl Context {
         self.applier.forget(namespace, stack);
         self.backoff.succeeded(&(stack::KIND, name.clone()));
         self.pacer.reset(name);
+        self.rules.forget(name);
         self.ask_for_routes(name, Vec::new());
         self.metrics.ready.remove(&Object { namespace: namespace.clone(), name: stack.clone() });
     }

@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod component;
 pub mod context;
 pub mod controller;
+pub mod flag;
 pub mod labels;
 pub mod leader;
 pub mod metrics;

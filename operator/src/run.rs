@@ -28,7 +28,7 @@ use crate::routes::entrance::Entrance;
 use crate::routes::probe::Proxy;
 use crate::routes::rivals::Stacks;
 use crate::server::{self, Ready};
-use crate::{backup, stack, unimplemented};
+use crate::{backup, flag, stack, unimplemented};
 
 /// Time for reconciles under way after SIGTERM; the pod's grace is 30 seconds.
 const LAST_RECONCILES: Duration = Duration::from_secs(20);
@@ -123,6 +123,8 @@ async fn act(
         ctx.proxy = Proxy::on(&traefik.host, traefik.http_port, traefik.https_port);
         let (bell, heard) = Bell::new();
         ctx.backups = bell;
+        let (flags, flags_writer) = reflector::store();
+        ctx.flags = flags;
         let ctx = Arc::new(ctx);
         let (client, ready, shutdown) = (client.clone(), ready.clone(), shutdown.clone());
         // Each by itself: a namespace that is gone keeps no other one from its operator.
@@ -133,9 +135,10 @@ async fn act(
             }
             ready.set(true);
             let backups = backup::run::run(Arc::clone(&ctx), scope, heard, shutdown.clone());
+            let flags = flag::run::run(Arc::clone(&ctx), scope, flags_writer, shutdown.clone());
             let stacks = stack::run::run(ctx, scope, streams, store, shutdown.clone());
             let others = unimplemented::run(client, scope.clone(), shutdown);
-            futures::future::join3(stacks, backups, others).await;
+            futures::future::join4(stacks, backups, flags, others).await;
         }
     });
     let out_of_patience = async {

@@ -13,7 +13,6 @@ use kube::runtime::controller::{Action, Config};
 use kube::runtime::{Controller, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use odoo_ai_crds::conditions::{reasons, types};
-use odoo_ai_crds::flag::{FeatureFlag, FeatureFlagStatus};
 use odoo_ai_crds::restore::{Restore, RestoreStatus};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -51,14 +50,10 @@ macro_rules! pending {
 }
 
 pending!(Restore, RestoreStatus, types::COMPLETE);
-pending!(FeatureFlag, FeatureFlagStatus, types::READY);
 
-/// Runs the two controllers until `shutdown`.
-pub async fn run(client: Client, scope: Scope, shutdown: impl Future<Output = ()> + Clone + Send + Sync + 'static) {
-    tokio::join!(
-        control::<Restore>(&client, &scope, shutdown.clone()),
-        control::<FeatureFlag>(&client, &scope, shutdown),
-    );
+/// Runs the controller until `shutdown`.
+pub async fn run(client: Client, scope: Scope, shutdown: impl Future<Output = ()> + Send + Sync + 'static) {
+    control::<Restore>(&client, &scope, shutdown).await;
 }
 
 async fn control<K: Pending>(

@@ -62,8 +62,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   resources: [odooaistacks]
   verbs: [get, list, watch]
 - apiGroups: [odoo-ai.atmatasolutions.com]
-  resources: [restores, featureflags]
+  resources: [restores]
   verbs: [list, watch]
+# A FeatureFlag whose rule goes with it is held by a finalizer, the only thing that is written.
+- apiGroups: [odoo-ai.atmatasolutions.com]
+  resources: [featureflags]
+  verbs: [get, list, watch, patch]
 # A stack asks its Backup for a backup before a migration: by an annotation, the only thing that is written.
 - apiGroups: [odoo-ai.atmatasolutions.com]
   resources: [backups]

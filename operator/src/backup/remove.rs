@@ -7,7 +7,7 @@ use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::jiff::SignedDuration;
 use kube::api::{ApiResource, Patch, PatchParams};
 use kube::runtime::controller::Action;
-use kube::{Api, Resource, ResourceExt};
+use kube::{Api, ResourceExt};
 use odoo_ai_crds::backup::Backup;
 use odoo_ai_crds::common::DeletionPolicy;
 use odoo_ai_crds::conditions::{annotations, reasons, types};
@@ -17,7 +17,7 @@ use super::build;
 use super::observe::Observed;
 use crate::cluster::delete::{self, Doomed};
 use crate::cluster::status::{self, Verdict};
-use crate::cluster::{FIELD_MANAGER, apply};
+use crate::cluster::{apply, finalizer};
 use crate::context::Context;
 use crate::rollout::jobs::{self, Progress, Work};
 use crate::stack::error::Error;
@@ -154,19 +154,11 @@ pub fn goes_with_it(object: &Backup) -> bool {
 /// It has our finalizer.
 #[must_use]
 pub fn is_held(object: &Backup) -> bool {
-    object.finalizers().iter().any(|name| name == annotations::ARTIFACTS_FINALIZER)
+    finalizer::is_held(object, annotations::ARTIFACTS_FINALIZER)
 }
 
-/// Sets or takes our finalizer; those of others stay.
 async fn hold_on(ctx: &Context, object: &Backup, wanted: bool) -> Result<Backup, Error> {
-    let mut names: Vec<_> =
-        object.finalizers().iter().filter(|name| *name != annotations::ARTIFACTS_FINALIZER).cloned().collect();
-    if wanted {
-        names.push(annotations::ARTIFACTS_FINALIZER.to_owned());
-    }
-    let metadata = json!({"finalizers": names, "resourceVersion": object.meta().resource_version});
     let api: Api<Backup> = Api::namespaced(ctx.client.clone(), &object.namespace().unwrap_or_default());
-    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     ctx.metrics.writes.inc();
-    Ok(api.patch(&object.name_any(), &params, &Patch::Merge(json!({"metadata": metadata}))).await?)
+    Ok(finalizer::set(&api, object, annotations::ARTIFACTS_FINALIZER, wanted).await?)
 }

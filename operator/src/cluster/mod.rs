@@ -8,6 +8,7 @@ pub mod client;
 pub mod covers;
 pub mod delete;
 pub mod events;
+pub mod finalizer;
 pub mod intent;
 pub mod nodes;
 pub mod pending;

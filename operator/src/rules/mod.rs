@@ -1,137 +1,132 @@
-//! The application's automation rules, through its REST API.
-//!
-//! A PUT replaces the whole rule, and an omitted `enabled` switches it on: always send all of it.
+//! The application's automation rules, through its REST API. What it answers is in docs/traps.md.
+
+pub mod board;
+pub mod error;
+pub mod rule;
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use kube::ResourceExt;
+use odoo_ai_crds::stack::OdooAiStack;
+use reqwest::{Method, RequestBuilder};
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+
+use crate::cluster::apply::words;
+use crate::component::{Component, ComponentExt};
+use crate::context::Context;
+use crate::stack::build::API_PORT;
+use crate::stack::model::AppSecrets;
+use crate::stack::references::{self, Reference};
+use crate::stack::{resolve, validate};
+
+pub use error::Error;
+pub use rule::Rule;
+
+/// Key of the Secret, and variable of the application.
+const KEY: &str = "AI_SECRET_KEY";
 
 /// Longest time for one request.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A failed call.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// No usable answer.
-    #[error("{0}")]
-    Http(#[from] reqwest::Error),
-    /// The application answered, but not as wanted.
-    #[error("{method} {path} answered {status}: {body}")]
-    Refused {
-        /// HTTP method.
-        method: &'static str,
-        /// Path of the request.
-        path: String,
-        /// Status code.
-        status: u16,
-        /// The beginning of the body.
-        body: String,
-    },
-    /// A rule that was switched off was read back as on.
-    #[error("rule {0} is still enabled after it was disabled")]
-    NotDisabled(i64),
-}
-
-/// One rule: the fields we look at, and all the others as they came.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Rule {
-    /// Its id.
-    pub id: i64,
-    /// Whether it acts.
-    pub enabled: bool,
-    /// The rest, kept as it is.
-    #[serde(flatten)]
-    pub rest: Map<String, Value>,
-}
-
-impl Rule {
-    /// The body of a PUT that changes nothing but `enabled`.
-    fn disabled(&self) -> Value {
-        let mut body = self.rest.clone();
-        for ours in ["created_at", "updated_at"] {
-            body.remove(ours);
-        }
-        body.insert("enabled".to_owned(), Value::Bool(false));
-        Value::Object(body)
-    }
-}
-
 /// The rules API of one stack.
-#[derive(Clone, Debug)]
 pub struct Rules<'a> {
-    /// The shared client.
-    pub http: &'a reqwest::Client,
+    /// The shared client, which follows no redirection: the key would go with it.
+    http: &'a reqwest::Client,
     /// `http://host:port`.
-    pub base: String,
+    base: String,
     /// `AI_SECRET_KEY`.
-    pub key: &'a str,
+    key: String,
 }
 
-impl Rules<'_> {
-    /// Disables every enabled rule and reads the result back. Returns how many there were.
+impl<'a> Rules<'a> {
+    /// Those of a stack, asked with its key.
+    #[must_use]
+    pub fn new(http: &'a reqwest::Client, namespace: &str, stack: &str, key: &str) -> Self {
+        let base = format!("http://{stack}-{}.{namespace}.svc:{API_PORT}", Component::AiService.name());
+        Self { http, base, key: key.to_owned() }
+    }
+
+    /// The same, with the key from the stack's Secret. While another key is rolled out the application has the old one.
+    ///
+    /// # Errors
+    /// [`Error::NoKey`]
+    pub async fn of(ctx: &'a Context, stack: &OdooAiStack) -> Result<Self, Error> {
+        let (namespace, name) = (stack.namespace().unwrap_or_default(), stack.name_any());
+        let (AppSecrets::Referenced(secret) | AppSecrets::Generated(secret)) =
+            validate::app_secrets(&stack.spec, &name);
+        let reference = Reference::Secret(secret.clone());
+        let data = references::read(&ctx.client, &namespace, vec![reference]).await;
+        let data = data.map_err(|error| Error::NoKey(format!("Secret {secret} can't be read: {}", words(&error))))?;
+        let key = resolve::secret_key(&data, &secret, KEY).map_err(|problem| Error::NoKey(problem.message))?;
+        Ok(Self::new(&ctx.http, &namespace, &name, &key))
+    }
+
+    /// All of them, in no order.
+    ///
+    /// # Errors
+    /// [`Error`]
+    pub async fn list(&self) -> Result<Vec<Rule>, Error> {
+        self.ask(Method::GET, "/api/rules", None).await
+    }
+
+    /// Adds one. It is enabled where the body doesn't say otherwise.
+    ///
+    /// # Errors
+    /// [`Error`]; where no answer came it may have been added all the same.
+    pub async fn create(&self, body: &Map<String, Value>) -> Result<Rule, Error> {
+        self.ask(Method::POST, "/api/rules", Some(body)).await
+    }
+
+    /// Replaces one, all of it.
+    ///
+    /// # Errors
+    /// [`Error`]
+    pub async fn replace(&self, id: i64, body: &Map<String, Value>) -> Result<(), Error> {
+        self.ask::<Value>(Method::PUT, &format!("/api/rules/{id}"), Some(body)).await.map(drop)
+    }
+
+    /// Deletes one; one that isn't there is no error.
+    ///
+    /// # Errors
+    /// [`Error`]
+    pub async fn delete(&self, id: i64) -> Result<(), Error> {
+        match self.ask::<Value>(Method::DELETE, &format!("/api/rules/{id}"), None).await {
+            Err(Error::Refused { status: 404, .. }) => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    /// Disables every enabled rule but those that `spared` says, and reads the result back. Returns how many there were.
     ///
     /// # Errors
     /// The first failed call; what was disabled by then stays so, and another try finishes it.
-    pub async fn disable_all(&self) -> Result<usize, Error> {
-        let enabled: Vec<Rule> = self.list().await?.into_iter().filter(|rule| rule.enabled).collect();
+    pub async fn disable_all(&self, spared: impl Fn(&Rule) -> bool) -> Result<usize, Error> {
+        let wanted = |rule: &Rule| rule.enabled && !spared(rule);
+        let enabled: Vec<Rule> = self.list().await?.into_iter().filter(wanted).collect();
         for rule in &enabled {
-            self.put(rule.id, &rule.disabled()).await?;
+            self.replace(rule.id, &rule.disabled()).await?;
         }
-        match self.list().await?.into_iter().find(|rule| rule.enabled) {
+        match self.list().await?.into_iter().find(wanted) {
             Some(rule) => Err(Error::NotDisabled(rule.id)),
             None => Ok(enabled.len()),
         }
     }
 
-    async fn list(&self) -> Result<Vec<Rule>, Error> {
-        let path = "/api/rules".to_owned();
-        let request = self.http.get(format!("{}{path}", self.base));
-        Ok(self.send("GET", path, request).await?.json().await?)
-    }
-
-    async fn put(&self, id: i64, body: &Value) -> Result<(), Error> {
-        let path = format!("/api/rules/{id}");
-        let request = self.http.put(format!("{}{path}", self.base)).json(body);
-        self.send("PUT", path, request).await.map(|_| ())
-    }
-
-    async fn send(
+    async fn ask<T: DeserializeOwned>(
         &self,
-        method: &'static str,
-        path: String,
-        request: reqwest::RequestBuilder,
-    ) -> Result<reqwest::Response, Error> {
-        let response = request.header("X-API-Key", self.key).timeout(TIMEOUT).send().await?;
-        if response.status().is_success() {
-            return Ok(response);
+        method: Method,
+        path: &str,
+        body: Option<&Map<String, Value>>,
+    ) -> Result<T, Error> {
+        let request = self.http.request(method.clone(), format!("{}{path}", self.base));
+        let request = body.into_iter().fold(request, RequestBuilder::json);
+        let answer = request.header("X-API-Key", &self.key).timeout(TIMEOUT).send().await.map_err(Error::no_answer)?;
+        let status = answer.status();
+        let text = answer.text().await.map_err(Error::no_answer)?;
+        if !status.is_success() {
+            return Err(Error::refused(method.as_str(), path, status.as_u16(), &text));
         }
-        let status = response.status().as_u16();
-        let body = response.text().await.unwrap_or_default().chars().take(200).collect();
-        Err(Error::Refused { method, path, status, body })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn a_put_keeps_everything_but_enabled() {
-        let rule: Rule = serde_json::from_value(json!({
-            "id": 7, "name": "n", "automation_type": "crm", "action_name": "a", "enabled": true,
-            "confidence_threshold": 0.85, "auto_approve": false, "auto_approve_threshold": 0.95,
-            "config": {"x": [1]}, "created_at": "2026-01-01T00:00:00", "updated_at": "2026-01-01T00:00:00",
-        }))
-        .expect("a rule");
-        assert_eq!(
-            rule.disabled(),
-            json!({
-                "name": "n", "automation_type": "crm", "action_name": "a", "enabled": false,
-                "confidence_threshold": 0.85, "auto_approve": false, "auto_approve_threshold": 0.95,
-                "config": {"x": [1]},
-            })
-        );
+        serde_json::from_str(&text).map_err(|why| Error::unreadable(method.as_str(), path, &text, &why))
     }
 }

@@ -2,15 +2,16 @@
 
 use k8s_openapi::api::batch::v1::Job;
 use kube::Api;
-use kube::api::{ApiResource, Patch, PatchParams};
+use kube::api::{ApiResource, ListParams, Patch, PatchParams};
 use odoo_ai_crds::backup::Backup;
 use odoo_ai_crds::conditions::annotations;
+use odoo_ai_crds::flag::FeatureFlag;
 use rand::Rng;
 use rand::distr::Alphanumeric;
 use serde_json::json;
 
 use super::base::Base;
-use super::build::{API_PORT, assemble, data, routes};
+use super::build::{assemble, data, routes};
 use super::decide::Decision;
 use super::error::Error;
 use super::health;
@@ -20,8 +21,8 @@ use super::roll::Roll;
 use crate::cluster::FIELD_MANAGER;
 use crate::cluster::delete::{self, Doomed};
 use crate::cluster::intent::Intent;
-use crate::component::{Component, ComponentExt};
 use crate::context::Context;
+use crate::flag::matching;
 use crate::rollout::trim;
 use crate::rules::Rules;
 
@@ -130,10 +131,12 @@ async fn ask(ctx: &Context, namespace: &str, backup: &str, request: &str) -> Res
 /// The first-install gate: rules that the application seeded are off before worker and beat exist.
 async fn disable_rules(ctx: &Context, roll: &Roll) -> Result<usize, Error> {
     let stack = &roll.base.stack;
-    let host = format!("{}.{}.svc", stack.child(Component::AiService.name()), stack.namespace);
+    let api: Api<FeatureFlag> = Api::namespaced(ctx.client.clone(), &stack.namespace);
+    let of_stack = ListParams::default().fields(&format!("spec.stackRef.name={}", stack.name));
+    let flags = api.list(&of_stack).await?.items;
     let key = roll.inputs.value("AI_SECRET_KEY").unwrap_or_default();
-    let rules = Rules { http: &ctx.http, base: format!("http://{host}:{API_PORT}"), key };
-    let disabled = rules.disable_all().await?;
+    let rules = Rules::new(&ctx.http, &stack.namespace, &stack.name, key);
+    let disabled = rules.disable_all(|rule| matching::is_declared_enabled(&flags, rule)).await?;
     tracing::info!(stack = %stack.name, namespace = %stack.namespace, disabled, "seeded rules disabled");
     Ok(disabled)
 }

@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 
 use crate::cluster::Cluster;
 use crate::faults::Strike;
+use crate::world::rule;
 
 /// Where the application looks for its rules.
 #[derive(Clone, Default)]
@@ -53,23 +54,31 @@ impl Application {
         if head.method == Method::GET {
             cluster.faults().read();
             let world = cluster.world();
-            let rules = world.rules.enabled.iter().enumerate();
-            let rules: Vec<_> =
-                rules.map(|(id, enabled)| json!({"id": id, "name": "rule", "enabled": enabled})).collect();
-            return response(200, &Value::Array(rules));
+            return response(200, &json!(world.rules.rows));
         }
         let path = head.uri.path();
-        let strike = cluster.faults().count(&format!("put {path}"));
+        let method = head.method.as_str().to_lowercase();
+        let strike = cluster.faults().count(&format!("{method} {path}"));
         let stored = match strike {
             None | Some(Strike::Replace) => true,
             Some(Strike::Crash { stored } | Strike::Lose { stored }) => stored,
         };
+        let mut written = json!({"status": "deleted"});
         if stored {
-            let id: usize = path.rsplit('/').next().and_then(|id| id.parse().ok()).expect("the id of a rule");
-            cluster.world().rules.enabled[id] = body["enabled"] != false;
+            let rules = &mut cluster.world().rules;
+            let id: Option<i64> = path.rsplit('/').next().and_then(|id| id.parse().ok());
+            if let Some(id) = id {
+                rules.rows.retain(|row| row["id"] != id);
+                rules.untouched.remove(&id);
+            }
+            if head.method != Method::DELETE {
+                let next = rules.rows.iter().filter_map(|row| row["id"].as_i64()).max().unwrap_or(-1) + 1;
+                written = rule(id.unwrap_or(next), &body);
+                rules.rows.push(written.clone());
+            }
         }
         match strike {
-            None | Some(Strike::Replace) => response(200, &body),
+            None | Some(Strike::Replace) => response(200, &written),
             Some(Strike::Lose { .. }) => response(502, &Value::Null),
             Some(Strike::Crash { .. }) => cluster.die().await,
         }

@@ -236,6 +236,7 @@ swept! {
     failing_runs: "backups that fail, and a Job that somebody deletes";
     place: "backups in another place";
     purge: "backups that go with their Backup";
+    flags: "flags that take a rule over, add one, and go";
 }
 
 /// The same file is held against the real API server: there the operator sends the same.

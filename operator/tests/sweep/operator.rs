@@ -10,14 +10,15 @@ use kube::runtime::controller::Action;
 use odoo_ai_operator::cluster::cache::Scope;
 use odoo_ai_operator::context::{Context, Pacer};
 use odoo_ai_operator::metrics::Metrics;
+use odoo_ai_operator::rules::board::Boards;
 use odoo_ai_operator::stack::error::Error;
 use odoo_ai_operator::stack::model::{Network, Operator as Own};
-use odoo_ai_operator::{backup, stack};
+use odoo_ai_operator::{backup, flag, stack};
 use tokio::task::{JoinHandle, yield_now};
 
 use crate::cluster::Cluster;
 use crate::kubelet::NAMESPACE;
-use crate::world::{BACKUP, BACKUPS};
+use crate::world::{BACKUP, BACKUPS, FLAGS};
 
 /// Kinds that the operator watches besides its own.
 const KINDS: usize = 16;
@@ -72,7 +73,7 @@ impl Operator {
         };
         let scope = Scope::Namespace(NAMESPACE.to_owned());
         let (ctx, streams) = Context::new(client, http.clone(), &scope, "operator-0", own, Metrics::registered().0);
-        let ctx = Arc::new(Context { pacer: Pacer::by(clock), clock: today, ..ctx });
+        let ctx = Arc::new(Context { pacer: Pacer::by(clock), rules: Boards::by(clock), clock: today, ..ctx });
         let operator = Self { ctx, watches: tokio::spawn(streams.drain()), cluster: Arc::clone(cluster) };
         operator.catch_up().await;
         let ready = tokio::time::timeout(Duration::from_secs(5), operator.ctx.caches.ready());
@@ -96,7 +97,11 @@ impl Operator {
         tokio::select! {
             biased;
             () = self.cluster.died.notified() => Turn::Died,
-            done = async { self.reconcile_stack().await.and(self.reconcile_backup().await) } => Turn::Done(done),
+            done = Box::pin(async {
+                let stack = self.reconcile_stack().await;
+                let backup = self.reconcile_backup().await;
+                stack.and(backup).and(self.reconcile_flags().await)
+            }) => Turn::Done(done),
         }
     }
 
@@ -111,6 +116,16 @@ impl Operator {
         let done = Box::pin(backup::reconcile(Arc::new(object), Arc::clone(&self.ctx))).await;
         let is_there = self.cluster.world().store.get(BACKUPS, BACKUP).is_some();
         if is_there { judge(done) } else { done.map(drop).map_err(|error| error.to_string()) }
+    }
+
+    async fn reconcile_flags(&self) -> Result<(), String> {
+        let flags: Vec<_> = self.cluster.world().store.all(FLAGS).map(|(_, flag)| flag.clone()).collect();
+        for object in flags {
+            let object = serde_json::from_value(object).expect("a flag");
+            let done = Box::pin(flag::reconcile(Arc::new(object), Arc::clone(&self.ctx))).await;
+            done.map(drop).or_else(|error| if error.is_conflict() { Ok(()) } else { Err(error.to_string()) })?;
+        }
+        Ok(())
     }
 }
 

@@ -123,7 +123,7 @@ fn rules_come_first(world: &World, call: &Call) -> Option<String> {
     let component = call.body.pointer(COMPONENT)?.as_str()?;
     let acts = call.is_workload() && ["worker", "beat"].contains(&component);
     let wanted = world.stack()["spec"]["rules"]["unmanaged"] != "Ignore";
-    (acts && wanted && world.rules.enabled.contains(&true)).then(|| "seeded rules are still on".to_owned())
+    (acts && wanted && !world.rules.untouched.is_empty()).then(|| "seeded rules are still on".to_owned())
 }
 
 /// What a Backup says that it has is there.

@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use crate::backups::{BACK_UP, VERIFY};
-use crate::world::{BACKUP, BACKUPS, Ending, World};
+use crate::world::{BACKUP, BACKUPS, Ending, FLAGS, World};
 
 /// One thing that somebody does, and what is waited for afterwards.
 pub(crate) struct Act {
@@ -37,7 +37,7 @@ const SECOND: &str = "odoo-ai-platform/ai-service:1.1.0";
 pub(crate) const INSTALL: &[Act] = &[Act { edit: |_| {}, until: ready }];
 
 /// All of them.
-pub(crate) const ALL: [Scenario; 18] = [
+pub(crate) const ALL: [Scenario; 19] = [
     Scenario { name: "first install", start: Start::Nothing, script: INSTALL },
     Scenario {
         name: "another image and another secret",
@@ -304,7 +304,43 @@ pub(crate) const ALL: [Scenario; 18] = [
             },
         ],
     },
+    Scenario {
+        name: "flags that take a rule over, add one, and go",
+        start: Start::Settled,
+        script: &[
+            Act {
+                edit: |world| {
+                    world.create_flag("known", "rule 1", &json!({"state": "Enabled"}));
+                    world.create_flag(
+                        "new",
+                        "another",
+                        &json!({"adoptionPolicy": "Refuse", "deletionPolicy": "Delete"}),
+                    );
+                },
+                until: |world| synced(world, "known") && synced(world, "new"),
+            },
+            Act {
+                edit: |world| {
+                    world.store.edit(FLAGS, "known", |flag| flag["spec"]["config"] = json!({"limit": 5}));
+                    world.store.delete(FLAGS, "new", &json!({})).expect("it goes");
+                },
+                until: |world| synced(world, "known") && world.store.get(FLAGS, "new").is_none(),
+            },
+            Act {
+                edit: |world| world.store.delete(FLAGS, "known", &json!({})).expect("it goes"),
+                until: |world| world.store.get(FLAGS, "known").is_none(),
+            },
+        ],
+    },
 ];
+
+/// The flag's rule is as its present spec declares it.
+fn synced(world: &World, name: &str) -> bool {
+    let flag = world.store.get(FLAGS, name).expect("the flag");
+    let conditions = flag["status"]["conditions"].as_array().into_iter().flatten();
+    let mut synced = conditions.filter(|it| it["type"] == "Synced" && it["status"] == "True");
+    synced.any(|it| it["observedGeneration"] == flag["metadata"]["generation"])
+}
 
 /// The Backup knows what is in its storage.
 fn catalogue_is_read(world: &World) -> bool {

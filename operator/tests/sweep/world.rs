@@ -1,7 +1,7 @@
 //! Everything outside of the operator: the store, the application's rules, and what the cluster makes
 //! of the objects. A copy is a moment to come back to.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use k8s_openapi::ByteString;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::backups::{OF_BACKUP, Volume};
 use crate::compare;
 use crate::kubelet;
+use crate::operator::today;
 use crate::promises::Promises;
 use crate::store::Store;
 
@@ -18,6 +19,8 @@ pub(crate) const STACKS: &str = "odooaistacks";
 /// Plural and name of the Backup that a stack may name.
 pub(crate) const BACKUPS: &str = "backups";
 pub(crate) const BACKUP: &str = "nightly";
+/// Plural of the flags.
+pub(crate) const FLAGS: &str = "featureflags";
 /// Pod of a version that ends at once.
 const CRASHING: &str = "crashing";
 /// Name of the stack.
@@ -37,8 +40,10 @@ pub(crate) enum Ending {
 /// The application's rules, as its REST API has them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rules {
-    /// Id and whether it acts.
-    pub(crate) enabled: Vec<bool>,
+    /// Each with all its fields.
+    pub(crate) rows: Vec<Value>,
+    /// Those that nobody has written since they were seeded.
+    pub(crate) untouched: BTreeSet<i64>,
     /// Requests that are refused from now on.
     pub(crate) refusals: usize,
 }
@@ -90,7 +95,9 @@ impl World {
         let objects = self.store.everything().filter(|(id, object)| id.0 != "events" && !reads(object));
         let objects: Vec<_> = objects.map(|(id, object)| (id.0.clone(), object.clone())).collect();
         let mut all = compare::end(&objects, &self.stack()["status"]["history"]);
-        all.insert("rules of the application".to_owned(), json!(self.rules.enabled));
+        let mut rows = self.rules.rows.clone();
+        rows.sort_by_key(|row| row["id"].as_i64());
+        all.insert("rules of the application".to_owned(), json!(rows));
         let kept = self.volumes.iter().map(|(claim, volume)| (claim, volume.artifacts.len()));
         all.insert("backups".to_owned(), json!(kept.collect::<BTreeMap<_, _>>()));
         all
@@ -124,14 +131,16 @@ impl World {
             let wanted: Vec<_> = self.store.all(plural).filter_map(ready).collect();
             for (name, status) in wanted {
                 self.store.set_status(plural, &name, status);
-                if name.ends_with("-ai-service") && self.rules.enabled.is_empty() {
+                if name.ends_with("-ai-service") && self.rules.rows.is_empty() {
                     // The application seeds its rules when it starts, all of them enabled.
-                    self.rules.enabled = vec![true; 3];
+                    self.rules.rows = (0..3).map(|id| rule(id, &json!({"name": format!("rule {id}")}))).collect();
+                    self.rules.untouched = (0..3).collect();
                 }
             }
         }
         self.crash();
         self.run_jobs_of_backups();
+        self.age_flags();
         let jobs = self.store.all("jobs").filter(|(_, job)| job["status"]["conditions"].is_null());
         // One of somebody else is none of ours.
         let jobs = jobs.filter(|(_, job)| !job["metadata"]["labels"].is_null() && job.pointer(OF_BACKUP).is_none());
@@ -178,6 +187,34 @@ impl World {
         }
     }
 
+    /// Time goes by: whoever asked for a rule has waited for long enough.
+    fn age_flags(&mut self) {
+        let asked = |object: &Value| object["status"]["creationRequestedAt"].is_string();
+        let flags: Vec<_> = self
+            .store
+            .all(FLAGS)
+            .filter(|(_, it)| asked(it))
+            .map(|(name, it)| (name.to_owned(), it["status"].clone()))
+            .collect();
+        for (name, mut status) in flags {
+            status["creationRequestedAt"] = json!((today() - SignedDuration::from_hours(1)).to_string());
+            self.store.set_status(FLAGS, &name, status);
+        }
+    }
+
+    /// Somebody declares a rule.
+    pub(crate) fn create_flag(&mut self, name: &str, rule: &str, spec: &Value) {
+        let mut whole = json!({
+            "stackRef": {"name": STACK}, "rule": {"name": rule, "automationType": "crm", "actionName": "score"},
+        });
+        crate::fields::merge(&mut whole, spec);
+        let flag = json!({
+            "apiVersion": "odoo-ai.atmatasolutions.com/v1alpha1", "kind": "FeatureFlag",
+            "metadata": {"name": name, "namespace": "odoo-ai"}, "spec": whole,
+        });
+        self.store.create(FLAGS, "somebody", flag).expect("a new flag");
+    }
+
     /// The tag says how it ends.
     fn end_check(&mut self, name: &str, job: &Value) {
         let image = job["spec"]["template"]["spec"]["containers"][0]["image"].to_string();
@@ -196,7 +233,7 @@ impl World {
             ("Complete", kubelet::PLANNED.to_owned())
         } else {
             // There are rules as soon as the application has run.
-            let empty = format!("\"rulesEmpty\":{}", self.rules.enabled.is_empty());
+            let empty = format!("\"rulesEmpty\":{}", self.rules.rows.is_empty());
             self.promises.succeeded(job, self.store.get("secrets", name));
             ("Complete", kubelet::MIGRATED.replace("\"rulesEmpty\":true", &empty))
         };
@@ -207,6 +244,18 @@ impl World {
         let at = Timestamp::now() - SignedDuration::from_secs(if ending == Ending::Fails { 3600 } else { 0 });
         self.store.set_status("jobs", name, kubelet::ended(how, &at.to_string()));
     }
+}
+
+/// A rule, with what the application fills in.
+pub(crate) fn rule(id: i64, body: &Value) -> Value {
+    let mut whole = json!({
+        "id": id, "name": "", "automation_type": "crm", "action_name": "score", "enabled": true, "config": {},
+        "confidence_threshold": 0.85, "auto_approve": false, "auto_approve_threshold": 0.95,
+    });
+    for (field, value) in body.as_object().into_iter().flatten() {
+        whole[field] = value.clone();
+    }
+    whole
 }
 
 /// The version of a workload ends at once.

@@ -24,6 +24,7 @@ use odoo_ai_operator::cluster::cache::{Scope, Streams};
 use odoo_ai_operator::cluster::covers::covers;
 use odoo_ai_operator::cluster::traefik::{IngressRoute, Middleware};
 use odoo_ai_operator::context::Context;
+use odoo_ai_operator::flag;
 use odoo_ai_operator::labels;
 use odoo_ai_operator::metrics::Metrics;
 use odoo_ai_operator::routes::rivals::Stacks;
@@ -161,7 +162,7 @@ impl Stage {
         bail!("never Ready: {}", self.condition("Ready").await?)
     }
 
-    /// The controllers of stacks and Backups themselves, with watches of its own, until it is aborted.
+    /// The controllers of stacks, Backups and flags themselves, with watches of its own, until it is aborted.
     pub(crate) fn control(&self) -> Result<JoinHandle<()>> {
         let scope = Scope::Namespace(self.namespace.clone());
         let (mut ctx, streams) = context(&self.operator, &scope, self.rules)?;
@@ -169,11 +170,14 @@ impl Stage {
         ctx.stacks = Stacks::new(vec![stacks.clone()]);
         let (bell, heard) = Bell::new();
         ctx.backups = bell;
+        let (flags, flags_writer) = reflector::store();
+        ctx.flags = flags;
         let ctx = Arc::new(ctx);
         Ok(tokio::spawn(async move {
             let stacks = stack::run::run(Arc::clone(&ctx), &scope, streams, (stacks, writer), std::future::pending());
             let backups = backup::run::run(Arc::clone(&ctx), &scope, heard, std::future::pending());
-            tokio::join!(stacks, backups);
+            let flags = flag::run::run(Arc::clone(&ctx), &scope, flags_writer, std::future::pending());
+            tokio::join!(stacks, backups, flags);
         }))
     }
 

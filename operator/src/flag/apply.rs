@@ -1,0 +1,81 @@
+//! Carries a decision out. What is to be added is noted in the status first: a crash makes no second one.
+
+use kube::{Api, ResourceExt};
+use odoo_ai_crds::conditions::reasons;
+
+use super::decide::{Decision, Write};
+use super::observe::Observed;
+use super::report;
+use crate::cluster::status::{self, Verdict};
+use crate::context::Context;
+use crate::rules::board::Open;
+use crate::rules::{self, Rules};
+use crate::stack::error::Error;
+
+/// What came of it.
+pub struct Done {
+    /// The flag, as it was read or written last.
+    pub flag: Observed,
+    /// Why the application didn't take the write.
+    pub failed: Option<rules::Error>,
+}
+
+/// Carries out `decision`.
+///
+/// # Errors
+/// The API server's, before the application is asked.
+pub async fn apply(
+    ctx: &Context,
+    mut flag: Observed,
+    decision: &mut Decision,
+    board: &mut Open,
+) -> Result<Done, Error> {
+    let Some(write) = &decision.write else { return Ok(Done { flag, failed: None }) };
+    if matches!(write, Write::Create(_)) {
+        let mut object = flag.object.clone();
+        object.status = Some(report::status(&flag, decision, None));
+        object.metadata.managed_fields = None;
+        ctx.metrics.status_writes.inc();
+        let api = Api::namespaced(ctx.client.clone(), &object.namespace().unwrap_or_default());
+        flag.object = status::write(&api, &object).await?;
+    }
+    let Some(stack) = &flag.stack else { return Ok(Done { flag, failed: None }) };
+    let (Write::Create(body) | Write::Replace(_, body)) = write;
+    board.writes(body);
+    let written = async {
+        let rules = Rules::of(ctx, stack).await?;
+        match write {
+            Write::Create(body) => rules.create(body).await.map(|rule| Some(rule.id)),
+            Write::Replace(id, body) => rules.replace(*id, body).await.map(|()| None),
+        }
+    };
+    let failed = match written.await {
+        Ok(Some(id)) => {
+            decision.status.rule_id = Some(id);
+            None
+        }
+        Ok(None) => None,
+        Err(error) => {
+            // An error of its own may be about this one rule: that of a type that it doesn't know is.
+            if matches!(error, rules::Error::NoAnswer(_)) {
+                board.failed(&error);
+            }
+            Some(error)
+        }
+    };
+    Ok(Done { flag, failed })
+}
+
+/// What `Synced` says of a write that the application didn't take.
+#[must_use]
+pub fn verdict(error: &rules::Error) -> Verdict {
+    let hint = match error {
+        rules::Error::Refused { status: 500, .. } => {
+            "; it answers so to a type that this version of it doesn't know: compare rule.automationType with docs/flags.md"
+        }
+        _ => "",
+    };
+    let reason =
+        if matches!(error, rules::Error::Refused { status: 500, .. }) { reasons::REJECTED } else { error.reason() };
+    Verdict::new(false, reason, format!("the rule could not be written: {error}{hint}"))
+}

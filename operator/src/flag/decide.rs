@@ -1,0 +1,148 @@
+//! The decision: what the status says now, and what is written. A plain function of what was observed.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::SignedDuration;
+use odoo_ai_crds::conditions::reasons;
+use odoo_ai_crds::flag::{AdoptionPolicy, DriftPolicy, FeatureFlagStatus};
+use serde_json::{Map, Value};
+
+use super::effective::effective;
+use super::matching;
+use super::observe::{Observed, Seen, Unseen};
+use crate::cluster::status::{Tri, Verdict};
+use crate::rules::Rule;
+
+/// A rule that was asked for and isn't there is waited for so long: an application that hangs may add it later.
+pub const PATIENCE: SignedDuration = SignedDuration::from_mins(1);
+
+/// What to do now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// The status, but for its conditions.
+    pub status: FeatureFlagStatus,
+    /// What the condition `Synced` says.
+    pub synced: Verdict,
+    /// Only a person can change it.
+    pub stalled: bool,
+    /// What is written.
+    pub write: Option<Write>,
+    /// It was as declared, and isn't any more.
+    pub drifted: bool,
+}
+
+/// A change of the application's rules.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Write {
+    /// A new rule.
+    Create(Map<String, Value>),
+    /// All of an existing one.
+    Replace(i64, Map<String, Value>),
+}
+
+/// Decides. `rules`: those of the stack, or why they aren't known.
+#[must_use]
+pub fn decide(flag: &Observed, rules: &Result<Seen, Unseen>) -> Decision {
+    let mut status = flag.status();
+    status.observed_generation = Some(flag.generation());
+    let decision = |status, synced| Decision { status, synced, stalled: false, write: None, drifted: false };
+    let stalled = |status, reason, message: String| Decision {
+        stalled: true,
+        ..decision(status, Verdict::new(false, reason, message))
+    };
+    if let Some(rival) = &flag.rival {
+        let message = format!("the older FeatureFlag {rival} declares the same rule; delete one of the two");
+        return stalled(status, reasons::CONFLICT, message);
+    }
+    if flag.object.spec.error_rate.is_some() {
+        let message = "errorRate is not implemented in this version of the operator: nothing was changed; leave it out";
+        return stalled(status, reasons::NOT_IMPLEMENTED, message.to_owned());
+    }
+    let seen = match rules {
+        Ok(seen) => seen,
+        Err(unseen) => return decision(status, unseen.verdict()),
+    };
+    status.effective = Some(effective(&seen.rules, &flag.object.spec.rule.automation_type));
+    let found = matching::of(&seen.rules, &flag.object.spec.rule, status.rule_id);
+    if let [_, _, ..] = found[..] {
+        let ids: Vec<_> = found.iter().map(|rule| rule.id.to_string()).collect();
+        let message = format!(
+            "the application has this rule {} times (ids {}); delete all but one of them there",
+            ids.len(),
+            ids.join(", ")
+        );
+        return stalled(status, reasons::DUPLICATE_RULES, message);
+    }
+    let existing = found.first().copied();
+    let adopts = flag.object.spec.adoption_policy != Some(AdoptionPolicy::Refuse);
+    let ours = |rule: &Rule| status.rule_id == Some(rule.id) || status.creation_requested_at.is_some();
+    if let Some(rule) = existing.filter(|rule| !adopts && !ours(rule)) {
+        let message = format!("rule {} exists already, and adoptionPolicy is Refuse", rule.id);
+        return stalled(status, reasons::RULE_EXISTS, message);
+    }
+    if flag.object.spec.suspend {
+        let message = "spec.suspend is true: the rule is left alone";
+        return decision(status, Verdict::new(Tri::Unknown, reasons::SUSPENDED, message));
+    }
+    match existing {
+        Some(rule) => keep(flag, seen, rule, decision(status, synced(rule))),
+        None => create(flag, decision(status, Verdict::new(Tri::Unknown, reasons::PROGRESSING, "the rule is added"))),
+    }
+}
+
+fn synced(rule: &Rule) -> Verdict {
+    let state = if rule.enabled { "enabled" } else { "disabled" };
+    Verdict::new(true, reasons::SYNCED, format!("rule {} is as declared: {state}", rule.id))
+}
+
+/// The rule is there: it is as declared, or written again.
+fn keep(flag: &Observed, seen: &Seen, rule: &Rule, mut decision: Decision) -> Decision {
+    let (spec, generation) = (&flag.object.spec, Some(flag.generation()));
+    let was_synced = decision.status.synced_generation == generation && decision.status.rule_id == Some(rule.id);
+    decision.status.rule_id = Some(rule.id);
+    decision.status.creation_requested_at = None;
+    let wanted = matching::wanted(spec, matching::is_enabled(spec), Some(rule));
+    let differences = matching::differences(rule, &wanted);
+    if differences.is_empty() {
+        decision.status.synced_generation = generation;
+        return decision;
+    }
+    let fields = differences.join(", ");
+    if was_synced && spec.drift_policy == Some(DriftPolicy::Warn) {
+        let message = format!("rule {} was edited in the application ({fields}), and driftPolicy is Warn", rule.id);
+        decision.synced = Verdict::new(false, reasons::DRIFTED, message);
+    } else if seen.wrote.as_ref() == Some(&wanted) {
+        let message = format!(
+            "rule {} was written a moment ago and is not as it was written ({fields}): the application doesn't take it, or somebody else writes it too",
+            rule.id
+        );
+        decision.synced = Verdict::new(false, reasons::REJECTED, message);
+    } else {
+        let message = format!("rule {} is written ({fields})", rule.id);
+        decision.synced = Verdict::new(Tri::Unknown, reasons::PROGRESSING, message);
+        decision.write = Some(Write::Replace(rule.id, wanted));
+        decision.drifted = was_synced;
+    }
+    decision
+}
+
+/// The rule isn't there: it is added, but not while it may be on its way.
+fn create(flag: &Observed, mut decision: Decision) -> Decision {
+    let spec = &flag.object.spec;
+    let was_there = decision.status.synced_generation == Some(flag.generation());
+    if was_there && spec.drift_policy == Some(DriftPolicy::Warn) {
+        let message = "the rule was deleted in the application, and driftPolicy is Warn";
+        decision.synced = Verdict::new(false, reasons::DRIFTED, message);
+        return decision;
+    }
+    let requested = decision.status.creation_requested_at.as_ref().map(|time| time.0);
+    if requested.is_some_and(|requested| requested.duration_until(flag.now) < PATIENCE) {
+        let message = "the rule was asked for a moment ago, and the application doesn't list it yet";
+        decision.synced = Verdict::new(Tri::Unknown, reasons::PROGRESSING, message);
+        return decision;
+    }
+    decision.status.rule_id = None;
+    decision.status.creation_requested_at = Some(Time(flag.now));
+    decision.write = Some(Write::Create(matching::wanted(spec, matching::is_enabled(spec), None)));
+    decision.drifted = was_there;
+    decision
+}

@@ -1,0 +1,55 @@
+//! The `FeatureFlag` controller: observe → decide → apply → report.
+//!
+//! The rule itself is in the application's database; it is seen and changed through the rules API only. All flags of one
+//! stack look at one list, one after the other.
+
+pub mod apply;
+pub mod conditions;
+pub mod decide;
+pub mod effective;
+pub mod matching;
+pub mod observe;
+pub mod remove;
+pub mod report;
+pub mod run;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::ResourceExt;
+use kube::runtime::controller::Action;
+use odoo_ai_crds::flag::FeatureFlag;
+
+use self::decide::decide;
+use crate::context::Context;
+use crate::stack::error::Error;
+
+/// How old the rules may be that a write is made of.
+const FRESH: Duration = Duration::from_secs(5);
+
+/// Kind in logs and metrics.
+const KIND: &str = "FeatureFlag";
+
+/// Brings one flag's rule a step closer to its spec.
+///
+/// # Errors
+/// What kept it from doing so; the conditions say it too, where the API server could be reached.
+pub async fn reconcile(object: Arc<FeatureFlag>, ctx: Arc<Context>) -> Result<Action, Error> {
+    let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+    let Some(flag) = observe::observe(&ctx, &name, &namespace).await? else {
+        return Ok(Action::await_change());
+    };
+    let mut board = ctx.rules.open(&flag.stack_name(), &name).await;
+    if flag.object.metadata.deletion_timestamp.is_some() {
+        return remove::remove(&ctx, &flag, &mut board).await;
+    }
+    let flag = remove::hold(&ctx, flag).await?;
+    let mut decision = decide(&flag, &observe::rules(&ctx, &flag, &mut board, report::resync(&flag.object)).await);
+    if decision.write.is_some() {
+        // What is written is made of what is there now.
+        decision = decide(&flag, &observe::rules(&ctx, &flag, &mut board, FRESH).await);
+    }
+    let done = apply::apply(&ctx, flag, &mut decision, &mut board).await?;
+    drop(board);
+    Box::pin(report::outcome(&ctx, done, decision)).await
+}

@@ -1,0 +1,109 @@
+//! FeatureFlags and the real application's rules.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use kube::api::{DeleteParams, Patch, PatchParams};
+use odoo_ai_crds::flag::FeatureFlag;
+use odoo_ai_tests::wait_for;
+use serde_json::{Value, json};
+
+use crate::room::Room;
+
+/// The operator looks again every 15 s at what it waits for.
+const SOON: Duration = Duration::from_mins(1);
+const LEAVE: &str = "leave";
+const NEW: &str = "new";
+
+fn flag(name: &str, rule: &Value, spec: &Value) -> Value {
+    let mut whole = json!({"stackRef": {"name": "odoo-ai"}, "rule": rule, "resyncSeconds": 10});
+    whole.as_object_mut().expect("an object").extend(spec.as_object().cloned().unwrap_or_default());
+    json!({
+        "apiVersion": "odoo-ai.atmatasolutions.com/v1alpha1", "kind": "FeatureFlag",
+        "metadata": {"name": name}, "spec": whole,
+    })
+}
+
+fn leave() -> Value {
+    json!({"name": "Hr: approve leave", "automationType": "hr", "actionName": "approve_leave"})
+}
+
+/// Waits until a condition of a flag says so of its newest spec; its message.
+async fn wait(room: &Room, name: &str, kind: &str, state: &str, reason: &str) -> Result<String> {
+    wait_for(&format!("{name}'s {kind}={state} {reason}"), SOON, || async {
+        let flag = room.api::<FeatureFlag>().get(name).await?;
+        let status = flag.status.unwrap_or_default();
+        let found = status.conditions.iter().find(|it| it.type_ == kind).context("no such condition")?;
+        let says =
+            found.status == state && found.reason == reason && found.observed_generation == flag.metadata.generation;
+        ensure!(says, "it is {found:?}");
+        Ok(Some(found.message.clone()))
+    })
+    .await
+}
+
+async fn rule(room: &Room, name: &str) -> Result<Vec<Value>> {
+    Ok(room.rules().await?.into_iter().filter(|rule| rule["name"] == name).collect())
+}
+
+/// A flag that is there before its stack waits for it.
+pub(crate) async fn waits_for_its_stack(room: &Room) -> Result<String> {
+    room.apply(&[flag(LEAVE, &leave(), &json!({"state": "Enabled"}))]).await?;
+    wait(room, LEAVE, "Ready", "False", "StackNotFound").await
+}
+
+/// Of the seeded rules the one that is declared Enabled is on, and no other.
+pub(crate) async fn is_on_from_the_beginning(room: &Room) -> Result<String> {
+    let enabled: Vec<_> = room.rules().await?.into_iter().filter(|rule| rule["enabled"] == true).collect();
+    ensure!(enabled.len() == 1 && enabled[0]["name"] == "Hr: approve leave", "enabled: {enabled:?}");
+    wait(room, LEAVE, "Effective", "True", "AsDeclared").await?;
+    wait(room, LEAVE, "Ready", "True", "Synced").await
+}
+
+/// Edited, added, put back, and gone.
+pub(crate) async fn keep_their_rules(room: &Room) -> Result<String> {
+    let spec = json!({"spec": {"state": "Disabled", "config": {"limit": 5}, "confidenceThresholdPercent": 90}});
+    let flags = room.api::<FeatureFlag>();
+    flags.patch(LEAVE, &PatchParams::default(), &Patch::Merge(spec)).await?;
+    wait(room, LEAVE, "Ready", "True", "Synced").await?;
+    let found = rule(room, "Hr: approve leave").await?.pop().context("the rule")?;
+    ensure!(found["enabled"] == false && found["config"] == json!({"limit": 5}), "it is {found}");
+    ensure!(found["confidence_threshold"] == 0.9 && found["auto_approve_threshold"] == 0.95, "it is {found}");
+
+    let before = room.rules().await?.len();
+    let new = json!({"name": "Night shift", "automationType": "hr", "actionName": "plan_night_shift"});
+    room.apply(&[flag(NEW, &new, &json!({"deletionPolicy": "Delete"}))]).await?;
+    wait(room, NEW, "Ready", "True", "Synced").await?;
+    let added = rule(room, "Night shift").await?;
+    ensure!(added.len() == 1 && added[0]["enabled"] == false && room.rules().await?.len() == before + 1, "{added:?}");
+
+    // As somebody in a hurry does it: the rule is on again.
+    let mut body = found.clone();
+    body["enabled"] = json!(true);
+    room.call("PUT", &format!("/api/rules/{}", found["id"]), Some(&body)).await?;
+    let began = Instant::now();
+    wait_for("the rule to be put back", SOON, || async {
+        Ok((rule(room, "Hr: approve leave").await?.pop().context("the rule")?["enabled"] == false).then_some(()))
+    })
+    .await?;
+    let back = began.elapsed();
+
+    // A type that the application doesn't know.
+    let unknown = json!({"name": "Unknown", "automationType": "astrology", "actionName": "read_stars"});
+    room.apply(&[flag("unknown", &unknown, &json!({"deletionPolicy": "Orphan"}))]).await?;
+    wait(room, "unknown", "Ready", "False", "Rejected").await?;
+    for name in [NEW, LEAVE, "unknown"] {
+        flags.delete(name, &DeleteParams::default()).await?;
+    }
+    wait_for("the flags to go", SOON, || async {
+        let mut left = 0;
+        for name in [NEW, LEAVE, "unknown"] {
+            left += usize::from(flags.get_opt(name).await?.is_some());
+        }
+        Ok((left == 0).then_some(()))
+    })
+    .await?;
+    ensure!(rule(room, "Night shift").await?.is_empty(), "it was to be deleted");
+    ensure!(rule(room, "Hr: approve leave").await?.len() == 1, "it was to be disabled only");
+    Ok(format!("put back after {:.1} s", back.as_secs_f64()))
+}
