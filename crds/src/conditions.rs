@@ -43,6 +43,8 @@ pub mod types {
     pub const SYNCED: &str = "Synced";
     /// FeatureFlag: the rule's type runs exactly if it is declared to.
     pub const EFFECTIVE: &str = "Effective";
+    /// FeatureFlag: not too many of the rule's runs fail.
+    pub const WITHIN_ERROR_RATE: &str = "WithinErrorRate";
     /// Restore: it ended, well or not.
     pub const COMPLETE: &str = "Complete";
 }
@@ -251,6 +253,14 @@ pub mod reasons {
     pub const AS_DECLARED: &str = "AsDeclared";
     /// The type runs because of other rules, though this one is disabled.
     pub const ENABLED_BY_OTHER_RULES: &str = "EnabledByOtherRules";
+    /// Too many of the rule's runs failed: it is disabled until its spec changes.
+    pub const ERROR_RATE_EXCEEDED: &str = "ErrorRateExceeded";
+    /// Not more of the rule's runs fail than may.
+    pub const WITHIN_LIMIT: &str = "WithinLimit";
+    /// The rule has not run often enough for a rate.
+    pub const TOO_FEW_SAMPLES: &str = "TooFewSamples";
+    /// The stack rolls out or is not well: no rule is blamed for that.
+    pub const FROZEN: &str = "Frozen";
     /// The type doesn't run yet.
     pub const NOT_RUNNING: &str = "NotRunning";
     /// An older stack has the host.

@@ -223,7 +223,7 @@ pub struct FeatureFlagStatus {
     /// The generation of the spec that this status is about; -1: none yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Ready, Synced, Effective, Stalled.
+    /// Ready, Synced, Effective, WithinErrorRate, Stalled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -237,6 +237,9 @@ pub struct FeatureFlagStatus {
     /// When a new rule was asked for that wasn't seen yet: a rule that is found since is this flag's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub creation_requested_at: Option<Time>,
+    /// When the controller first saw this generation of the spec: no earlier run counts for the error rate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spec_changed_at: Option<Time>,
     /// Whether the rule's type really runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effective: Option<EffectiveFlag>,

@@ -74,6 +74,7 @@ fn each_condition_of_a_stack_is_in_the_table() {
         "OffsiteCopied",
         "Synced",
         "Effective",
+        "WithinErrorRate",
         "Complete",
     ]
     .map(str::to_owned);

@@ -111,6 +111,7 @@ async fn a_stack_survives_faults_and_its_own_deletion() -> Result<()> {
         checks.need("the first install goes on", faults::goes_on(room)).await?;
         checks.check("nothing of the wrong image is left", faults::nothing_hangs(room)).await;
         checks.check("what is declared Enabled is on, nothing else", flags::is_on_from_the_beginning(room)).await;
+        checks.check("too many runs fail", flags::is_switched_off(room)).await;
         checks.check("flags keep their rules", flags::keep_their_rules(room)).await;
 
         turns.busy().await;
@@ -141,7 +142,6 @@ async fn what_is_not_built_says_so() -> Result<()> {
         turns.busy().await;
         checks.check("External", faults::external_needs_a_login(room)).await;
         checks.check("Restore", faults::says_not_implemented(room, "restore.yaml", "Complete")).await;
-        checks.check("FeatureFlag", faults::says_not_implemented(room, "featureflag.yaml", "Ready")).await;
         checks.finish()
     })
     .await

@@ -3,8 +3,7 @@
 use odoo_ai_crds::conditions::{reasons, types};
 use odoo_ai_crds::flag::EffectiveFlag;
 
-use super::decide::Decision;
-use super::matching;
+use super::decide::{self, Decision};
 use super::observe::Observed;
 use crate::cluster::status::{Tri, Verdict};
 
@@ -13,19 +12,21 @@ use crate::cluster::status::{Tri, Verdict};
 pub fn all(flag: &Observed, decision: &Decision, failed: Option<Verdict>) -> Vec<(&'static str, Option<Verdict>)> {
     let synced = failed.unwrap_or_else(|| decision.synced.clone());
     let effective = decision.status.effective.as_ref();
-    let effective = effective.map(|it| effective_as_declared(it, matching::is_enabled(&flag.object.spec)));
-    let stalled = if decision.stalled {
-        Verdict::new(true, &synced.reason, synced.message.clone())
+    let effective = effective.map(|it| effective_as_declared(it, decide::is_enabled(flag, &decision.status)));
+    let within = decision.guard.clone();
+    let mut ready = within.clone().filter(|it| it.status == Tri::False).unwrap_or_else(|| synced.clone());
+    let stalled = if decision.stalled || ready.reason == reasons::ERROR_RATE_EXCEEDED {
+        Verdict::new(true, &ready.reason, ready.message.clone())
     } else {
         Verdict::new(false, reasons::PROGRESSING, "nothing keeps the rule from being as declared")
     };
-    let mut ready = synced.clone();
     if let Some(but) = effective.as_ref().filter(|it| it.status == Tri::False && synced.status == Tri::True) {
         ready.message = format!("{}; but {}", ready.message, but.message);
     }
     vec![
         (types::SYNCED, Some(synced)),
         (types::EFFECTIVE, effective),
+        (types::WITHIN_ERROR_RATE, within),
         (types::STALLED, Some(stalled)),
         (types::READY, Some(ready)),
     ]

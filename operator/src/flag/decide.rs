@@ -7,8 +7,8 @@ use odoo_ai_crds::flag::{AdoptionPolicy, DriftPolicy, FeatureFlagStatus};
 use serde_json::{Map, Value};
 
 use super::effective::effective;
-use super::matching;
 use super::observe::{Observed, Seen, Unseen};
+use super::{guard, matching};
 use crate::cluster::status::{Tri, Verdict};
 use crate::rules::Rule;
 
@@ -28,6 +28,8 @@ pub struct Decision {
     pub write: Option<Write>,
     /// It was as declared, and isn't any more.
     pub drifted: bool,
+    /// What the condition `WithinErrorRate` says; `None`: nothing new.
+    pub guard: Option<Verdict>,
 }
 
 /// A change of the application's rules.
@@ -43,8 +45,12 @@ pub enum Write {
 #[must_use]
 pub fn decide(flag: &Observed, rules: &Result<Seen, Unseen>) -> Decision {
     let mut status = flag.status();
+    if status.observed_generation != Some(flag.generation()) {
+        status.spec_changed_at = Some(Time(flag.now));
+    }
     status.observed_generation = Some(flag.generation());
-    let decision = |status, synced| Decision { status, synced, stalled: false, write: None, drifted: false };
+    let decision =
+        |status, synced| Decision { status, synced, stalled: false, write: None, drifted: false, guard: None };
     let stalled = |status, reason, message: String| Decision {
         stalled: true,
         ..decision(status, Verdict::new(false, reason, message))
@@ -53,14 +59,11 @@ pub fn decide(flag: &Observed, rules: &Result<Seen, Unseen>) -> Decision {
         let message = format!("the older FeatureFlag {rival} declares the same rule; delete one of the two");
         return stalled(status, reasons::CONFLICT, message);
     }
-    if flag.object.spec.error_rate.is_some() {
-        let message = "errorRate is not implemented in this version of the operator: nothing was changed; leave it out";
-        return stalled(status, reasons::NOT_IMPLEMENTED, message.to_owned());
-    }
     let seen = match rules {
         Ok(seen) => seen,
         Err(unseen) => return decision(status, unseen.verdict()),
     };
+    guard::take(flag, &mut status, &seen.audit);
     status.effective = Some(effective(&seen.rules, &flag.object.spec.rule.automation_type));
     let found = matching::of(&seen.rules, &flag.object.spec.rule, status.rule_id);
     if let [_, _, ..] = found[..] {
@@ -83,9 +86,11 @@ pub fn decide(flag: &Observed, rules: &Result<Seen, Unseen>) -> Decision {
         let message = "spec.suspend is true: the rule is left alone";
         return decision(status, Verdict::new(Tri::Unknown, reasons::SUSPENDED, message));
     }
+    let guard = guard::verdict(flag, &status, &seen.audit);
+    let decision = |synced| Decision { guard, ..decision(status, synced) };
     match existing {
-        Some(rule) => keep(flag, seen, rule, decision(status, synced(rule))),
-        None => create(flag, decision(status, Verdict::new(Tri::Unknown, reasons::PROGRESSING, "the rule is added"))),
+        Some(rule) => keep(flag, seen, rule, decision(synced(rule))),
+        None => create(flag, decision(Verdict::new(Tri::Unknown, reasons::PROGRESSING, "the rule is added"))),
     }
 }
 
@@ -100,14 +105,17 @@ fn keep(flag: &Observed, seen: &Seen, rule: &Rule, mut decision: Decision) -> De
     let was_synced = decision.status.synced_generation == generation && decision.status.rule_id == Some(rule.id);
     decision.status.rule_id = Some(rule.id);
     decision.status.creation_requested_at = None;
-    let wanted = matching::wanted(spec, matching::is_enabled(spec), Some(rule));
+    let enabled = is_enabled(flag, &decision.status);
+    let wanted = matching::wanted(spec, enabled, Some(rule));
     let differences = matching::differences(rule, &wanted);
     if differences.is_empty() {
         decision.status.synced_generation = generation;
         return decision;
     }
     let fields = differences.join(", ");
-    if was_synced && spec.drift_policy == Some(DriftPolicy::Warn) {
+    // What the guard disables is no drift.
+    let drifted = was_synced && enabled == matching::is_enabled(spec);
+    if drifted && spec.drift_policy == Some(DriftPolicy::Warn) {
         let message = format!("rule {} was edited in the application ({fields}), and driftPolicy is Warn", rule.id);
         decision.synced = Verdict::new(false, reasons::DRIFTED, message);
     } else if seen.wrote.as_ref() == Some(&wanted) {
@@ -120,9 +128,15 @@ fn keep(flag: &Observed, seen: &Seen, rule: &Rule, mut decision: Decision) -> De
         let message = format!("rule {} is written ({fields})", rule.id);
         decision.synced = Verdict::new(Tri::Unknown, reasons::PROGRESSING, message);
         decision.write = Some(Write::Replace(rule.id, wanted));
-        decision.drifted = was_synced;
+        decision.drifted = drifted;
     }
     decision
+}
+
+/// The rule is to act: it is declared to, and its runs don't fail too often.
+#[must_use]
+pub fn is_enabled(flag: &Observed, status: &FeatureFlagStatus) -> bool {
+    matching::is_enabled(&flag.object.spec) && !guard::is_breached(flag, status)
 }
 
 /// The rule isn't there: it is added, but not while it may be on its way.
@@ -142,7 +156,8 @@ fn create(flag: &Observed, mut decision: Decision) -> Decision {
     }
     decision.status.rule_id = None;
     decision.status.creation_requested_at = Some(Time(flag.now));
-    decision.write = Some(Write::Create(matching::wanted(spec, matching::is_enabled(spec), None)));
+    let enabled = is_enabled(flag, &decision.status);
+    decision.write = Some(Write::Create(matching::wanted(spec, enabled, None)));
     decision.drifted = was_there;
     decision
 }

@@ -7,6 +7,7 @@ pub mod apply;
 pub mod conditions;
 pub mod decide;
 pub mod effective;
+pub mod guard;
 pub mod matching;
 pub mod observe;
 pub mod remove;

@@ -10,6 +10,7 @@ use odoo_ai_crds::flag::{FeatureFlag, FeatureFlagStatus};
 use odoo_ai_crds::stack::OdooAiStack;
 use serde_json::{Map, Value};
 
+use super::guard::{self, Audit};
 use super::remove;
 use crate::cluster::status::{Tri, Verdict};
 use crate::context::{Context, Name};
@@ -93,6 +94,8 @@ pub struct Seen {
     pub rules: Arc<[Rule]>,
     /// What this flag wrote before they were listed, not long ago.
     pub wrote: Option<Map<String, Value>>,
+    /// Runs, where the flag has a guard.
+    pub audit: Audit,
 }
 
 /// Why the rules aren't known.
@@ -135,17 +138,28 @@ impl Unseen {
 pub async fn rules(ctx: &Context, flag: &Observed, board: &mut Open, age: Duration) -> Result<Seen, Unseen> {
     let name = &flag.object.spec.stack_ref.name;
     let stack = flag.stack.as_ref().ok_or_else(|| Unseen::NoStack(name.clone()))?;
-    if !serves(stack) {
+    if !is(stack, types::AVAILABLE) {
         return Err(Unseen::NotServing(name.clone()));
     }
     let list = async || Rules::of(ctx, stack).await?.list().await;
     let rules = board.rules(age, list).await.map_err(Unseen::Failed)?;
-    Ok(Seen { rules, wrote: board.written() })
+    let audit = match &flag.object.spec.error_rate {
+        Some(rate) if guard::is_wanted(flag) => audit(ctx, flag, stack, guard::since(flag, rate)).await,
+        _ => Audit::Unwanted,
+    };
+    Ok(Seen { rules, wrote: board.written(), audit })
 }
 
-/// The application of this stack answers.
-#[must_use]
-pub fn serves(stack: &OdooAiStack) -> bool {
+async fn audit(ctx: &Context, flag: &Observed, stack: &OdooAiStack, since: Timestamp) -> Audit {
+    if !is(stack, types::READY) {
+        return Audit::Frozen;
+    }
+    let runs = async { Rules::of(ctx, stack).await?.runs(&flag.object.spec.rule.automation_type, since).await };
+    runs.await.map_or_else(Audit::Failed, Audit::Runs)
+}
+
+/// A condition of the stack is True.
+fn is(stack: &OdooAiStack, kind: &str) -> bool {
     let conditions = stack.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    conditions.iter().any(|it| it.type_ == types::AVAILABLE && it.status == "True")
+    conditions.iter().any(|it| it.type_ == kind && it.status == "True")
 }

@@ -65,6 +65,9 @@ pub fn status(flag: &Observed, decision: &Decision, failed: Option<Verdict>) -> 
             status::set(&mut status.conditions, kind, &verdict, flag.generation(), flag.now);
         }
     }
+    if flag.object.spec.error_rate.is_none() {
+        status::unset(&mut status.conditions, types::WITHIN_ERROR_RATE);
+    }
     // As the API server keeps times.
     serde_json::to_value(&status).and_then(serde_json::from_value).unwrap_or(status)
 }

@@ -1,5 +1,6 @@
 //! The application's automation rules, through its REST API. What it answers is in docs/traps.md.
 
+pub mod audit;
 pub mod board;
 pub mod error;
 pub mod rule;

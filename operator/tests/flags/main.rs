@@ -7,10 +7,12 @@ use std::collections::BTreeSet;
 use k8s_openapi::jiff::SignedDuration;
 use odoo_ai_crds::flag::{AdoptionPolicy, DriftPolicy, FlagDeletionPolicy, FlagState};
 use odoo_ai_operator::flag::decide::Write;
+use odoo_ai_operator::flag::guard::{self, Audit};
 use odoo_ai_operator::flag::matching;
 use odoo_ai_operator::flag::observe::Unseen;
 use odoo_ai_operator::flag::remove::{Step, step};
 use odoo_ai_operator::rules::Error;
+use odoo_ai_operator::rules::audit::Run;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rstest::rstest;
@@ -213,6 +215,78 @@ fn what_is_declared_enabled_is_spared_on_a_new_database() {
     ] {
         assert_eq!(spared(&one(&spec)), Vec::<String>::new(), "{spec}");
     }
+}
+
+fn runs(action: &str, good: usize, failed: usize) -> Vec<Run> {
+    let run =
+        |failed| Run { action_name: action.to_owned(), at: "2026-01-01T12:00:00Z".parse().expect("a time"), failed };
+    (0..good + failed).map(|at| run(at < failed)).collect()
+}
+
+fn guarded() -> World {
+    let mut world = one(&json!({"state": "Enabled", "errorRate": {"maxPercent": 5, "minSamples": 20}}));
+    world.settle();
+    world
+}
+
+#[rstest]
+#[case::too_few(9, 10, true, 53)]
+#[case::just_within(95, 5, true, 5)]
+#[case::just_beyond(94, 6, false, 6)]
+#[case::by_less_than_a_percent(949, 51, false, 6)]
+#[case::none(0, 0, true, 0)]
+fn a_rate_is_counted_exactly(#[case] good: usize, #[case] failed: usize, #[case] within: bool, #[case] percent: i32) {
+    let mut world = guarded();
+    let mut all = runs(SEEDS[0].2, good, failed);
+    // Another action of the type is none of its.
+    all.extend(runs(SEEDS[1].2, 0, 1000));
+    world.audit = Audit::Runs(all);
+    world.settle();
+    assert_eq!(world.of(0)[0].enabled, within);
+    assert_eq!(world.says(0, "WithinErrorRate").0, if within { "True" } else { "False" });
+    let rate = world.flags[0].object.status.clone().and_then(|it| it.error_rate).expect("a rate");
+    assert_eq!((rate.percent, rate.samples), (percent, i32::try_from(good + failed).expect("few")));
+}
+
+#[test]
+fn a_breach_stays_until_the_spec_changes() {
+    let mut world = guarded();
+    world.audit = Audit::Runs(runs(SEEDS[0].2, 0, 50));
+    world.settle();
+    assert_eq!(world.says(0, "Ready"), pair("False", "ErrorRateExceeded"));
+    assert_eq!(world.says(0, "Stalled"), pair("True", "ErrorRateExceeded"));
+    assert_eq!(world.says(0, "Synced").0, "True", "it is disabled, as it should be");
+    // Who switches it on in the application is not heard, nor is a better rate.
+    world.audit = Audit::Runs(runs(SEEDS[0].2, 50, 0));
+    let at = world.rules.iter().position(|rule| rule.name == SEEDS[0].0).expect("it");
+    world.edit(at, &json!({"enabled": true}));
+    world.restart();
+    world.settle();
+    assert!(!world.of(0)[0].enabled);
+    let before = world.now;
+    world.change(0, |spec| spec.config = Some(serde_json::Map::new()));
+    world.settle();
+    assert_eq!((world.of(0)[0].enabled, world.says(0, "Ready").0.as_str()), (true, "True"));
+    // What ran before is not held against it again.
+    let flag = world.observed(0);
+    let since = guard::since(&flag, flag.object.spec.error_rate.as_ref().expect("a guard"));
+    assert!(since >= before, "{since} is before {before}");
+}
+
+#[test]
+fn nobody_is_blamed_while_the_stack_is_not_well_or_the_log_unreadable() {
+    let mut world = guarded();
+    let error = Error::Refused { request: "GET".to_owned(), status: 500, body: String::new() };
+    for (audit, reason) in [(Audit::Frozen, "Frozen"), (Audit::Failed(error), "ApplicationFailing")] {
+        world.audit = audit;
+        world.settle();
+        assert_eq!(world.says(0, "WithinErrorRate"), pair("Unknown", reason));
+        assert_eq!((world.of(0)[0].enabled, world.says(0, "Ready").0.as_str()), (true, "True"));
+    }
+    world.change(0, |spec| spec.error_rate = None);
+    world.settle();
+    let status = world.flags[0].object.status.clone().expect("a status");
+    assert!(status.conditions.iter().all(|it| it.type_ != "WithinErrorRate") && status.error_rate.is_none());
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use odoo_ai_crds::flag::{FeatureFlag, FeatureFlagSpec};
 use odoo_ai_operator::flag::decide::{Decision, Write, decide};
+use odoo_ai_operator::flag::guard::{self, Audit};
 use odoo_ai_operator::flag::observe::{self, Observed, Seen, Unseen};
 use odoo_ai_operator::flag::{matching, report};
 use odoo_ai_operator::rules::{Error, Rule};
@@ -37,6 +38,8 @@ pub(crate) struct World {
     next_id: i64,
     pub(crate) now: Timestamp,
     pub(crate) flags: Vec<Flag>,
+    /// Runs of the last window, for flags with a guard.
+    pub(crate) audit: Audit,
     late: Vec<(Timestamp, Map<String, Value>)>,
     /// Requests that changed something.
     pub(crate) writes: usize,
@@ -50,7 +53,16 @@ impl World {
     /// With rules as they are seeded: all enabled.
     pub(crate) fn seeded(seeds: &[(&str, &str, &str)]) -> Self {
         let now = "2026-01-01T12:00:00Z".parse().expect("a time");
-        let mut world = Self { rules: vec![], next_id: 1, now, flags: vec![], late: vec![], writes: 0, told: 0 };
+        let mut world = Self {
+            rules: vec![],
+            next_id: 1,
+            now,
+            flags: vec![],
+            late: vec![],
+            audit: Audit::Runs(vec![]),
+            writes: 0,
+            told: 0,
+        };
         for (name, kind, action) in seeds {
             world.add(&json!({"name": name, "automation_type": kind, "action_name": action}));
         }
@@ -144,7 +156,8 @@ impl World {
     pub(crate) fn seen(&self, at: usize) -> Seen {
         let wrote = self.flags[at].wrote.as_ref();
         let wrote = wrote.filter(|(when, _)| when.duration_until(self.now) < SignedDuration::from_mins(1));
-        Seen { rules: Arc::from(self.rules.clone()), wrote: wrote.map(|(_, body)| body.clone()) }
+        let audit = if guard::is_wanted(&self.observed(at)) { self.audit.clone() } else { Audit::Unwanted };
+        Seen { rules: Arc::from(self.rules.clone()), wrote: wrote.map(|(_, body)| body.clone()), audit }
     }
 
     /// One look at a flag.

@@ -60,6 +60,32 @@ pub(crate) async fn is_on_from_the_beginning(room: &Room) -> Result<String> {
     wait(room, LEAVE, "Ready", "True", "Synced").await
 }
 
+/// Its runs fail: it is disabled, until its spec changes.
+pub(crate) async fn is_switched_off(room: &Room) -> Result<String> {
+    let flags = room.api::<FeatureFlag>();
+    let guard = |most: i32| Patch::Merge(json!({"spec": {"errorRate": {"maxPercent": most, "minSamples": 150}}}));
+    flags.patch(LEAVE, &PatchParams::default(), &guard(5)).await?;
+    wait(room, LEAVE, "WithinErrorRate", "True", "TooFewSamples").await?;
+    // More than one page; every tenth one failed.
+    room.sql(
+        "INSERT INTO audit_logs (timestamp, automation_type, action_name, odoo_model, status, tokens_used)
+         SELECT now() AT TIME ZONE 'UTC', 'HR', 'approve_leave', 'hr.leave',
+                (CASE WHEN g % 10 = 0 THEN 'FAILED' ELSE 'EXECUTED' END)::actionstatus, 0
+         FROM generate_series(1, 250) g",
+    )
+    .await?;
+    let told = wait(room, LEAVE, "Ready", "False", "ErrorRateExceeded").await?;
+    ensure!(told.contains("10 % of 250 runs failed, 5 % may"), "{told}");
+    let is_on = || async {
+        Ok::<_, anyhow::Error>(rule(room, "Hr: approve leave").await?.pop().context("the rule")?["enabled"] == true)
+    };
+    ensure!(!is_on().await?, "it still runs");
+    flags.patch(LEAVE, &PatchParams::default(), &guard(6)).await?;
+    wait(room, LEAVE, "Ready", "True", "Synced").await?;
+    ensure!(is_on().await?, "another spec runs again");
+    Ok(told)
+}
+
 /// Edited, added, put back, and gone.
 pub(crate) async fn keep_their_rules(room: &Room) -> Result<String> {
     let spec = json!({"spec": {"state": "Disabled", "config": {"limit": 5}, "confidenceThresholdPercent": 90}});
