@@ -11,13 +11,16 @@ use crate::rules::rule::same;
 /// alone says nothing: a table that was seeded again gives it to another rule.
 #[must_use]
 pub fn of<'a>(rules: &'a [Rule], identity: &RuleIdentity, id: Option<i64>) -> Vec<&'a Rule> {
-    let mut found: Vec<_> = rules
-        .iter()
-        .filter(|rule| rule.automation_type == identity.automation_type && rule.action_name == identity.action_name)
-        .filter(|rule| rule.name == identity.name || Some(rule.id) == id)
-        .collect();
+    let mut found: Vec<_> = rules.iter().filter(|rule| is_of(rule, identity, id)).collect();
     found.sort_by_key(|rule| rule.id);
     found
+}
+
+/// The one rule is meant.
+#[must_use]
+pub fn is_of(rule: &Rule, identity: &RuleIdentity, id: Option<i64>) -> bool {
+    let same = rule.automation_type == identity.automation_type && rule.action_name == identity.action_name;
+    same && (rule.name == identity.name || Some(rule.id) == id)
 }
 
 /// The whole rule as it should be: what it is, with the fields laid over it that the flag owns. A new one gets the
@@ -56,7 +59,7 @@ pub fn is_enabled(spec: &FeatureFlagSpec) -> bool {
 /// A flag lets this rule of a new database act from the beginning: of several, the oldest says so.
 #[must_use]
 pub fn is_declared_enabled(flags: &[FeatureFlag], rule: &Rule) -> bool {
-    let is_its = |flag: &&FeatureFlag| !of(std::slice::from_ref(rule), &flag.spec.rule, None).is_empty();
+    let is_its = |flag: &&FeatureFlag| is_of(rule, &flag.spec.rule, None);
     let oldest = flags.iter().filter(is_its).min_by_key(|flag| observe::age(flag));
     oldest.is_some_and(|flag| {
         let takes_over = flag.spec.adoption_policy != Some(AdoptionPolicy::Refuse) && !flag.spec.suspend;
