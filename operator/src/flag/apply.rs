@@ -2,10 +2,10 @@
 
 use kube::{Api, ResourceExt};
 use odoo_ai_crds::conditions::reasons;
+use odoo_ai_crds::flag::FeatureFlagStatus;
 
 use super::decide::{Decision, Write};
 use super::observe::Observed;
-use super::report;
 use crate::cluster::status::{self, Verdict};
 use crate::context::Context;
 use crate::rules::board::Open;
@@ -33,7 +33,9 @@ pub async fn apply(
     let Some(write) = &decision.write else { return Ok(Done { flag, failed: None }) };
     if matches!(write, Write::Create(_)) {
         let mut object = flag.object.clone();
-        object.status = Some(report::status(&flag, decision, None));
+        // What the conditions say stays until it is known what came of it.
+        let creation_requested_at = decision.status.creation_requested_at.clone();
+        object.status = Some(FeatureFlagStatus { creation_requested_at, rule_id: None, ..flag.status() });
         object.metadata.managed_fields = None;
         ctx.metrics.status_writes.inc();
         let api = Api::namespaced(ctx.client.clone(), &object.namespace().unwrap_or_default());
@@ -59,6 +61,9 @@ pub async fn apply(
             // An error of its own may be about this one rule: that of a type that it doesn't know is.
             if matches!(error, rules::Error::NoAnswer(_)) {
                 board.failed(&error);
+            }
+            if error.is_final() && matches!(write, Write::Create(_)) {
+                decision.status.creation_requested_at = None;
             }
             Some(error)
         }

@@ -32,10 +32,11 @@ pub async fn outcome(ctx: &Context, done: Done, decision: Decision) -> Result<Ac
     let before = flag.status();
     let wanted = status(&flag, &decision, failed.as_ref().map(apply::verdict));
     let (synced, wrote) = (decision.synced.status, decision.write.is_some() && failed.is_none());
-    let action = match synced {
-        _ if wrote => Action::requeue(SOON),
-        Tri::Unknown => Action::requeue(AGAIN),
-        _ => Action::requeue(resync(&flag.object)),
+    let waits = synced == Tri::Unknown || decision.synced.reason == reasons::STACK_NOT_FOUND;
+    let after = match (wrote, waits) {
+        (true, _) => SOON,
+        (false, true) => AGAIN,
+        (false, false) => resync(&flag.object),
     };
     if wanted != before {
         let mut object = flag.object;
@@ -46,7 +47,7 @@ pub async fn outcome(ctx: &Context, done: Done, decision: Decision) -> Result<Ac
         let written = status::write(&api, &object).await?;
         tell(ctx, &written, &before, &decision, failed.is_none()).await;
     }
-    failed.map_or(Ok(action), |error| Err(error.into()))
+    failed.map_or(Ok(Action::requeue(after)), |error| Err(error.into()))
 }
 
 /// How old the rules may be that this flag looks at.

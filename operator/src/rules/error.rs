@@ -75,10 +75,10 @@ impl Error {
         }
     }
 
-    /// It is about the one rule that was written, not about the application.
+    /// The application itself answered that it did nothing; else nobody knows whether it did.
     #[must_use]
-    pub fn is_of_the_rule(&self) -> bool {
-        matches!(self, Self::Refused { status: 400 | 404..=499, .. } | Self::NotDisabled(_))
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::NoKey(_) | Self::Refused { status: 300..=500, .. })
     }
 }
 
@@ -92,14 +92,14 @@ mod tests {
     use rstest::rstest;
 
     #[rstest]
-    #[case(401, reasons::UNAUTHORIZED, false)]
-    #[case(307, reasons::UNEXPECTED_ANSWER, false)]
+    #[case(401, reasons::UNAUTHORIZED, true)]
+    #[case(307, reasons::UNEXPECTED_ANSWER, true)]
     #[case(404, reasons::REJECTED, true)]
     #[case(422, reasons::REJECTED, true)]
-    #[case(500, reasons::APPLICATION_FAILING, false)]
+    #[case(500, reasons::APPLICATION_FAILING, true)]
     #[case(503, reasons::APPLICATION_FAILING, false)]
-    fn each_status_says_something_else(#[case] status: u16, #[case] reason: &str, #[case] of_the_rule: bool) {
+    fn each_status_says_something_else(#[case] status: u16, #[case] reason: &str, #[case] is_final: bool) {
         let error = Error::refused("PUT", "/api/rules/1", status, "no");
-        assert_eq!((error.reason(), error.is_of_the_rule()), (reason, of_the_rule));
+        assert_eq!((error.reason(), error.is_final()), (reason, is_final));
     }
 }

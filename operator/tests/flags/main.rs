@@ -95,6 +95,24 @@ fn never_two_of_a_rule(#[case] fate: Fate, #[case] writes: usize) {
 }
 
 #[test]
+fn a_rule_that_is_refused_is_told_and_tried_again() {
+    let mut world = world();
+    world.declare("flag", &json!({"rule": rule(("Stars", "astrology", "read_stars"))}));
+    for tries in 1..5 {
+        world.later(SignedDuration::from_secs(2));
+        world.look(0, Fate::Refused(500));
+        assert_eq!((world.writes, world.says(0, "Ready")), (tries, pair("False", "Rejected")));
+    }
+    let before = world.says(0, "Ready");
+    // While it is tried again it says the same.
+    world.look(0, Fate::Crash { done: false });
+    assert_eq!(world.says(0, "Ready"), before);
+    world.later(SignedDuration::from_mins(2));
+    world.settle();
+    assert_eq!(world.says(0, "Ready"), pair("True", "Synced"));
+}
+
+#[test]
 fn a_rule_of_somebody_else_is_left_where_it_may_not_be_taken_over() {
     let mut world = one(&json!({"adoptionPolicy": "Refuse"}));
     world.settle();

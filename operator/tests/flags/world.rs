@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use odoo_ai_crds::flag::{FeatureFlag, FeatureFlagSpec};
+use odoo_ai_crds::flag::{FeatureFlag, FeatureFlagSpec, FeatureFlagStatus};
 use odoo_ai_operator::flag::decide::{Decision, Write, decide};
 use odoo_ai_operator::flag::guard::{self, Audit};
 use odoo_ai_operator::flag::observe::{self, Observed, Seen, Unseen};
-use odoo_ai_operator::flag::{matching, report};
+use odoo_ai_operator::flag::{apply, matching, report};
 use odoo_ai_operator::rules::{Error, Rule};
 use serde_json::{Map, Value, json};
 
@@ -169,7 +169,10 @@ impl World {
             return decision;
         };
         if matches!(write, Write::Create(_)) {
-            self.tell(at, &flag, &decision);
+            let creation_requested_at = decision.status.creation_requested_at.clone();
+            self.flags[at].object.status =
+                Some(FeatureFlagStatus { creation_requested_at, rule_id: None, ..flag.status() });
+            self.told += 1;
         }
         self.writes += 1;
         let (Write::Create(body) | Write::Replace(_, body)) = &write;
@@ -206,7 +209,14 @@ impl World {
         if fate == Fate::Answered && id.is_some() {
             decision.status.rule_id = id;
         }
-        self.tell(at, &flag, &decision);
+        let refused = match fate {
+            Fate::Refused(status) => Some(Error::Refused { request: String::new(), status, body: String::new() }),
+            _ => None,
+        };
+        if refused.as_ref().is_some_and(Error::is_final) && matches!(write, Write::Create(_)) {
+            decision.status.creation_requested_at = None;
+        }
+        self.say(at, &flag, &decision, refused.as_ref());
         decision
     }
 
@@ -219,7 +229,11 @@ impl World {
     }
 
     fn tell(&mut self, at: usize, flag: &Observed, decision: &Decision) {
-        let status = report::status(flag, decision, None);
+        self.say(at, flag, decision, None);
+    }
+
+    fn say(&mut self, at: usize, flag: &Observed, decision: &Decision, failed: Option<&Error>) {
+        let status = report::status(flag, decision, failed.map(apply::verdict));
         if self.flags[at].object.status.as_ref() != Some(&status) {
             self.told += 1;
             self.flags[at].object.status = Some(status);
