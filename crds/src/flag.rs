@@ -206,9 +206,9 @@ pub struct ErrorRate {
     /// Failed runs in percent, above which the rule is disabled, 0 to 99.
     #[schemars(range(min = 0, max = 99))]
     pub max_percent: i32,
-    /// Runs that the window must hold before it counts, 1 to 100000. Default: 20.
+    /// Runs that the window must hold before it counts, 1 to 5000. Default: 20.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 100_000))]
+    #[schemars(range(min = 1, max = 5_000))]
     pub min_samples: Option<i32>,
     /// Length of the window in seconds, 60 to 604800. Default: 3600.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -3,6 +3,7 @@
 use kube::{Api, ResourceExt};
 use odoo_ai_crds::conditions::reasons;
 use odoo_ai_crds::flag::FeatureFlagStatus;
+use serde_json::Map;
 
 use super::decide::{Decision, Write};
 use super::observe::Observed;
@@ -65,6 +66,8 @@ pub async fn apply(
             if error.is_final() && matches!(write, Write::Create(_)) {
                 decision.status.creation_requested_at = None;
             }
+            // Nothing that was written: it is tried again, once the rules are read anew.
+            board.writes(&Map::new());
             Some(error)
         }
     };

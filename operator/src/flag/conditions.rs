@@ -15,11 +15,14 @@ pub fn all(flag: &Observed, decision: &Decision, failed: Option<Verdict>) -> Vec
     let effective = effective.map(|it| effective_as_declared(it, decide::is_enabled(flag, &decision.status)));
     let within = decision.guard.clone();
     let mut ready = within.clone().filter(|it| it.status == Tri::False).unwrap_or_else(|| synced.clone());
-    let stalled = if decision.stalled || ready.reason == reasons::ERROR_RATE_EXCEEDED {
-        Verdict::new(true, &ready.reason, ready.message.clone())
-    } else {
-        Verdict::new(false, reasons::PROGRESSING, "nothing keeps the rule from being as declared")
-    };
+    let breached = ready.reason == reasons::ERROR_RATE_EXCEEDED;
+    let stalled = decision.stalled.map(|stalled| {
+        if stalled || breached {
+            Verdict::new(true, &ready.reason, ready.message.clone())
+        } else {
+            Verdict::new(false, reasons::PROGRESSING, "nothing keeps the rule from being as declared")
+        }
+    });
     if let Some(but) = effective.as_ref().filter(|it| it.status == Tri::False && synced.status == Tri::True) {
         ready.message = format!("{}; but {}", ready.message, but.message);
     }
@@ -27,7 +30,7 @@ pub fn all(flag: &Observed, decision: &Decision, failed: Option<Verdict>) -> Vec
         (types::SYNCED, Some(synced)),
         (types::EFFECTIVE, effective),
         (types::WITHIN_ERROR_RATE, within),
-        (types::STALLED, Some(stalled)),
+        (types::STALLED, stalled),
         (types::READY, Some(ready)),
     ]
 }
@@ -41,7 +44,7 @@ fn effective_as_declared(it: &EffectiveFlag, enabled: bool) -> Verdict {
         (true, false) => Verdict::new(
             false,
             reasons::ENABLED_BY_OTHER_RULES,
-            format!("the type still runs{fed}: any enabled rule opens it, and these are: {because}"),
+            format!("the type still runs{fed}: any enabled rule opens it, and enabled are: {because}"),
         ),
         (false, true) => Verdict::new(false, reasons::NOT_RUNNING, "no rule of the type is enabled yet"),
     }

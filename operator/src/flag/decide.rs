@@ -1,7 +1,7 @@
 //! The decision: what the status says now, and what is written. A plain function of what was observed.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use k8s_openapi::jiff::SignedDuration;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use odoo_ai_crds::conditions::reasons;
 use odoo_ai_crds::flag::{AdoptionPolicy, DriftPolicy, FeatureFlagStatus};
 use serde_json::{Map, Value};
@@ -22,8 +22,8 @@ pub struct Decision {
     pub status: FeatureFlagStatus,
     /// What the condition `Synced` says.
     pub synced: Verdict,
-    /// Only a person can change it.
-    pub stalled: bool,
+    /// Only a person can change it; `None`: as it was, because the rules weren't seen.
+    pub stalled: Option<bool>,
     /// What is written.
     pub write: Option<Write>,
     /// It was as declared, and isn't any more.
@@ -46,13 +46,15 @@ pub enum Write {
 pub fn decide(flag: &Observed, rules: &Result<Seen, Unseen>) -> Decision {
     let mut status = flag.status();
     if status.observed_generation != Some(flag.generation()) {
-        status.spec_changed_at = Some(Time(flag.now));
+        // A status keeps whole seconds: the next one, so that no earlier run counts.
+        let next = Timestamp::from_second(flag.now.as_second() + 1).unwrap_or(flag.now);
+        status.spec_changed_at = Some(Time(next));
     }
     status.observed_generation = Some(flag.generation());
     let decision =
-        |status, synced| Decision { status, synced, stalled: false, write: None, drifted: false, guard: None };
+        |status, synced| Decision { status, synced, stalled: Some(false), write: None, drifted: false, guard: None };
     let stalled = |status, reason, message: String| Decision {
-        stalled: true,
+        stalled: Some(true),
         ..decision(status, Verdict::new(false, reason, message))
     };
     if let Some(rival) = &flag.rival {
@@ -61,7 +63,7 @@ pub fn decide(flag: &Observed, rules: &Result<Seen, Unseen>) -> Decision {
     }
     let seen = match rules {
         Ok(seen) => seen,
-        Err(unseen) => return decision(status, unseen.verdict()),
+        Err(unseen) => return Decision { stalled: None, ..decision(status, unseen.verdict()) },
     };
     guard::take(flag, &mut status, &seen.audit);
     status.effective = Some(effective(&seen.rules, &flag.object.spec.rule.automation_type));

@@ -2,8 +2,9 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use odoo_ai_crds::conditions::reasons;
+use odoo_ai_crds::conditions::{reasons, types};
 use odoo_ai_crds::flag::{ErrorRate, ErrorRateStatus, FeatureFlagStatus};
+use odoo_ai_crds::stack::OdooAiStack;
 
 use super::matching;
 use super::observe::Observed;
@@ -51,6 +52,19 @@ pub fn since(flag: &Observed, rate: &ErrorRate) -> Timestamp {
     begins.max(changed)
 }
 
+/// Since when a stack is Ready and reaches Odoo; `None`: it is not. What fails before is not a rule's fault.
+#[must_use]
+pub fn well_since(stack: &OdooAiStack) -> Option<Timestamp> {
+    let conditions = stack.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let of = |kind: &str| conditions.iter().find(|it| it.type_ == kind);
+    let ready = of(types::READY).filter(|it| it.status == "True")?.last_transition_time.0;
+    match of(types::ODOO_REACHABLE) {
+        Some(odoo) if odoo.status == "False" => None,
+        Some(odoo) if odoo.status == "True" => Some(ready.max(odoo.last_transition_time.0)),
+        _ => Some(ready),
+    }
+}
+
 /// Takes what is known into the status.
 pub fn take(flag: &Observed, status: &mut FeatureFlagStatus, audit: &Audit) {
     let Some(rate) = &flag.object.spec.error_rate else {
@@ -93,7 +107,7 @@ pub fn verdict(flag: &Observed, status: &FeatureFlagStatus, audit: &Audit) -> Op
         }
         Audit::Runs(_) => Verdict::new(true, reasons::WITHIN_LIMIT, figures),
         Audit::Frozen => {
-            let message = "the stack is not Ready: a rule is not blamed for it";
+            let message = "the stack is not Ready, or does not reach Odoo: a rule is not blamed for it";
             Verdict::new(Tri::Unknown, reasons::FROZEN, message)
         }
         Audit::Failed(error) => {

@@ -21,7 +21,8 @@ use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use odoo_ai_crds::flag::FeatureFlag;
 
-use self::decide::decide;
+use self::decide::{Write, decide};
+use crate::cluster::status::Tri;
 use crate::context::Context;
 use crate::stack::error::Error;
 
@@ -37,18 +38,23 @@ const KIND: &str = "FeatureFlag";
 /// What kept it from doing so; the conditions say it too, where the API server could be reached.
 pub async fn reconcile(object: Arc<FeatureFlag>, ctx: Arc<Context>) -> Result<Action, Error> {
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+    // First, because it may take a while; the flag is of one stack for ever.
+    let mut board = ctx.rules.open(&(namespace.clone(), object.spec.stack_ref.name.clone()), &name).await;
     let Some(flag) = observe::observe(&ctx, &name, &namespace).await? else {
         return Ok(Action::await_change());
     };
-    let mut board = ctx.rules.open(&flag.stack_name(), &name).await;
     if flag.object.metadata.deletion_timestamp.is_some() {
         return remove::remove(&ctx, &flag, &mut board).await;
     }
     let flag = remove::hold(&ctx, flag).await?;
     let mut decision = decide(&flag, &observe::rules(&ctx, &flag, &mut board, report::resync(&flag.object)).await);
-    if decision.write.is_some() {
-        // What is written is made of what is there now.
-        decision = decide(&flag, &observe::rules(&ctx, &flag, &mut board, FRESH).await);
+    if let Some(write) = &decision.write {
+        // What is written is made of what is there now; what another flag added a moment ago is not added again.
+        let age = if matches!(write, Write::Create(_)) { Duration::ZERO } else { FRESH };
+        decision = decide(&flag, &observe::rules(&ctx, &flag, &mut board, age).await);
+    }
+    if decision.synced.status == Tri::True {
+        board.settled();
     }
     let done = apply::apply(&ctx, flag, &mut decision, &mut board).await?;
     drop(board);

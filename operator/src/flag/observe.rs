@@ -13,10 +13,13 @@ use serde_json::{Map, Value};
 use super::guard::{self, Audit};
 use super::remove;
 use crate::cluster::status::{Tri, Verdict};
-use crate::context::{Context, Name};
+use crate::context::Context;
 use crate::rules::board::Open;
 use crate::rules::{self, Rule, Rules};
 use crate::stack::error::Error;
+
+/// Longest time for all pages of an audit log.
+const LONGEST_READ: Duration = Duration::from_secs(20);
 
 /// One moment of a flag.
 #[derive(Clone, Debug)]
@@ -42,12 +45,6 @@ impl Observed {
     #[must_use]
     pub fn generation(&self) -> i64 {
         self.object.metadata.generation.unwrap_or_default()
-    }
-
-    /// Namespace and name of its stack.
-    #[must_use]
-    pub fn stack_name(&self) -> Name {
-        (self.object.namespace().unwrap_or_default(), self.object.spec.stack_ref.name.clone())
     }
 }
 
@@ -151,11 +148,12 @@ pub async fn rules(ctx: &Context, flag: &Observed, board: &mut Open, age: Durati
 }
 
 async fn audit(ctx: &Context, flag: &Observed, stack: &OdooAiStack, since: Timestamp) -> Audit {
-    if !is(stack, types::READY) {
-        return Audit::Frozen;
-    }
+    let Some(well) = guard::well_since(stack) else { return Audit::Frozen };
+    let since = since.max(well);
     let runs = async { Rules::of(ctx, stack).await?.runs(&flag.object.spec.rule.automation_type, since).await };
-    runs.await.map_or_else(Audit::Failed, Audit::Runs)
+    let late = |_| Err(rules::Error::NoAnswer(format!("its pages took longer than {} s", LONGEST_READ.as_secs())));
+    let runs = tokio::time::timeout(LONGEST_READ, runs).await.unwrap_or_else(late);
+    runs.map_or_else(Audit::Failed, Audit::Runs)
 }
 
 /// A condition of the stack is True.

@@ -10,6 +10,7 @@ use odoo_ai_crds::conditions::{annotations, reasons, types};
 use odoo_ai_crds::flag::{FeatureFlag, FlagDeletionPolicy};
 use serde_json::{Map, Value};
 
+use super::decide::PATIENCE;
 use super::matching;
 use super::observe::{self, Observed, Seen, Unseen};
 use crate::cluster::finalizer;
@@ -22,6 +23,8 @@ use crate::stack::error::Error;
 /// Whoever deletes a flag waits no longer than this for its rule.
 const LIMIT: SignedDuration = SignedDuration::from_mins(2);
 const AGAIN: Duration = Duration::from_secs(5);
+/// What was written is read back.
+const SOON: Duration = Duration::from_secs(1);
 
 /// What to do about a flag that is being deleted.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,21 +52,31 @@ pub fn step(flag: &Observed, rules: &Result<Seen, Unseen>) -> Step {
         Ok(seen) => seen,
         Err(unseen) => {
             let why = unseen.verdict().message;
-            let began = flag.object.metadata.deletion_timestamp.as_ref().map_or(flag.now, |time| time.0);
-            return if began + LIMIT < flag.now {
-                Step::Release(Some(format!("the rule stays as it is: {why}")))
-            } else {
-                Step::Wait(why)
-            };
+            return if is_late(flag) { Step::Release(Some(kept(&why))) } else { Step::Wait(why) };
         }
     };
+    let asked = status.creation_requested_at.as_ref().is_some_and(|time| time.0.duration_until(flag.now) < PATIENCE);
     match matching::of(&seen.rules, &flag.object.spec.rule, status.rule_id)[..] {
+        [] if asked => Step::Wait("a rule that was asked for may still come".to_owned()),
+        [rule] if is_late(flag) && rule.enabled && seen.wrote.is_some() => {
+            Step::Release(Some(kept(&format!("rule {} is still enabled after it was written", rule.id))))
+        }
         // The application seeds an empty table again, everything enabled.
         [rule] if policy == FlagDeletionPolicy::Delete && seen.rules.len() > 1 => Step::Delete(rule.id),
         [rule] if rule.enabled => Step::Disable(rule.id, rule.disabled()),
         [] | [_] => Step::Release(None),
         [..] => Step::Release(Some("the application has the rule more than once: they stay as they are".to_owned())),
     }
+}
+
+/// Nobody waits any longer.
+fn is_late(flag: &Observed) -> bool {
+    let began = flag.object.metadata.deletion_timestamp.as_ref().map_or(flag.now, |time| time.0);
+    began + LIMIT < flag.now
+}
+
+fn kept(why: &str) -> String {
+    format!("the rule stays as it is: {why}")
 }
 
 /// Carries out one step.
@@ -89,7 +102,8 @@ pub async fn remove(ctx: &Context, flag: &Observed, board: &mut Open) -> Result<
         (_, None) => return release(ctx, flag, None).await,
     };
     match done {
-        Ok(()) => Ok(Action::requeue(Duration::from_millis(200))),
+        Ok(()) => Ok(Action::requeue(SOON)),
+        Err(why) if is_late(flag) => release(ctx, flag, Some(kept(&why))).await,
         Err(why) => {
             say(ctx, flag, &why).await?;
             Ok(Action::requeue(AGAIN))

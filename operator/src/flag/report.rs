@@ -32,7 +32,8 @@ pub async fn outcome(ctx: &Context, done: Done, decision: Decision) -> Result<Ac
     let before = flag.status();
     let wanted = status(&flag, &decision, failed.as_ref().map(apply::verdict));
     let (synced, wrote) = (decision.synced.status, decision.write.is_some() && failed.is_none());
-    let waits = synced == Tri::Unknown || decision.synced.reason == reasons::STACK_NOT_FOUND;
+    let passing = [reasons::STACK_NOT_FOUND, reasons::REJECTED].contains(&decision.synced.reason.as_str());
+    let waits = passing || (synced == Tri::Unknown && decision.synced.reason != reasons::SUSPENDED);
     let after = match (wrote, waits) {
         (true, _) => SOON,
         (false, true) => AGAIN,

@@ -50,7 +50,7 @@ impl Rules<'_> {
                     return Err(Error::Unreadable {
                         request: format!("GET {path}"),
                         why: "an entry has no time".to_owned(),
-                        body: entry.timestamp,
+                        body: entry.timestamp.chars().take(100).collect(),
                     });
                 };
                 if at < since {

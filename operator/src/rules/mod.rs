@@ -124,7 +124,8 @@ impl<'a> Rules<'a> {
         let request = body.into_iter().fold(request, RequestBuilder::json);
         let answer = request.header("X-API-Key", &self.key).timeout(TIMEOUT).send().await.map_err(Error::no_answer)?;
         let status = answer.status();
-        let text = answer.text().await.map_err(Error::no_answer)?;
+        // Whatever listens there may tell what it was asked with.
+        let text = answer.text().await.map_err(Error::no_answer)?.replace(&self.key, "…");
         if !status.is_success() {
             return Err(Error::refused(method.as_str(), path, status.as_u16(), &text));
         }

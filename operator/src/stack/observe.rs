@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use futures::FutureExt;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -134,6 +135,7 @@ fn last_backup(ctx: &Context, namespace: &str, stack: &str) -> Option<LastBackup
 fn rules(ctx: &Context, namespace: &str, stack: &str) -> Option<(i32, i32)> {
     let of_stack =
         |flag: &FeatureFlag| flag.namespace().as_deref() == Some(namespace) && flag.spec.stack_ref.name == stack;
+    ctx.flags.wait_until_ready().now_or_never()?.ok();
     let flags = ctx.flags.state_filter(of_stack);
     if flags.is_empty() {
         return Some((0, 0));

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::jiff::SignedDuration;
 use odoo_ai_crds::flag::{AdoptionPolicy, DriftPolicy, FlagDeletionPolicy, FlagState};
+use odoo_ai_crds::stack::{OdooAiStack, OdooAiStackSpec};
 use odoo_ai_operator::flag::decide::Write;
 use odoo_ai_operator::flag::guard::{self, Audit};
 use odoo_ai_operator::flag::matching;
@@ -139,7 +140,7 @@ fn a_rule_that_is_there_twice_is_nobodys_to_choose() {
     let mut world = one(&json!({}));
     world.add(&json!({"name": SEEDS[0].0, "automation_type": SEEDS[0].1, "action_name": SEEDS[0].2}));
     let decision = world.look(0, Fate::Answered);
-    assert!(decision.stalled && decision.synced.message.contains("(ids 1, 4)"), "{decision:?}");
+    assert!(decision.stalled == Some(true) && decision.synced.message.contains("(ids 1, 4)"), "{decision:?}");
     assert_eq!(world.writes, 0);
 }
 
@@ -168,6 +169,50 @@ fn what_somebody_edits_is_put_back_or_told() {
         (false, "True"),
         "another spec is applied"
     );
+}
+
+/// A rule that is to be off isn't left on because one answer was lost.
+#[rstest]
+#[case(Fate::Lost { done: false })]
+#[case(Fate::Refused(503))]
+fn a_lost_write_is_tried_again_soon(#[case] fate: Fate) {
+    let mut world = one(&json!({}));
+    world.look(0, fate);
+    world.later(SignedDuration::from_secs(15));
+    world.look(0, Fate::Answered);
+    assert!(!world.of(0)[0].enabled);
+}
+
+/// The same edit again is put back again, however soon.
+#[test]
+fn an_edit_soon_after_a_write_is_put_back() {
+    let mut world = one(&json!({}));
+    for _ in 0..3 {
+        world.look(0, Fate::Answered);
+        world.later(SignedDuration::from_secs(2));
+        world.look(0, Fate::Answered);
+        assert_eq!(world.says(0, "Synced").0, "True");
+        let at = world.rules.iter().position(|rule| rule.name == SEEDS[0].0).expect("it");
+        world.edit(at, &json!({"enabled": true}));
+    }
+    assert_eq!(world.writes, 3);
+}
+
+#[test]
+fn what_fails_while_the_stack_is_not_well_is_nobodys_fault() {
+    let stack = |conditions: Value| {
+        let mut stack = OdooAiStack::new("odoo-ai", OdooAiStackSpec::default());
+        let condition = |(kind, status, at): (&str, &str, &str)| json!({"type": kind, "status": status, "reason": "R", "message": "", "lastTransitionTime": at});
+        let all: Vec<(String, String, String)> = serde_json::from_value(conditions).expect("triples");
+        let all: Vec<_> = all.iter().map(|(kind, status, at)| condition((kind, status, at))).collect();
+        stack.status = serde_json::from_value(json!({"conditions": all})).expect("a status");
+        guard::well_since(&stack).map(|time| time.to_string())
+    };
+    let (early, late) = ("2026-01-01T10:00:00Z", "2026-01-01T11:00:00Z");
+    assert_eq!(stack(json!([["Ready", "True", early]])).as_deref(), Some(early));
+    assert_eq!(stack(json!([["Ready", "False", early]])), None);
+    assert_eq!(stack(json!([["Ready", "True", early], ["OdooReachable", "False", late]])), None);
+    assert_eq!(stack(json!([["Ready", "True", early], ["OdooReachable", "True", late]])).as_deref(), Some(late));
 }
 
 #[test]

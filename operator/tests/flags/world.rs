@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use odoo_ai_crds::flag::{FeatureFlag, FeatureFlagSpec, FeatureFlagStatus};
+use odoo_ai_operator::cluster::status::Tri;
 use odoo_ai_operator::flag::decide::{Decision, Write, decide};
 use odoo_ai_operator::flag::guard::{self, Audit};
 use odoo_ai_operator::flag::observe::{self, Observed, Seen, Unseen};
@@ -165,6 +166,9 @@ impl World {
         let flag = self.observed(at);
         let mut decision = decide(&flag, &Ok(self.seen(at)));
         let Some(write) = decision.write.clone() else {
+            if decision.synced.status == Tri::True {
+                self.flags[at].wrote = None;
+            }
             self.tell(at, &flag, &decision);
             return decision;
         };
@@ -208,6 +212,9 @@ impl World {
         }
         if fate == Fate::Answered && id.is_some() {
             decision.status.rule_id = id;
+        }
+        if fate != Fate::Answered {
+            self.flags[at].wrote = None;
         }
         let refused = match fate {
             Fate::Refused(status) => Some(Error::Refused { request: String::new(), status, body: String::new() }),
