@@ -132,6 +132,9 @@ fn a_run_without_a_word_is_looked_for_in_the_catalogue() {
         world.step();
         world.later(MINUTE);
         world.finish(&name, false, None);
+        world.step();
+        assert_eq!(world.status().last_attempt.expect("one").result, RunResult::Running, "its word may come later");
+        world.later(MINUTE);
         let decision = world.step();
         world.expect("LastBackupSucceeded", "False", "NoReport");
         assert_eq!((decision.start.len(), world.status().consecutive_failures), (1, 1));
