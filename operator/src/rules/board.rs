@@ -61,14 +61,6 @@ impl Boards {
         Open { board: board.lock_owned().await, flag: flag.to_owned(), clock: self.clock }
     }
 
-    /// The rules as they were listed last; `None`: they weren't, or somebody is at it.
-    #[must_use]
-    pub fn last(&self, stack: &Name) -> Option<Arc<[Rule]>> {
-        let board = Arc::clone(self.all.lock().unwrap_or_else(PoisonError::into_inner).get(stack)?);
-        let board = board.try_lock().ok()?;
-        board.listed.map(|_| Arc::clone(&board.rules))
-    }
-
     /// Forgets a stack that is gone.
     pub fn forget(&self, stack: &Name) {
         self.all.lock().unwrap_or_else(PoisonError::into_inner).remove(stack);

@@ -3,13 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use futures::FutureExt;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::{Api, ResourceExt};
 use odoo_ai_crds::backup::{ArtifactStatus, Backup};
-use odoo_ai_crds::flag::FeatureFlag;
 use odoo_ai_crds::stack::{LastBackup, OdooAiStack, OdooAiStackStatus};
 
 use super::agents::Agents;
@@ -23,7 +21,6 @@ use crate::cluster::children::Children;
 use crate::cluster::nodes::Images;
 use crate::cluster::pending;
 use crate::context::Context;
-use crate::flag::matching;
 use crate::rollout::revision::{self, Stored};
 use crate::routes::probe::Look;
 use crate::routes::standing::Surroundings;
@@ -52,8 +49,6 @@ pub struct Observed {
     pub backup: Option<Arc<Backup>>,
     /// The newest good backup of all its Backups.
     pub last_backup: Option<LastBackup>,
-    /// The application's rules that FeatureFlags declare, and those that none does; `None`: not seen lately.
-    pub rules: Option<(i32, i32)>,
     /// Images on the nodes.
     pub node_images: Arc<Images>,
     /// What the cluster has that routes depend on.
@@ -131,22 +126,6 @@ fn last_backup(ctx: &Context, namespace: &str, stack: &str) -> Option<LastBackup
     newest.max_by(|one, other| one.completed_at.cmp(&other.completed_at).then_with(|| one.backup.cmp(&other.backup)))
 }
 
-/// Nobody looks at the rules of a stack without flags.
-fn rules(ctx: &Context, namespace: &str, stack: &str) -> Option<(i32, i32)> {
-    let of_stack =
-        |flag: &FeatureFlag| flag.namespace().as_deref() == Some(namespace) && flag.spec.stack_ref.name == stack;
-    ctx.flags.wait_until_ready().now_or_never()?.ok();
-    let flags = ctx.flags.state_filter(of_stack);
-    if flags.is_empty() {
-        return Some((0, 0));
-    }
-    let rules = ctx.rules.last(&(namespace.to_owned(), stack.to_owned()))?;
-    let declared = rules.iter().filter(|rule| flags.iter().any(|flag| matching::is_of(rule, &flag.spec.rule, None)));
-    let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
-    let declared = declared.count();
-    Some((count(declared), count(rules.len() - declared)))
-}
-
 /// Reads the stack live and its surroundings; `None` when it is gone or going.
 ///
 /// # Errors
@@ -197,7 +176,6 @@ pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Optio
         agents,
         backup,
         last_backup: last_backup(ctx, namespace, name),
-        rules: rules(ctx, namespace, name),
         node_images,
         around,
         looks: ctx.routes.looks(&(namespace.to_owned(), name.to_owned())),

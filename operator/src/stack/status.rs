@@ -56,12 +56,6 @@ fn next(seen: &Observed, decision: &Decision, applied: Applied, sample: bool) ->
     for image in wanted.history.iter_mut().flat_map(|entry| &mut entry.images) {
         image.on_node = seen.node_images.has(&image.image);
     }
-    if let Some((declared, undeclared)) = seen.rules
-        && (wanted.rules.is_some() || declared + undeclared > 0)
-    {
-        let rules = wanted.rules.get_or_insert_default();
-        (rules.declared, rules.undeclared) = (declared, undeclared);
-    }
     match decision {
         // The time of a step doesn't run while nothing may be done.
         Decision::Suspended => {
