@@ -58,8 +58,8 @@ impl Error {
         Self::Refused { request: format!("{method} {path}"), status, body: shown(body) }
     }
 
-    pub(super) fn unreadable(method: &str, path: &str, body: &str, why: &serde_json::Error) -> Self {
-        Self::Unreadable { request: format!("{method} {path}"), why: why.to_string(), body: shown(body) }
+    pub(super) fn unreadable(method: &str, path: &str, body: &str, why: String) -> Self {
+        Self::Unreadable { request: format!("{method} {path}"), why, body: shown(body) }
     }
 
     /// Reason of the condition that tells it.

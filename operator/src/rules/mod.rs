@@ -124,11 +124,18 @@ impl<'a> Rules<'a> {
         let request = body.into_iter().fold(request, RequestBuilder::json);
         let answer = request.header("X-API-Key", &self.key).timeout(TIMEOUT).send().await.map_err(Error::no_answer)?;
         let status = answer.status();
-        // Whatever listens there may tell what it was asked with.
-        let text = answer.text().await.map_err(Error::no_answer)?.replace(&self.key, "…");
+        let text = answer.text().await.map_err(Error::no_answer)?;
         if !status.is_success() {
-            return Err(Error::refused(method.as_str(), path, status.as_u16(), &text));
+            return Err(Error::refused(method.as_str(), path, status.as_u16(), &self.hidden(&text)));
         }
-        serde_json::from_str(&text).map_err(|why| Error::unreadable(method.as_str(), path, &text, &why))
+        let unreadable = |why: serde_json::Error| {
+            Error::unreadable(method.as_str(), path, &self.hidden(&text), self.hidden(&why.to_string()))
+        };
+        serde_json::from_str(&text).map_err(unreadable)
+    }
+
+    /// What is shown of an answer: whatever listens there may tell what it was asked with.
+    fn hidden(&self, text: &str) -> String {
+        if self.key.is_empty() { text.to_owned() } else { text.replace(&self.key, "…") }
     }
 }
