@@ -6,6 +6,7 @@ mod config;
 mod downgrade;
 mod dump;
 mod encode;
+mod flag;
 mod install;
 mod job;
 mod login;
@@ -93,6 +94,15 @@ enum Command {
     Downgrade(downgrade::Request),
     /// Prove new credentials by logging in, after changing them on Managed servers; the command of a Job.
     Login,
+    /// Change one of the application's automation rules without its API.
+    #[command(subcommand)]
+    Flag(Flag),
+}
+
+#[derive(Debug, Subcommand)]
+enum Flag {
+    /// Disable it in the database itself; the command of a Job.
+    Disable,
 }
 
 #[derive(Debug, Subcommand)]
@@ -129,6 +139,7 @@ fn main() -> ExitCode {
         Command::Purge => catalogue::command::purge(&env, &redactor),
         Command::Downgrade(request) => downgrade::main(&env, &redactor, &request),
         Command::Login => login::main(&env, &redactor),
+        Command::Flag(Flag::Disable) => flag::disable(&env, &redactor),
     }
 }
 

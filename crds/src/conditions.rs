@@ -327,6 +327,9 @@ pub mod annotations {
     pub const ROLLBACK_TO: &str = "odoo-ai.atmatasolutions.com/rollback-to";
     /// Request on a Backup: run now. Any new value. A stack asks so before a migration.
     pub const BACKUP_REQUESTED_AT: &str = "odoo-ai.atmatasolutions.com/backup-requested-at";
+    /// Request on a FeatureFlag that is Disabled: disable its rule in the database where the API can't be asked. Any new
+    /// value.
+    pub const DISABLE_REQUESTED_AT: &str = "odoo-ai.atmatasolutions.com/disable-requested-at";
     /// Request on a Backup: verify now. Any new value.
     pub const VERIFY_REQUESTED_AT: &str = "odoo-ai.atmatasolutions.com/verify-requested-at";
 

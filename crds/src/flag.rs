@@ -246,6 +246,9 @@ pub struct FeatureFlagStatus {
     /// Failed runs over the window.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error_rate: Option<ErrorRateStatus>,
+    /// The last request (annotation) to disable the rule whatever it takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disable_request: Option<DisableRequest>,
     /// The generation of the spec under which the error rate was exceeded; the rule stays disabled while it is the
     /// spec's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -266,6 +269,40 @@ pub struct EffectiveFlag {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(max = 64)))]
     pub models: Vec<String>,
+}
+
+/// How far a request to disable a rule is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = crate::schema::undescribed)]
+pub enum DisableState {
+    /// Something must change first.
+    #[default]
+    Waiting,
+    /// A Job works on it.
+    Running,
+    /// The rule is disabled.
+    Succeeded,
+    /// It can't be.
+    Refused,
+}
+
+/// A request (annotation) to disable the rule: through the application's API, and in its database where the API can't be
+/// asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DisableRequest {
+    /// The annotation's value.
+    #[schemars(length(max = 253))]
+    pub id: String,
+    /// How far it is; Succeeded and Refused are final.
+    pub state: DisableState,
+    /// What was done, or why not yet.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 4096))]
+    pub message: String,
+    /// When it was final.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed_at: Option<Time>,
 }
 
 /// Failed runs over the window.

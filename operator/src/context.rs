@@ -5,9 +5,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::jiff::Timestamp;
-use kube::Client;
+use kube::core::NamespaceResourceScope;
 use kube::runtime::reflector::{self, Store};
+use kube::{Api, Client, Resource, ResourceExt};
 use odoo_ai_crds::flag::FeatureFlag;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::backoff::Backoff;
 use crate::backup::run::Bell;
@@ -15,8 +18,10 @@ use crate::cluster::apply::{self, Applier, Outcome};
 use crate::cluster::cache::{Caches, Scope, Streams};
 use crate::cluster::children::Children;
 use crate::cluster::events::Events;
+use crate::cluster::finalizer;
 use crate::cluster::intent::Intent;
 use crate::cluster::nodes::Nodes;
+use crate::cluster::status;
 use crate::metrics::{Metrics, Object};
 use crate::rollout::revision::Library;
 use crate::routes::directory::Directory as RouteDirectory;
@@ -27,6 +32,21 @@ use crate::rules::board::Boards;
 use crate::stack;
 use crate::stack::agents::Directory;
 use crate::stack::model::Operator;
+
+/// A kind of ours.
+pub trait Custom:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Serialize + DeserializeOwned + Clone + std::fmt::Debug
+{
+}
+
+impl<K> Custom for K where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Serialize
+        + DeserializeOwned
+        + Clone
+        + std::fmt::Debug
+{
+}
 
 /// Namespace and name of a custom resource.
 pub type Name = (String, String);
@@ -138,6 +158,29 @@ impl Context {
             }
         }
         Ok(written)
+    }
+
+    /// Writes the status of a custom resource, which must be as it was read. Returns it as it is then.
+    ///
+    /// # Errors
+    /// The client's error; 409 when somebody else wrote since.
+    pub async fn write_status<K: Custom>(&self, object: &mut K) -> kube::Result<K> {
+        object.meta_mut().managed_fields = None;
+        self.metrics.status_writes.inc();
+        status::write(&self.api(object), object).await
+    }
+
+    /// Sets or takes a finalizer of ours on a custom resource, which must be as it was read. Returns it as it is then.
+    ///
+    /// # Errors
+    /// The client's error; 409 when somebody else wrote since.
+    pub async fn hold<K: Custom>(&self, object: &K, finalizer: &str, wanted: bool) -> kube::Result<K> {
+        self.metrics.writes.inc();
+        finalizer::set(&self.api(object), object, finalizer, wanted).await
+    }
+
+    fn api<K: Custom>(&self, object: &K) -> Api<K> {
+        Api::namespaced(self.client.clone(), &object.namespace().unwrap_or_default())
     }
 
     /// Forgets a stack that is gone.

@@ -4,10 +4,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::StreamExt;
 use kube::ResourceExt;
+use kube::runtime::Controller;
 use kube::runtime::controller::Action;
 
-use crate::context::{Context, Name};
+use crate::context::{Context, Custom, Name};
 use crate::metrics::Reconciled;
 use crate::stack::error::Error;
 
@@ -15,6 +17,24 @@ use crate::stack::error::Error;
 const LONGEST: Duration = Duration::from_mins(2);
 /// Longest time for the first lists of all caches.
 const FILLED: Duration = Duration::from_secs(30);
+
+/// Runs a controller until it ends: its own streams, or whoever asked for a graceful end, say when.
+pub async fn drive<K, F>(
+    controller: Controller<K>,
+    kind: &'static str,
+    ctx: Arc<Context>,
+    reconcile: fn(Arc<K>, Arc<Context>) -> F,
+) where
+    K: Custom + Send + Sync + 'static,
+    F: Future<Output = Result<Action, Error>> + Send + 'static,
+{
+    let run = controller.run(
+        move |object, ctx| measured(kind, object, ctx, reconcile),
+        move |object, error, ctx| failed(kind, &*object, error, &ctx),
+        ctx,
+    );
+    run.for_each(|_| std::future::ready(())).await;
+}
 
 /// Runs one reconcile of an object of this kind.
 ///

@@ -9,7 +9,7 @@ pub use odoo_ai_crds::conditions::labels::{
 pub use odoo_ai_crds::conditions::{MANAGED_BY as OPERATOR, PART_OF as PLATFORM};
 
 /// Kinds that may own a child of a stack.
-pub const OWNER_KINDS: [&str; 4] = ["OdooAiStack", "ControllerRevision", "Job", "Backup"];
+pub const OWNER_KINDS: [&str; 5] = ["OdooAiStack", "ControllerRevision", "Job", "Backup", "FeatureFlag"];
 
 /// Annotation of new pod templates that a test asks for.
 pub const TEMPLATE: &str = "odoo-ai.atmatasolutions.com/template";

@@ -8,6 +8,7 @@ mod backup_s3;
 mod catalogue;
 mod certificates;
 mod downgrade;
+mod flag;
 mod install;
 mod listing;
 mod login;

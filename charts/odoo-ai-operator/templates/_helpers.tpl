@@ -78,7 +78,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   verbs: [update]
 # Children block the foreground deletion of their owner; clusters that check owner references ask for this.
 - apiGroups: [odoo-ai.atmatasolutions.com]
-  resources: [odooaistacks/finalizers, backups/finalizers]
+  resources: [odooaistacks/finalizers, backups/finalizers, featureflags/finalizers]
   verbs: [update]
 # Credentials are read, generated once and copied for each revision. What is deleted are copies of revisions beyond
 # revisionHistoryLimit, by their UID: never a generated or a user's Secret.

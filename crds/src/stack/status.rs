@@ -327,7 +327,7 @@ pub struct RulesStatus {
     /// Rules that a FeatureFlag declares.
     #[serde(default, skip_serializing_if = "is_unset")]
     pub declared: i32,
-    /// Rules that none declares.
+    /// Rules that none declares; counted only while there are FeatureFlags.
     #[serde(default, skip_serializing_if = "is_unset")]
     pub undeclared: i32,
     /// Whether the seeded rules of a new database were disabled (or found to need nothing): it happens once.

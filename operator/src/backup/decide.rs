@@ -7,7 +7,7 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
-use odoo_ai_crds::backup::{Backup, BackupReason, BackupStatus};
+use odoo_ai_crds::backup::{BackupReason, BackupStatus};
 use odoo_ai_crds::conditions::annotations;
 use odoo_ai_crds::stack::OdooAiStack;
 use serde_json::json;
@@ -19,11 +19,9 @@ use super::{catalogue, runs, validate};
 use crate::cluster::intent::{Key, hash};
 use crate::rollout::jobs::{self, Progress, Work};
 use crate::rollout::pods::{self, Trouble};
+use crate::rollout::requests;
 use crate::stack::model::Operator;
 use crate::stack::validate::Problem;
-
-/// The longest request; what comes after is no part of it.
-const LONGEST_REQUEST: usize = 253;
 
 /// What to do now.
 #[derive(Clone, Debug)]
@@ -102,7 +100,7 @@ impl Decision {
 
     fn requests(&mut self, seen: &Observed, policy: &Policy) {
         let handled = self.status.last_handled.clone().unwrap_or_default();
-        let asked = |name| request(&seen.object, name);
+        let asked = |name| requests::token(&seen.object, name);
         if let Some(request) = asked(annotations::BACKUP_REQUESTED_AT)
             && handled.backup_requested_at.as_ref() != Some(&request)
         {
@@ -163,12 +161,6 @@ impl Decision {
 /// When the last good backup was completed.
 fn completed(status: &BackupStatus) -> Option<Timestamp> {
     Some(status.last_success.as_ref()?.completed_at.as_ref()?.0)
-}
-
-/// A request by annotation, as far as it fits.
-fn request(object: &Backup, annotation: &str) -> Option<String> {
-    let request = object.annotations().get(annotation)?;
-    (!request.is_empty()).then(|| request.chars().take(LONGEST_REQUEST).collect())
 }
 
 /// The stack notes what it asks for before it asks: nobody else's request is a migration's.

@@ -116,8 +116,7 @@ async fn say(ctx: &Context, seen: &Observed, message: &str) -> Result<(), Error>
     let verdict = Verdict::new(false, reasons::DELETING, message);
     status::set(conditions, types::READY, &verdict, seen.generation(), seen.now);
     if object.status != seen.object.status {
-        object.metadata.managed_fields = None;
-        status::write(&Api::namespaced(ctx.client.clone(), &object.namespace().unwrap_or_default()), &object).await?;
+        ctx.write_status(&mut object).await?;
     }
     Ok(())
 }
@@ -127,7 +126,7 @@ async fn release(ctx: &Context, seen: &Observed, kept: Option<String>) -> Result
         Some(why) => ctx.events.publish(&seen.object, true, "Delete", "ArtifactsKept", why).await,
         None => ctx.events.publish(&seen.object, false, "Delete", "ArtifactsRemoved", "its backups were removed").await,
     }
-    hold_on(ctx, &seen.object, false).await?;
+    ctx.hold(&seen.object, annotations::ARTIFACTS_FINALIZER, false).await?;
     Ok(Action::await_change())
 }
 
@@ -139,7 +138,7 @@ pub async fn hold(ctx: &Context, mut seen: Box<Observed>) -> Result<Box<Observed
     let wanted = goes_with_it(&seen.object);
     if wanted != is_held(&seen.object) {
         let status = seen.object.status.take();
-        seen.object = hold_on(ctx, &seen.object, wanted).await?;
+        seen.object = ctx.hold(&seen.object, annotations::ARTIFACTS_FINALIZER, wanted).await?;
         seen.object.status = status;
     }
     Ok(seen)
@@ -155,10 +154,4 @@ pub fn goes_with_it(object: &Backup) -> bool {
 #[must_use]
 pub fn is_held(object: &Backup) -> bool {
     finalizer::is_held(object, annotations::ARTIFACTS_FINALIZER)
-}
-
-async fn hold_on(ctx: &Context, object: &Backup, wanted: bool) -> Result<Backup, Error> {
-    let api: Api<Backup> = Api::namespaced(ctx.client.clone(), &object.namespace().unwrap_or_default());
-    ctx.metrics.writes.inc();
-    Ok(finalizer::set(&api, object, annotations::ARTIFACTS_FINALIZER, wanted).await?)
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
 use kube::runtime::controller::Action;
-use kube::{Api, ResourceExt};
 use odoo_ai_crds::backup::{Backup, BackupStatus, RunResult, RunTask};
 use odoo_ai_crds::conditions::{annotations, reasons, types};
 
@@ -48,10 +48,7 @@ pub async fn outcome(
     if wanted != before {
         let mut object = seen.object;
         object.status = Some(wanted);
-        object.metadata.managed_fields = None;
-        ctx.metrics.status_writes.inc();
-        let api = Api::namespaced(ctx.client.clone(), &object.namespace().unwrap_or_default());
-        let written = status::write(&api, &object).await?;
+        let written = ctx.write_status(&mut object).await?;
         tell(ctx, &written, &before).await;
     }
     let asked = !decision.start.is_empty();

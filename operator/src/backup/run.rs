@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::TryStreamExt;
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender};
-use futures::{StreamExt, TryStreamExt};
 use kube::runtime::controller::Config;
 use kube::runtime::reflector::{self, ObjectRef};
 use kube::runtime::{Controller, Predicate, PredicateConfig, WatchStreamExt, predicates, watcher};
@@ -15,7 +15,7 @@ use super::{KIND, reconcile};
 use crate::cluster::cache::Scope;
 use crate::cluster::watch::{calm, patient};
 use crate::context::Context;
-use crate::controller::{failed, measured};
+use crate::controller::drive;
 use crate::labels;
 
 /// Backups that are reconciled at the same time.
@@ -70,15 +70,9 @@ pub async fn run(
         .reflect(writer)
         .touched_objects();
     let trigger = calm(changes).predicate_filter(wanted, PredicateConfig::default());
-    Controller::for_stream(trigger, backups)
+    let controller = Controller::for_stream(trigger, backups)
         .with_config(Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE))
         .reconcile_on(heard)
-        .graceful_shutdown_on(shutdown)
-        .run(
-            |object, ctx| measured(KIND, object, ctx, reconcile),
-            |object, error, ctx| failed(KIND, &*object, error, &ctx),
-            ctx,
-        )
-        .for_each(|_| std::future::ready(()))
-        .await;
+        .graceful_shutdown_on(shutdown);
+    drive(controller, KIND, ctx, reconcile).await;
 }

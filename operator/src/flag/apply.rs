@@ -1,13 +1,15 @@
 //! Carries a decision out. What is to be added is noted in the status first: a crash makes no second one.
 
-use kube::{Api, ResourceExt};
+use kube::{Resource, ResourceExt};
 use odoo_ai_crds::conditions::reasons;
 use odoo_ai_crds::flag::FeatureFlagStatus;
 use serde_json::Map;
 
+use super::build;
 use super::decide::{Decision, Write};
+use super::disable::{self, Asked};
 use super::observe::Observed;
-use crate::cluster::status::{self, Verdict};
+use crate::cluster::status::Verdict;
 use crate::context::Context;
 use crate::rules::board::Open;
 use crate::rules::{self, Rules};
@@ -25,22 +27,29 @@ pub struct Done {
 ///
 /// # Errors
 /// The API server's, before the application is asked.
-pub async fn apply(
-    ctx: &Context,
-    mut flag: Observed,
-    decision: &mut Decision,
-    board: &mut Open,
-) -> Result<Done, Error> {
+pub async fn apply(ctx: &Context, flag: Observed, decision: &mut Decision, board: &mut Open) -> Result<Done, Error> {
+    let done = write(ctx, flag, decision, board).await?;
+    if done.failed.is_some() {
+        disable::in_the_database(&done.flag, decision);
+    }
+    if let (Some(name), Some(Asked { stack: Ok(stack), children, .. })) = (&decision.disable, &done.flag.asked) {
+        let object = &done.flag.object;
+        if let Some(owner) = object.controller_owner_ref(&()) {
+            let job = build::disable(stack, object, owner, name);
+            ctx.write(&[job], children, &object.uid().unwrap_or_default()).await?;
+        }
+    }
+    Ok(done)
+}
+
+async fn write(ctx: &Context, mut flag: Observed, decision: &mut Decision, board: &mut Open) -> Result<Done, Error> {
     let Some(write) = &decision.write else { return Ok(Done { flag, failed: None }) };
     if matches!(write, Write::Create(_)) {
         let mut object = flag.object.clone();
         // What the conditions say stays until it is known what came of it.
         let creation_requested_at = decision.status.creation_requested_at.clone();
         object.status = Some(FeatureFlagStatus { creation_requested_at, rule_id: None, ..flag.status() });
-        object.metadata.managed_fields = None;
-        ctx.metrics.status_writes.inc();
-        let api = Api::namespaced(ctx.client.clone(), &object.namespace().unwrap_or_default());
-        flag.object = status::write(&api, &object).await?;
+        flag.object = ctx.write_status(&mut object).await?;
     }
     let Some(stack) = &flag.stack else { return Ok(Done { flag, failed: None }) };
     let (Write::Create(body) | Write::Replace(_, body)) = write;

@@ -4,6 +4,7 @@ use odoo_ai_crds::conditions::{reasons, types};
 use odoo_ai_crds::flag::EffectiveFlag;
 
 use super::decide::{self, Decision};
+use super::disable;
 use super::observe::Observed;
 use crate::cluster::status::{Tri, Verdict};
 
@@ -25,6 +26,9 @@ pub fn all(flag: &Observed, decision: &Decision, failed: Option<Verdict>) -> Vec
     });
     if let Some(but) = effective.as_ref().filter(|it| it.status == Tri::False && synced.status == Tri::True) {
         ready.message = format!("{}; but {}", ready.message, but.message);
+    }
+    if let Some(off) = disable::meanwhile(flag, &decision.status).filter(|_| synced.status == Tri::Unknown) {
+        ready.message = format!("{}; meanwhile {off}", ready.message);
     }
     vec![
         (types::SYNCED, Some(synced)),

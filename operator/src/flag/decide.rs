@@ -7,8 +7,9 @@ use odoo_ai_crds::flag::{AdoptionPolicy, DriftPolicy, FeatureFlagStatus};
 use serde_json::{Map, Value};
 
 use super::effective::effective;
+use super::guard::Audit;
 use super::observe::{Observed, Seen, Unseen};
-use super::{guard, matching};
+use super::{disable, guard, matching};
 use crate::cluster::status::{Tri, Verdict};
 use crate::rules::Rule;
 
@@ -30,6 +31,8 @@ pub struct Decision {
     pub drifted: bool,
     /// What the condition `WithinErrorRate` says; `None`: nothing new.
     pub guard: Option<Verdict>,
+    /// Name of the Job to start that disables the rule in the database.
+    pub disable: Option<String>,
 }
 
 /// A change of the application's rules.
@@ -41,9 +44,15 @@ pub enum Write {
     Replace(i64, Map<String, Value>),
 }
 
-/// Decides. `rules`: those of the stack, or why they aren't known.
+/// Decides. `rules`: those of the stack, or why they aren't known; `audit`: what is known of the rule's runs.
 #[must_use]
-pub fn decide(flag: &Observed, rules: &Result<Seen, Unseen>) -> Decision {
+pub fn decide(flag: &Observed, rules: &Result<Seen, Unseen>, audit: &Audit) -> Decision {
+    let mut decision = sync(flag, rules, audit);
+    disable::answer(flag, rules, &mut decision);
+    decision
+}
+
+fn sync(flag: &Observed, rules: &Result<Seen, Unseen>, audit: &Audit) -> Decision {
     let mut status = flag.status();
     if status.observed_generation != Some(flag.generation()) {
         // A status keeps whole seconds: the next one, so that no earlier run counts.
@@ -51,8 +60,15 @@ pub fn decide(flag: &Observed, rules: &Result<Seen, Unseen>) -> Decision {
         status.spec_changed_at = Some(Time(next));
     }
     status.observed_generation = Some(flag.generation());
-    let decision =
-        |status, synced| Decision { status, synced, stalled: Some(false), write: None, drifted: false, guard: None };
+    let decision = |status, synced| Decision {
+        status,
+        synced,
+        stalled: Some(false),
+        write: None,
+        drifted: false,
+        guard: None,
+        disable: None,
+    };
     let stalled = |status, reason, message: String| Decision {
         stalled: Some(true),
         ..decision(status, Verdict::new(false, reason, message))
@@ -65,7 +81,7 @@ pub fn decide(flag: &Observed, rules: &Result<Seen, Unseen>) -> Decision {
         Ok(seen) => seen,
         Err(unseen) => return Decision { stalled: None, ..decision(status, unseen.verdict()) },
     };
-    guard::take(flag, &mut status, &seen.audit);
+    guard::take(flag, &mut status, audit);
     status.effective = Some(effective(&seen.rules, &flag.object.spec.rule.automation_type));
     let found = matching::of(&seen.rules, &flag.object.spec.rule, status.rule_id);
     if let [_, _, ..] = found[..] {
@@ -88,7 +104,7 @@ pub fn decide(flag: &Observed, rules: &Result<Seen, Unseen>) -> Decision {
         let message = "spec.suspend is true: the rule is left alone";
         return decision(status, Verdict::new(Tri::Unknown, reasons::SUSPENDED, message));
     }
-    let guard = guard::verdict(flag, &status, &seen.audit);
+    let guard = guard::verdict(flag, &status, audit);
     let decision = |synced| Decision { guard, ..decision(status, synced) };
     match existing {
         Some(rule) => keep(flag, seen, rule, decision(synced(rule))),

@@ -4,8 +4,10 @@
 //! stack look at one list, one after the other.
 
 pub mod apply;
+pub mod build;
 pub mod conditions;
 pub mod decide;
+pub mod disable;
 pub mod effective;
 pub mod guard;
 pub mod matching;
@@ -13,6 +15,7 @@ pub mod observe;
 pub mod remove;
 pub mod report;
 pub mod run;
+pub mod tally;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +25,7 @@ use kube::runtime::controller::Action;
 use odoo_ai_crds::flag::FeatureFlag;
 
 use self::decide::{Write, decide};
+use self::guard::Audit;
 use crate::cluster::status::Tri;
 use crate::context::Context;
 use crate::stack::error::Error;
@@ -47,11 +51,14 @@ pub async fn reconcile(object: Arc<FeatureFlag>, ctx: Arc<Context>) -> Result<Ac
         return remove::remove(&ctx, &flag, &mut board).await;
     }
     let flag = remove::hold(&ctx, flag).await?;
-    let mut decision = decide(&flag, &observe::rules(&ctx, &flag, &mut board, report::resync(&flag.object)).await);
+    let rules = observe::rules(&ctx, &flag, &mut board, report::resync(&flag.object)).await;
+    tally::tell(&ctx, &flag);
+    let audit = if rules.is_ok() { observe::audit(&ctx, &flag).await } else { Audit::Unwanted };
+    let mut decision = decide(&flag, &rules, &audit);
     if let Some(write) = &decision.write {
         // What is written is made of what is there now; what another flag added a moment ago is not added again.
         let age = if matches!(write, Write::Create(_)) { Duration::ZERO } else { FRESH };
-        decision = decide(&flag, &observe::rules(&ctx, &flag, &mut board, age).await);
+        decision = decide(&flag, &observe::rules(&ctx, &flag, &mut board, age).await, &audit);
     }
     if decision.synced.status == Tri::True {
         board.settled();

@@ -10,6 +10,7 @@ use odoo_ai_crds::flag::{FeatureFlag, FeatureFlagStatus};
 use odoo_ai_crds::stack::OdooAiStack;
 use serde_json::{Map, Value};
 
+use super::disable::{self, Asked};
 use super::guard::{self, Audit};
 use super::remove;
 use crate::cluster::status::{Tri, Verdict};
@@ -30,6 +31,8 @@ pub struct Observed {
     pub stack: Option<OdooAiStack>,
     /// The older flag of the same rule.
     pub rival: Option<String>,
+    /// A request to disable the rule, whatever it takes.
+    pub asked: Option<Asked>,
     /// Now.
     pub now: Timestamp,
 }
@@ -63,7 +66,8 @@ pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Optio
     let stack = stack.filter(|it| it.metadata.deletion_timestamp.is_none());
     let others = ctx.flags.state();
     let rival = rival(&object, others.iter().map(AsRef::as_ref));
-    Ok(Some(Observed { object, stack, rival, now: (ctx.clock)() }))
+    let asked = disable::asked(ctx, &object, stack.as_ref());
+    Ok(Some(Observed { object, stack, rival, asked, now: (ctx.clock)() }))
 }
 
 /// By which of two flags the older is told.
@@ -91,8 +95,6 @@ pub struct Seen {
     pub rules: Arc<[Rule]>,
     /// What this flag wrote before they were listed, not long ago.
     pub wrote: Option<Map<String, Value>>,
-    /// Runs, where the flag has a guard.
-    pub audit: Audit,
 }
 
 /// Why the rules aren't known.
@@ -140,16 +142,17 @@ pub async fn rules(ctx: &Context, flag: &Observed, board: &mut Open, age: Durati
     }
     let list = async || Rules::of(ctx, stack).await?.list().await;
     let rules = board.rules(age, list).await.map_err(Unseen::Failed)?;
-    let audit = match &flag.object.spec.error_rate {
-        Some(rate) if guard::is_wanted(flag) => audit(ctx, flag, stack, guard::since(flag, rate)).await,
-        _ => Audit::Unwanted,
-    };
-    Ok(Seen { rules, wrote: board.written(), audit })
+    Ok(Seen { rules, wrote: board.written() })
 }
 
-async fn audit(ctx: &Context, flag: &Observed, stack: &OdooAiStack, since: Timestamp) -> Audit {
+/// Runs of the rule's type, where the flag has a guard.
+pub async fn audit(ctx: &Context, flag: &Observed) -> Audit {
+    let (Some(rate), Some(stack)) = (&flag.object.spec.error_rate, &flag.stack) else { return Audit::Unwanted };
+    if !guard::is_wanted(flag) {
+        return Audit::Unwanted;
+    }
     let Some(well) = guard::well_since(stack) else { return Audit::Frozen };
-    let since = since.max(well);
+    let since = guard::since(flag, rate).max(well);
     let runs = async { Rules::of(ctx, stack).await?.runs(&flag.object.spec.rule.automation_type, since).await };
     let late = |_| Err(rules::Error::NoAnswer(format!("its pages took longer than {} s", LONGEST_READ.as_secs())));
     let runs = tokio::time::timeout(LONGEST_READ, runs).await.unwrap_or_else(late);

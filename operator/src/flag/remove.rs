@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use k8s_openapi::jiff::SignedDuration;
 use kube::runtime::controller::Action;
-use kube::{Api, ResourceExt};
 use odoo_ai_crds::conditions::{annotations, reasons, types};
 use odoo_ai_crds::flag::{FeatureFlag, FlagDeletionPolicy};
 use serde_json::{Map, Value};
@@ -117,9 +116,7 @@ async fn say(ctx: &Context, flag: &Observed, why: &str) -> Result<(), Error> {
     let status = object.status.get_or_insert_default();
     status::set(&mut status.conditions, types::READY, &verdict, flag.generation(), flag.now);
     if object.status != flag.object.status {
-        object.metadata.managed_fields = None;
-        ctx.metrics.status_writes.inc();
-        status::write(&Api::namespaced(ctx.client.clone(), &object.namespace().unwrap_or_default()), &object).await?;
+        ctx.write_status(&mut object).await?;
     }
     Ok(())
 }
@@ -128,7 +125,7 @@ async fn release(ctx: &Context, flag: &Observed, told: Option<String>) -> Result
     if let Some(why) = told {
         ctx.events.publish(&flag.object, true, "Delete", "RuleKept", &why).await;
     }
-    hold_on(ctx, &flag.object, false).await?;
+    ctx.hold(&flag.object, annotations::RULE_FINALIZER, false).await?;
     Ok(Action::await_change())
 }
 
@@ -140,7 +137,7 @@ pub async fn hold(ctx: &Context, mut flag: Observed) -> Result<Observed, Error> 
     let wanted = flag.object.spec.deletion_policy != Some(FlagDeletionPolicy::Orphan);
     if wanted != is_held(&flag.object) {
         let status = flag.object.status.take();
-        flag.object = hold_on(ctx, &flag.object, wanted).await?;
+        flag.object = ctx.hold(&flag.object, annotations::RULE_FINALIZER, wanted).await?;
         flag.object.status = status;
     }
     Ok(flag)
@@ -150,10 +147,4 @@ pub async fn hold(ctx: &Context, mut flag: Observed) -> Result<Observed, Error> 
 #[must_use]
 pub fn is_held(object: &FeatureFlag) -> bool {
     finalizer::is_held(object, annotations::RULE_FINALIZER)
-}
-
-async fn hold_on(ctx: &Context, object: &FeatureFlag, wanted: bool) -> Result<FeatureFlag, Error> {
-    let api: Api<FeatureFlag> = Api::namespaced(ctx.client.clone(), &object.namespace().unwrap_or_default());
-    ctx.metrics.writes.inc();
-    Ok(finalizer::set(&api, object, annotations::RULE_FINALIZER, wanted).await?)
 }

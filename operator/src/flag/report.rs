@@ -4,9 +4,8 @@
 use std::time::Duration;
 
 use kube::runtime::controller::Action;
-use kube::{Api, ResourceExt};
 use odoo_ai_crds::conditions::{reasons, types};
-use odoo_ai_crds::flag::{FeatureFlag, FeatureFlagStatus};
+use odoo_ai_crds::flag::{DisableState, FeatureFlag, FeatureFlagStatus};
 
 use super::apply::{self, Done};
 use super::conditions;
@@ -20,7 +19,7 @@ use crate::stack::error::Error;
 const RESYNC: i32 = 300;
 /// What is waited for is looked at again this often; an application that fails is left alone for longer.
 const AGAIN: Duration = Duration::from_secs(15);
-/// What was written is read back.
+/// What was written is read back; a Job that disables a rule is looked at.
 const SOON: Duration = Duration::from_secs(1);
 
 /// Writes the status, tells of what is new, and says when to look again.
@@ -34,7 +33,8 @@ pub async fn outcome(ctx: &Context, done: Done, decision: Decision) -> Result<Ac
     let (synced, wrote) = (decision.synced.status, decision.write.is_some() && failed.is_none());
     let passing = [reasons::STACK_NOT_FOUND, reasons::REJECTED].contains(&decision.synced.reason.as_str());
     let waits = passing || (synced == Tri::Unknown && decision.synced.reason != reasons::SUSPENDED);
-    let after = match (wrote, waits) {
+    let works = wanted.disable_request.as_ref().is_some_and(|it| it.state == DisableState::Running);
+    let after = match (wrote || works, waits) {
         (true, _) => SOON,
         (false, true) => AGAIN,
         (false, false) => resync(&flag.object),
@@ -42,10 +42,7 @@ pub async fn outcome(ctx: &Context, done: Done, decision: Decision) -> Result<Ac
     if wanted != before {
         let mut object = flag.object;
         object.status = Some(wanted);
-        object.metadata.managed_fields = None;
-        ctx.metrics.status_writes.inc();
-        let api = Api::namespaced(ctx.client.clone(), &object.namespace().unwrap_or_default());
-        let written = status::write(&api, &object).await?;
+        let written = ctx.write_status(&mut object).await?;
         tell(ctx, &written, &before, &decision, failed.is_none()).await;
     }
     failed.map_or(Ok(Action::requeue(after)), |error| Err(error.into()))
@@ -83,6 +80,14 @@ async fn tell(ctx: &Context, object: &FeatureFlag, before: &FeatureFlagStatus, d
             Write::Replace(..) => ("RuleWritten", decision.synced.message.clone()),
         };
         ctx.events.publish(object, false, "Sync", reason, &what).await;
+    }
+    let answered = |status: &FeatureFlagStatus| status.disable_request.clone().filter(|it| it.completed_at.is_some());
+    if let Some(request) = object.status.as_ref().and_then(answered)
+        && answered(before).as_ref() != Some(&request)
+    {
+        let (warning, reason) =
+            if request.state == DisableState::Succeeded { (false, "RuleDisabled") } else { (true, "DisableRefused") };
+        ctx.events.publish(object, warning, "Disable", reason, &request.message).await;
     }
     let ready = |status: &FeatureFlagStatus| status.conditions.iter().find(|it| it.type_ == types::READY).cloned();
     let Some(now) = object.status.as_ref().and_then(ready) else { return };

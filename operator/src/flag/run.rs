@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{StreamExt, TryStreamExt};
+use futures::TryStreamExt;
 use kube::runtime::controller::Config;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -11,11 +11,11 @@ use kube::runtime::{Controller, Predicate, PredicateConfig, WatchStreamExt, pred
 use kube::{Api, ResourceExt};
 use odoo_ai_crds::flag::FeatureFlag;
 
-use super::{KIND, reconcile};
+use super::{KIND, reconcile, tally};
 use crate::cluster::cache::Scope;
 use crate::cluster::watch::{calm, patient};
 use crate::context::Context;
-use crate::controller::{failed, measured};
+use crate::controller::drive;
 
 /// Flags that are reconciled at the same time; those of one stack come one after the other.
 const CONCURRENCY: u16 = 4;
@@ -34,7 +34,7 @@ pub async fn run(
     // A status write is no reason to look again; a request by annotation is.
     let wanted = predicates::generation.combine(predicates::annotations);
     let (wake, woken) = futures::channel::mpsc::unbounded();
-    let known = flags.clone();
+    let (known, memory) = (flags.clone(), Arc::clone(&ctx));
     let changes = patient(watcher(api, watcher::Config::default()))
         .inspect_ok(move |event| {
             if let watcher::Event::Delete(gone) = event {
@@ -42,22 +42,17 @@ pub async fn run(
                 for flag in rivals(&known, gone) {
                     let _ = wake.unbounded_send(flag);
                 }
+                tally::gone(&memory, gone);
             }
         })
         .reflect(writer)
         .touched_objects();
     let trigger = calm(changes).predicate_filter(wanted, PredicateConfig::default());
-    Controller::for_stream(trigger, flags)
+    let controller = Controller::for_stream(trigger, flags)
         .with_config(Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE))
         .reconcile_on(woken)
-        .graceful_shutdown_on(shutdown)
-        .run(
-            |object, ctx| measured(KIND, object, ctx, reconcile),
-            |object, error, ctx| failed(KIND, &*object, error, &ctx),
-            ctx,
-        )
-        .for_each(|_| std::future::ready(()))
-        .await;
+        .graceful_shutdown_on(shutdown);
+    drive(controller, KIND, ctx, reconcile).await;
 }
 
 /// The other flags of the same rule.

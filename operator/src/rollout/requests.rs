@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use kube::Resource;
 use odoo_ai_crds::conditions::annotations;
 
 /// Characters of a token that count.
@@ -10,6 +11,12 @@ const LONGEST: usize = 253;
 /// An annotation that says something.
 pub(super) fn value<'a>(annotations: Option<&'a BTreeMap<String, String>>, name: &str) -> Option<&'a str> {
     annotations.and_then(|all| all.get(name)).map(String::as_str).filter(|it| !it.is_empty())
+}
+
+/// A request of any kind of ours: what it says, as far as it counts.
+#[must_use]
+pub fn token<K: Resource>(object: &K, name: &str) -> Option<String> {
+    value(object.meta().annotations.as_ref(), name).map(|it| bounded(it).to_owned())
 }
 
 /// Annotations may be long, and what is counted stands in the status, whose texts are bounded.

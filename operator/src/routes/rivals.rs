@@ -46,16 +46,19 @@ impl Stacks {
         }
         let all = self.stores.iter().flat_map(Store::state);
         let others = all.filter(|other| hosts(other).any(|host| contested.contains(host)));
+        others.for_each(|other| self.wake(&ObjectRef::from_obj(&*other)));
+    }
+
+    /// Something that a stack doesn't watch concerns it: it is looked at again.
+    pub fn wake(&self, stack: &ObjectRef<OdooAiStack>) {
         let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
-        for other in others.map(|other| ObjectRef::from_obj(&*other)) {
-            let concerned = listeners.iter().filter(|(scope, _)| match scope {
-                Scope::Cluster => true,
-                Scope::Namespace(namespace) => other.namespace.as_ref() == Some(namespace),
-            });
-            for (_, wake) in concerned {
-                // Nobody listens: that controller is about to end.
-                let _ = wake.unbounded_send(other.clone());
-            }
+        let concerned = listeners.iter().filter(|(scope, _)| match scope {
+            Scope::Cluster => true,
+            Scope::Namespace(namespace) => stack.namespace.as_ref() == Some(namespace),
+        });
+        for (_, wake) in concerned {
+            // Nobody listens: that controller is about to end.
+            let _ = wake.unbounded_send(stack.clone());
         }
     }
 

@@ -2,7 +2,7 @@
 //! with its application; an application that fails is left alone for a while. It can be lost at any time.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
@@ -20,8 +20,16 @@ const SETTLING: Duration = Duration::from_mins(1);
 /// The boards of all stacks.
 #[derive(Debug)]
 pub struct Boards {
-    all: Mutex<HashMap<Name, Arc<tokio::sync::Mutex<Board>>>>,
+    all: Mutex<HashMap<Name, Shared>>,
     clock: fn() -> Instant,
+}
+
+/// What there is of one stack.
+#[derive(Clone, Debug, Default)]
+struct Shared {
+    board: Arc<tokio::sync::Mutex<Board>>,
+    /// The rules as they were listed last, for who doesn't wait.
+    last: Arc<Mutex<Option<Arc<[Rule]>>>>,
 }
 
 impl Default for Boards {
@@ -56,14 +64,25 @@ impl Boards {
 
     /// Opens the board of a stack for one flag, when nobody else has it open.
     pub async fn open(&self, stack: &Name, flag: &str) -> Open {
-        let board =
-            Arc::clone(self.all.lock().unwrap_or_else(PoisonError::into_inner).entry(stack.clone()).or_default());
-        Open { board: board.lock_owned().await, flag: flag.to_owned(), clock: self.clock }
+        let Shared { board, last } = self.shared().entry(stack.clone()).or_default().clone();
+        Open { board: board.lock_owned().await, last, flag: flag.to_owned(), clock: self.clock }
+    }
+
+    /// The rules as they were listed last; `None`: nobody asked yet.
+    #[must_use]
+    pub fn last(&self, stack: &Name) -> Option<Arc<[Rule]>> {
+        let last = Arc::clone(&self.shared().get(stack)?.last);
+        let last = last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.clone()
     }
 
     /// Forgets a stack that is gone.
     pub fn forget(&self, stack: &Name) {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner).remove(stack);
+        self.shared().remove(stack);
+    }
+
+    fn shared(&self) -> MutexGuard<'_, HashMap<Name, Shared>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -71,6 +90,7 @@ impl Boards {
 #[derive(Debug)]
 pub struct Open {
     board: OwnedMutexGuard<Board>,
+    last: Arc<Mutex<Option<Arc<[Rule]>>>>,
     flag: String,
     clock: fn() -> Instant,
 }
@@ -99,6 +119,7 @@ impl Open {
             Ok(rules) => {
                 // Before it was asked: what is written while it answers comes after.
                 (board.rules, board.listed, board.failure) = (rules.into(), Some(now), None);
+                *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&board.rules));
                 board.wrote.retain(|_, (wrote, _)| now < *wrote + SETTLING);
                 Ok(Arc::clone(&board.rules))
             }

@@ -21,6 +21,7 @@ use crate::cluster::children::Children;
 use crate::cluster::nodes::Images;
 use crate::cluster::pending;
 use crate::context::Context;
+use crate::flag::tally::{self, Tally};
 use crate::rollout::revision::{self, Stored};
 use crate::routes::probe::Look;
 use crate::routes::standing::Surroundings;
@@ -49,6 +50,8 @@ pub struct Observed {
     pub backup: Option<Arc<Backup>>,
     /// The newest good backup of all its Backups.
     pub last_backup: Option<LastBackup>,
+    /// The application's rules that FeatureFlags declare, and those that none does; `None`: nobody looked yet.
+    pub rules: Option<Tally>,
     /// Images on the nodes.
     pub node_images: Arc<Images>,
     /// What the cluster has that routes depend on.
@@ -176,6 +179,7 @@ pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Optio
         agents,
         backup,
         last_backup: last_backup(ctx, namespace, name),
+        rules: tally::of(ctx, namespace, name),
         node_images,
         around,
         looks: ctx.routes.looks(&(namespace.to_owned(), name.to_owned())),

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
 use kube::runtime::controller::Action;
-use kube::{Api, ResourceExt};
 use odoo_ai_crds::conditions::types;
 use odoo_ai_crds::stack::{FailureOutcome, LastMigration, OdooAiStack, OdooAiStackStatus, Step};
 
@@ -15,7 +15,7 @@ use super::error::Error;
 use super::observe::Observed;
 use super::run::DEBOUNCE;
 use super::{status as stack_status, telling};
-use crate::cluster::status::{self, Verdict};
+use crate::cluster::status::Verdict;
 use crate::context::{Context, Name};
 use crate::metrics::Object;
 use crate::rollout::failure;
@@ -162,9 +162,6 @@ fn sample_due(ctx: &Context, name: &Name, decision: &Decision) -> bool {
 }
 
 async fn write(ctx: &Context, mut object: OdooAiStack, wanted: OdooAiStackStatus) -> Result<OdooAiStack, Error> {
-    let namespace = object.namespace().unwrap_or_default();
     object.status = Some(wanted);
-    object.metadata.managed_fields = None;
-    ctx.metrics.status_writes.inc();
-    Ok(status::write(&Api::namespaced(ctx.client.clone(), &namespace), &object).await?)
+    Ok(ctx.write_status(&mut object).await?)
 }

@@ -20,7 +20,7 @@ use crate::cluster::cache::{Scope, Streams};
 use crate::cluster::slim::Slim;
 use crate::cluster::watch::{Events, calm, patient};
 use crate::context::Context;
-use crate::controller::{failed, measured};
+use crate::controller::drive;
 use crate::labels;
 
 /// Metadata of a Secret.
@@ -89,15 +89,9 @@ pub async fn run(
         .watches_stream(streams.backups, naming(stacks))
         .reconcile_on(woken)
         .reconcile_all_on(ctx.caches.traefik_changes())
-        .graceful_shutdown_on(shutdown)
-        .run(
-            |object, ctx| measured(KIND, object, ctx, reconcile),
-            |object, error, ctx| failed(KIND, &*object, error, &ctx),
-            ctx,
-        )
-        .for_each(|_| std::future::ready(()));
+        .graceful_shutdown_on(shutdown);
     tokio::select! {
-        () = controller => {}
+        () = drive(controller, KIND, ctx, reconcile) => {}
         () = asking => {}
         () = probing => {}
     }

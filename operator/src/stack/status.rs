@@ -19,6 +19,7 @@ use super::telling::Transition;
 use crate::cluster::children::Children;
 use crate::cluster::status;
 use crate::component::{ALL, APPLICATION, Component, ComponentExt};
+use crate::flag::tally::Tally;
 use crate::rollout::workload::{self, Counts, Workload};
 use crate::rollout::{course, revision};
 use crate::routes::model::Routes;
@@ -55,6 +56,12 @@ fn next(seen: &Observed, decision: &Decision, applied: Applied, sample: bool) ->
     wanted.last_backup.clone_from(&seen.last_backup);
     for image in wanted.history.iter_mut().flat_map(|entry| &mut entry.images) {
         image.on_node = seen.node_images.has(&image.image);
+    }
+    if let Some(Tally { declared, undeclared }) = seen.rules
+        && (wanted.rules.is_some() || declared + undeclared > 0)
+    {
+        let rules = wanted.rules.get_or_insert_default();
+        (rules.declared, rules.undeclared) = (declared, undeclared);
     }
     match decision {
         // The time of a step doesn't run while nothing may be done.

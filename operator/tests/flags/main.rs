@@ -1,5 +1,6 @@
 //! What a flag makes of the application's rules, without a cluster: single cases, and any course of things.
 
+mod disable;
 mod world;
 
 use std::collections::BTreeSet;
@@ -363,14 +364,11 @@ fn a_suspended_flag_leaves_its_rule_alone() {
 fn a_deleted_flag_disables_deletes_or_leaves_its_rule_and_never_empties_the_table() {
     let mut world = one(&json!({"state": "Enabled"}));
     world.settle();
-    let stack = serde_saphyr::from_str(
-        include_str!("../../../manifests/samples/local.yaml").split("\n---").last().expect("a stack"),
-    );
     let next = |world: &World, policy| {
         let mut flag = world.observed(0);
         flag.object.spec.deletion_policy = policy;
         flag.object.metadata.deletion_timestamp = serde_json::from_value(json!(world.now)).expect("a time");
-        flag.stack = stack.as_ref().ok().cloned();
+        flag.stack = Some(world::sample());
         flag
     };
     let id = world.of(0)[0].id;

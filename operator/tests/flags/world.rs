@@ -5,12 +5,17 @@ use std::sync::Arc;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use odoo_ai_crds::flag::{FeatureFlag, FeatureFlagSpec, FeatureFlagStatus};
+use odoo_ai_crds::stack::OdooAiStack;
+use odoo_ai_operator::cluster::children::Children;
 use odoo_ai_operator::cluster::status::Tri;
 use odoo_ai_operator::flag::decide::{Decision, Write, decide};
+use odoo_ai_operator::flag::disable::{self, Asked};
 use odoo_ai_operator::flag::guard::{self, Audit};
 use odoo_ai_operator::flag::observe::{self, Observed, Seen, Unseen};
 use odoo_ai_operator::flag::{apply, matching, report};
 use odoo_ai_operator::rules::{Error, Rule};
+use odoo_ai_operator::stack::model::Operator;
+use odoo_ai_operator::stack::validate;
 use serde_json::{Map, Value, json};
 
 /// What becomes of a request that changes something.
@@ -46,9 +51,19 @@ pub(crate) struct World {
     pub(crate) writes: usize,
     /// Status writes.
     pub(crate) told: usize,
+    /// The stack's Jobs and pods.
+    pub(crate) children: Children,
 }
 
 pub(crate) const RESYNC: SignedDuration = SignedDuration::from_secs(300);
+
+/// The stack of the sample.
+pub(crate) fn sample() -> OdooAiStack {
+    let text = include_str!("../../../manifests/samples/local.yaml");
+    let mut stack: OdooAiStack = serde_saphyr::from_str(text.split("\n---").last().expect("a stack")).expect("a stack");
+    stack.metadata.uid = Some("of-the-stack".to_owned());
+    stack
+}
 
 impl World {
     /// With rules as they are seeded: all enabled.
@@ -63,6 +78,7 @@ impl World {
             audit: Audit::Runs(vec![]),
             writes: 0,
             told: 0,
+            children: Children::default(),
         };
         for (name, kind, action) in seeds {
             world.add(&json!({"name": name, "automation_type": kind, "action_name": action}));
@@ -114,6 +130,7 @@ impl World {
         whole.as_object_mut().expect("an object").extend(spec.as_object().expect("an object").clone());
         let mut object = FeatureFlag::new(name, serde_json::from_value(whole).expect("a spec"));
         object.metadata.namespace = Some("odoo-ai".to_owned());
+        object.metadata.uid = Some(format!("of-{name}"));
         object.metadata.generation = Some(1);
         object.metadata.creation_timestamp = serde_json::from_value(json!(self.now)).expect("a time");
         self.now += SignedDuration::from_secs(1);
@@ -151,20 +168,24 @@ impl World {
     pub(crate) fn observed(&self, at: usize) -> Observed {
         let object = self.flags[at].object.clone();
         let rival = observe::rival(&object, self.flags.iter().map(|flag| &flag.object));
-        Observed { object, stack: None, rival, now: self.now }
+        let asked = disable::pending(&object).map(|id| {
+            let stack = validate::stack(&sample(), &Operator::default()).map(Box::new);
+            Asked { id, stack: stack.map_err(|problem| problem.message), children: self.children.clone() }
+        });
+        Observed { object, stack: None, rival, asked, now: self.now }
     }
 
     pub(crate) fn seen(&self, at: usize) -> Seen {
         let wrote = self.flags[at].wrote.as_ref();
         let wrote = wrote.filter(|(when, _)| when.duration_until(self.now) < SignedDuration::from_mins(1));
-        let audit = if guard::is_wanted(&self.observed(at)) { self.audit.clone() } else { Audit::Unwanted };
-        Seen { rules: Arc::from(self.rules.clone()), wrote: wrote.map(|(_, body)| body.clone()), audit }
+        Seen { rules: Arc::from(self.rules.clone()), wrote: wrote.map(|(_, body)| body.clone()) }
     }
 
     /// One look at a flag.
     pub(crate) fn look(&mut self, at: usize, fate: Fate) -> Decision {
         let flag = self.observed(at);
-        let mut decision = decide(&flag, &Ok(self.seen(at)));
+        let audit = if guard::is_wanted(&flag) { self.audit.clone() } else { Audit::Unwanted };
+        let mut decision = decide(&flag, &Ok(self.seen(at)), &audit);
         let Some(write) = decision.write.clone() else {
             if decision.synced.status == Tri::True {
                 self.flags[at].wrote = None;
@@ -230,7 +251,7 @@ impl World {
     /// The application can't be asked.
     pub(crate) fn look_in_vain(&mut self, at: usize, error: Error) -> Decision {
         let flag = self.observed(at);
-        let decision = decide(&flag, &Err(Unseen::Failed(error)));
+        let decision = decide(&flag, &Err(Unseen::Failed(error)), &Audit::Unwanted);
         self.tell(at, &flag, &decision);
         decision
     }

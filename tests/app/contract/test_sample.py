@@ -58,6 +58,23 @@ def test_unhealthy(release: Release) -> None:
     assert http.get("/api/rules").status_code == 500
 
 
+@pytest.mark.parametrize(
+    ("fault", "status", "is_list"),
+    [("503", 503, False), ("garbage", 200, False), ("redirect", 307, False), ("500 PUT", 200, True)],
+)
+def test_rules_that_misbehave(release: Release, fault: str, status: int, is_list: bool) -> None:
+    file = Path("/tmp/sample-rules")
+    http = release.api().http
+    file.write_text(fault)
+    try:
+        answer = http.get("/api/rules")
+    finally:
+        file.unlink()
+    assert answer.status_code == status
+    assert answer.text.startswith("[{") == is_list
+    assert http.get("/api/rules").text.startswith("[{")
+
+
 def test_error_rate(release: Release) -> None:
     http = release.api(SAMPLE_ERROR_PERCENT="50").http
     assert [http.get("/api/rules").status_code for _ in range(4)] == [200, 500, 200, 500]

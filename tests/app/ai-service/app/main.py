@@ -12,7 +12,7 @@ from app.routers import audit, dashboard_ws, health, rules, slack, webhooks
 from app.rules_seed import seed_rules
 from app.sample import routes as sample_routes
 from app.sample import switches
-from app.sample.errors import ErrorRate
+from app.sample.errors import ErrorRate, RulesFault
 
 settings = get_settings()
 
@@ -36,5 +36,6 @@ app.add_middleware(
     allow_headers=["*"],
 )
 app.add_middleware(ErrorRate)
+app.add_middleware(RulesFault)
 for module in (health, webhooks, rules, audit, slack, dashboard_ws, sample_routes):
     app.include_router(module.router)
