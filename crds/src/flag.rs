@@ -67,26 +67,9 @@ display_as_name!(FlagState, DriftPolicy, AdoptionPolicy, FlagDeletionPolicy);
     cel,
     selectable = ".spec.stackRef.name",
     doc = "One automation rule of an OdooAiStack, declared: whether it may run, with which settings, and when it is switched off by itself.",
+    printcolumn(name = "Rule", type_ = "string", json_path = ".spec.rule.name", description = "The rule's name"),
     printcolumn(
-        name = "Stack",
-        type_ = "string",
-        json_path = ".spec.stackRef.name",
-        description = "The stack that has the rule"
-    ),
-    printcolumn(
-        name = "Type",
-        type_ = "string",
-        json_path = ".spec.rule.automationType",
-        description = "The rule's type"
-    ),
-    printcolumn(
-        name = "Action",
-        type_ = "string",
-        json_path = ".spec.rule.actionName",
-        description = "The rule's action"
-    ),
-    printcolumn(
-        name = "State",
+        name = "Desired",
         type_ = "string",
         json_path = ".spec.state",
         description = "What it may do at most; empty is Disabled"
@@ -110,17 +93,31 @@ display_as_name!(FlagState, DriftPolicy, AdoptionPolicy, FlagDeletionPolicy);
         description = "Why it is, or isn't"
     ),
     printcolumn(
-        name = "Errors",
+        name = "Error Rate",
         type_ = "integer",
         json_path = ".status.errorRate.percent",
         description = "Failed runs in the window, in percent"
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(
-        name = "Rule",
+        name = "Stack",
         type_ = "string",
-        json_path = ".spec.rule.name",
-        description = "The rule's name",
+        json_path = ".spec.stackRef.name",
+        description = "The stack that has the rule",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Type",
+        type_ = "string",
+        json_path = ".spec.rule.automationType",
+        description = "The rule's type",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Action",
+        type_ = "string",
+        json_path = ".spec.rule.actionName",
+        description = "The rule's action",
         priority = 1
     ),
     printcolumn(

@@ -60,6 +60,15 @@ pub struct Asked {
     pub resource: String,
 }
 
+/// Labels of a request to an application's rules API.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Called {
+    /// The method.
+    pub method: &'static str,
+    /// `success` or `error`.
+    pub result: &'static str,
+}
+
 /// The metrics.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -83,6 +92,10 @@ pub struct Metrics {
     pub certificates: Family<Route, Gauge>,
     /// Of Backups.
     pub backups: Backups,
+    /// 1 while a flag's rule is as declared.
+    pub flags: Family<Object, Gauge>,
+    /// Requests to rules APIs.
+    pub rules_requests: Family<Called, Counter>,
     /// 1 while this process holds the Lease.
     pub leader: Gauge,
 }
@@ -119,6 +132,8 @@ impl Metrics {
             ready: Family::default(),
             certificates: Family::default(),
             backups: Backups::default(),
+            flags: Family::default(),
+            rules_requests: Family::default(),
             leader: Gauge::default(),
         };
         let mut registry = Registry::with_prefix("odooai_operator");
@@ -140,6 +155,9 @@ impl Metrics {
         let name = "certificate_expiration_timestamp";
         registry.register_with_unit(name, help, Unit::Seconds, metrics.certificates.clone());
         metrics.backups.register(&mut registry);
+        registry.register("flag_synced", "1 while the FeatureFlag's rule is as declared", metrics.flags.clone());
+        let help = "Requests to the applications' rules APIs";
+        registry.register("rules_requests", help, metrics.rules_requests.clone());
         registry.register("leader", "1 while this process holds the Lease", metrics.leader.clone());
         (metrics, registry)
     }
@@ -197,6 +215,15 @@ impl Metrics {
                 Some(value) => _ = family.get_or_create(&labels).set(value),
                 None => _ = family.remove(&labels),
             }
+        }
+    }
+
+    /// Notes whether a flag's rule is as declared; `None`: it is gone.
+    pub fn flag(&self, (namespace, name): &(String, String), synced: Option<bool>) {
+        let labels = Object { namespace: namespace.clone(), name: name.clone() };
+        match synced {
+            Some(synced) => _ = self.flags.get_or_create(&labels).set(synced.into()),
+            None => _ = self.flags.remove(&labels),
         }
     }
 

@@ -29,6 +29,7 @@ async fn list(status: u16, body: &'static str) -> Result<Vec<Rule>, Error> {
 
 #[rstest]
 #[case::without_a_key(401, r#"{"detail":"Invalid or missing API key"}"#, reasons::UNAUTHORIZED)]
+#[case::another_application(404, r#"{"detail":"Not Found"}"#, reasons::UNEXPECTED_ANSWER)]
 #[case::a_redirection(307, "", reasons::UNEXPECTED_ANSWER)]
 #[case::an_error_of_its_own(500, "Internal Server Error", reasons::APPLICATION_FAILING)]
 #[case::away(503, "", reasons::APPLICATION_FAILING)]

@@ -178,7 +178,10 @@ async fn kubectl_has_columns_short_names_and_a_category() -> Result<()> {
         ),
         ("backups", "Name Stack Schedule Last-Success Ready Reason Age (Size) (Verified) (Next) (Failures) (Message)"),
         ("restores", "Name Stack Target Complete Reason Age (Artifact) (Step) (Message)"),
-        ("featureflags", "Name Stack Type Action State Effective Synced Reason Errors Age (Rule) (Id) (Message)"),
+        (
+            "featureflags",
+            "Name Rule Desired Effective Synced Reason Error Rate Age (Stack) (Type) (Action) (Id) (Message)",
+        ),
     ] {
         assert_eq!(columns(&client, plural).await?.join(" "), wanted, "{plural}");
     }

@@ -10,7 +10,7 @@ mod checks;
 mod credentials;
 #[path = "stack/faults.rs"]
 mod faults;
-#[path = "stack/flags.rs"]
+#[path = "stack/flags/mod.rs"]
 mod flags;
 #[path = "stack/full.rs"]
 mod full;
@@ -104,15 +104,15 @@ async fn a_stack_survives_faults_and_its_own_deletion() -> Result<()> {
         let (room, mut checks) = (&room, Checks::new("faults"));
         turns.busy().await;
         let recorder = &Recorder::start(room).await?;
-        checks.check("a flag waits for its stack", flags::waits_for_its_stack(room)).await;
+        checks.check("a flag waits for its stack", flags::core::waits_for_its_stack(room)).await;
         checks.check("a name is taken", faults::name_conflict(room)).await;
         checks.check("a Secret is missing", faults::secret_missing(room)).await;
         checks.check("an image can't be pulled", faults::image_pull_failed(room)).await;
         checks.need("the first install goes on", faults::goes_on(room)).await?;
         checks.check("nothing of the wrong image is left", faults::nothing_hangs(room)).await;
-        checks.check("what is declared Enabled is on, nothing else", flags::is_on_from_the_beginning(room)).await;
-        checks.check("too many runs fail", flags::is_switched_off(room)).await;
-        checks.check("flags keep their rules", flags::keep_their_rules(room)).await;
+        checks.check("what is declared Enabled is on, nothing else", flags::core::is_on_from_the_beginning(room)).await;
+        checks.check("too many runs fail", flags::core::is_switched_off(room)).await;
+        checks.check("flags keep their rules", flags::core::keep_their_rules(room)).await;
 
         turns.busy().await;
         checks.check("PostgreSQL's pod is deleted", faults::database_pod_deleted(room, recorder)).await;

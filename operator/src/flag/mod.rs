@@ -45,6 +45,7 @@ pub async fn reconcile(object: Arc<FeatureFlag>, ctx: Arc<Context>) -> Result<Ac
     // First, because it may take a while; the flag is of one stack for ever.
     let mut board = ctx.rules.open(&(namespace.clone(), object.spec.stack_ref.name.clone()), &name).await;
     let Some(flag) = observe::observe(&ctx, &name, &namespace).await? else {
+        ctx.metrics.flag(&(namespace, name), None);
         return Ok(Action::await_change());
     };
     if flag.object.metadata.deletion_timestamp.is_some() {
@@ -63,7 +64,7 @@ pub async fn reconcile(object: Arc<FeatureFlag>, ctx: Arc<Context>) -> Result<Ac
     if decision.synced.status == Tri::True {
         board.settled();
     }
-    let done = apply::apply(&ctx, flag, &mut decision, &mut board).await?;
+    let done = Box::pin(apply::apply(&ctx, flag, &mut decision, &mut board)).await?;
     drop(board);
     Box::pin(report::outcome(&ctx, done, decision)).await
 }

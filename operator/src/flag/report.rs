@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use odoo_ai_crds::conditions::{reasons, types};
 use odoo_ai_crds::flag::{DisableState, FeatureFlag, FeatureFlagStatus};
@@ -33,6 +34,8 @@ pub async fn outcome(ctx: &Context, done: Done, decision: Decision) -> Result<Ac
     let (synced, wrote) = (decision.synced.status, decision.write.is_some() && failed.is_none());
     let passing = [reasons::STACK_NOT_FOUND, reasons::REJECTED].contains(&decision.synced.reason.as_str());
     let waits = passing || (synced == Tri::Unknown && decision.synced.reason != reasons::SUSPENDED);
+    let is_synced = synced == Tri::True && failed.is_none();
+    ctx.metrics.flag(&(flag.object.namespace().unwrap_or_default(), flag.object.name_any()), Some(is_synced));
     let works = wanted.disable_request.as_ref().is_some_and(|it| it.state == DisableState::Running);
     let after = match (wrote || works, waits) {
         (true, _) => SOON,

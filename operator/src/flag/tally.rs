@@ -1,5 +1,7 @@
 //! How many of a stack's rules are declared, for the stack's status.
 
+use std::sync::Arc;
+
 use futures::FutureExt;
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
@@ -21,9 +23,9 @@ pub struct Tally {
 
 /// Counts. Plain.
 #[must_use]
-pub fn count<'a>(rules: &[Rule], flags: impl Iterator<Item = &'a FeatureFlag> + Clone) -> Tally {
+pub fn count(rules: &[Rule], flags: &[Arc<FeatureFlag>]) -> Tally {
     let is_declared = |rule: &&Rule| {
-        flags.clone().any(|flag| {
+        flags.iter().any(|flag| {
             let id = flag.status.as_ref().and_then(|status| status.rule_id);
             matching::is_of(rule, &flag.spec.rule, id)
         })
@@ -47,7 +49,7 @@ pub fn of(ctx: &Context, namespace: &str, stack: &str) -> Option<Tally> {
         return Some(Tally { declared: 0, undeclared: 0 });
     }
     let rules = ctx.rules.last(&(namespace.to_owned(), stack.to_owned()))?;
-    Some(count(&rules, flags.iter().map(AsRef::as_ref)))
+    Some(count(&rules, &flags))
 }
 
 /// Wakes the stack where its status says something else.

@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 use crate::cluster::apply::words;
 use crate::component::{Component, ComponentExt};
 use crate::context::Context;
+use crate::metrics::{Called, Metrics};
 use crate::stack::build::API_PORT;
 use crate::stack::model::AppSecrets;
 use crate::stack::references::{self, Reference};
@@ -38,6 +39,8 @@ pub struct Rules<'a> {
     base: String,
     /// `AI_SECRET_KEY`.
     key: String,
+    /// Where requests are counted.
+    metrics: Option<&'a Metrics>,
 }
 
 impl<'a> Rules<'a> {
@@ -45,7 +48,13 @@ impl<'a> Rules<'a> {
     #[must_use]
     pub fn new(http: &'a reqwest::Client, namespace: &str, stack: &str, key: &str) -> Self {
         let base = format!("http://{stack}-{}.{namespace}.svc:{API_PORT}", Component::AiService.name());
-        Self { http, base, key: key.to_owned() }
+        Self { http, base, key: key.to_owned(), metrics: None }
+    }
+
+    /// The same, and each request is counted.
+    #[must_use]
+    pub fn counted(self, metrics: &'a Metrics) -> Self {
+        Self { metrics: Some(metrics), ..self }
     }
 
     /// The same, with the key from the stack's Secret. While another key is rolled out the application has the old one.
@@ -60,7 +69,7 @@ impl<'a> Rules<'a> {
         let data = references::read(&ctx.client, &namespace, vec![reference]).await;
         let data = data.map_err(|error| Error::NoKey(format!("Secret {secret} can't be read: {}", words(&error))))?;
         let key = resolve::secret_key(&data, &secret, KEY).map_err(|problem| Error::NoKey(problem.message))?;
-        Ok(Self::new(&ctx.http, &namespace, &name, &key))
+        Ok(Self::new(&ctx.http, &namespace, &name, &key).counted(&ctx.metrics))
     }
 
     /// All of them, in no order.
@@ -68,7 +77,14 @@ impl<'a> Rules<'a> {
     /// # Errors
     /// [`Error`]
     pub async fn list(&self) -> Result<Vec<Rule>, Error> {
-        self.ask(Method::GET, "/api/rules", None).await
+        let list = self.ask(Method::GET, "/api/rules", None).await;
+        // The application always has one.
+        list.map_err(|error| match error {
+            Error::Refused { request, status: status @ (404 | 405), body } => {
+                Error::Unreadable { request, why: format!("status {status}"), body }
+            }
+            other => other,
+        })
     }
 
     /// Adds one. It is enabled where the body doesn't say otherwise.
@@ -120,6 +136,21 @@ impl<'a> Rules<'a> {
         path: &str,
         body: Option<&Map<String, Value>>,
     ) -> Result<T, Error> {
+        let name = word(&method);
+        let answer = self.answer(method, path, body).await;
+        if let Some(metrics) = self.metrics {
+            let result = if answer.is_ok() { "success" } else { "error" };
+            metrics.rules_requests.get_or_create(&Called { method: name, result }).inc();
+        }
+        answer
+    }
+
+    async fn answer<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Map<String, Value>>,
+    ) -> Result<T, Error> {
         let request = self.http.request(method.clone(), format!("{}{path}", self.base));
         let request = body.into_iter().fold(request, RequestBuilder::json);
         let answer = request.header("X-API-Key", &self.key).timeout(TIMEOUT).send().await.map_err(Error::no_answer)?;
@@ -137,5 +168,15 @@ impl<'a> Rules<'a> {
     /// What is shown of an answer: whatever listens there may tell what it was asked with.
     fn hidden(&self, text: &str) -> String {
         if self.key.is_empty() { text.to_owned() } else { text.replace(&self.key, "…") }
+    }
+}
+
+/// The methods that the rules API has, for a label.
+fn word(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        _ => "DELETE",
     }
 }

@@ -137,7 +137,7 @@ async fn disable_rules(ctx: &Context, roll: &Roll) -> Result<usize, Error> {
     let key = roll.inputs.value("AI_SECRET_KEY").unwrap_or_default();
     // No flag writes meanwhile.
     let _alone = ctx.rules.open(&(stack.namespace.clone(), stack.name.clone()), "").await;
-    let rules = Rules::new(&ctx.http, &stack.namespace, &stack.name, key);
+    let rules = Rules::new(&ctx.http, &stack.namespace, &stack.name, key).counted(&ctx.metrics);
     let disabled = rules.disable_all(|rule| matching::is_declared_enabled(&flags, rule)).await?;
     tracing::info!(stack = %stack.name, namespace = %stack.namespace, disabled, "seeded rules disabled");
     Ok(disabled)

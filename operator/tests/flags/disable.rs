@@ -10,8 +10,8 @@ use odoo_ai_operator::flag::{disable, report};
 use odoo_ai_operator::rules::Error;
 use serde_json::json;
 
-use crate::world::{Fate, World};
 use crate::one;
+use crate::world::{Fate, World};
 
 impl World {
     /// Somebody annotates the only flag.

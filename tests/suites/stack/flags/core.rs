@@ -1,4 +1,4 @@
-//! FeatureFlags and the real application's rules.
+//! FeatureFlags and the real application's rules: the core tier.
 
 use std::time::{Duration, Instant};
 
@@ -8,42 +8,14 @@ use odoo_ai_crds::flag::FeatureFlag;
 use odoo_ai_tests::wait_for;
 use serde_json::{Value, json};
 
+use super::look::{SOON, flag, rule, wait};
 use crate::room::Room;
 
-/// The operator looks again every 15 s at what it waits for.
-const SOON: Duration = Duration::from_mins(1);
 const LEAVE: &str = "leave";
 const NEW: &str = "new";
 
-fn flag(name: &str, rule: &Value, spec: &Value) -> Value {
-    let mut whole = json!({"stackRef": {"name": "odoo-ai"}, "rule": rule, "resyncSeconds": 10});
-    whole.as_object_mut().expect("an object").extend(spec.as_object().cloned().unwrap_or_default());
-    json!({
-        "apiVersion": "odoo-ai.atmatasolutions.com/v1alpha1", "kind": "FeatureFlag",
-        "metadata": {"name": name}, "spec": whole,
-    })
-}
-
 fn leave() -> Value {
     json!({"name": "Hr: approve leave", "automationType": "hr", "actionName": "approve_leave"})
-}
-
-/// Waits until a condition of a flag says so of its newest spec; its message.
-async fn wait(room: &Room, name: &str, kind: &str, state: &str, reason: &str) -> Result<String> {
-    wait_for(&format!("{name}'s {kind}={state} {reason}"), SOON, || async {
-        let flag = room.api::<FeatureFlag>().get(name).await?;
-        let status = flag.status.unwrap_or_default();
-        let found = status.conditions.iter().find(|it| it.type_ == kind).context("no such condition")?;
-        let says =
-            found.status == state && found.reason == reason && found.observed_generation == flag.metadata.generation;
-        ensure!(says, "it is {found:?}");
-        Ok(Some(found.message.clone()))
-    })
-    .await
-}
-
-async fn rule(room: &Room, name: &str) -> Result<Vec<Value>> {
-    Ok(room.rules().await?.into_iter().filter(|rule| rule["name"] == name).collect())
 }
 
 /// A flag that is there before its stack waits for it.
