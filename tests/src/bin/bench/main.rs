@@ -1,6 +1,6 @@
 //! Figures of the operator, for `hack/bench`: what many stacks cost without nodes (`scale`), and
 //! how long one takes on a real node beside a script that does the same (`cluster`), and what its
-//! migrations cost (`migrate`), its rollouts (`rollout`), its routes (`routes`) and its backups (`backup`).
+//! migrations cost (`migrate`), its rollouts (`rollout`), its routes (`routes`), its flags (`flags`) and its backups (`backup`).
 
 mod audit;
 mod backup;
@@ -9,6 +9,10 @@ mod backup;
 mod client;
 mod cluster;
 mod figures;
+mod flags;
+#[path = "../../../suites/stack/flags/look.rs"]
+#[expect(dead_code, reason = "shared with the suite `stack`")]
+mod look;
 #[path = "../../../suites/stack/memory.rs"]
 #[expect(dead_code, reason = "shared with the suite `stack`")]
 mod memory;
@@ -26,7 +30,6 @@ mod process;
 mod proxy;
 mod rollout;
 #[path = "../../../suites/stack/room.rs"]
-#[expect(dead_code, reason = "shared with the suite `stack`")]
 mod room;
 mod routes;
 mod scale;
@@ -88,6 +91,18 @@ enum Command {
         #[arg(long, default_value_t = 300)]
         idle_seconds: u64,
     },
+    /// Flags on a real node, beside a script.
+    Flags {
+        /// How often each of the two has its turn.
+        #[arg(long, default_value_t = 3)]
+        rounds: u32,
+        /// How many flags.
+        #[arg(long, default_value_t = 100)]
+        flags: usize,
+        /// Length of the time without any change, seconds.
+        #[arg(long, default_value_t = 600)]
+        idle_seconds: u64,
+    },
     /// Migrations on a real node, beside Alembic by hand.
     Migrate {
         /// How often everything is measured.
@@ -116,6 +131,7 @@ async fn main() -> Result<()> {
         Command::Backup { agent, rounds, gigabytes } => Box::pin(backup::run(&agent, rounds, gigabytes)).await,
         Command::Rollout { rounds } => Box::pin(rollout::run(rounds)).await,
         Command::Routes { rounds, idle_seconds } => Box::pin(routes::run(rounds, idle_seconds)).await,
+        Command::Flags { rounds, flags, idle_seconds } => Box::pin(flags::run(rounds, flags, idle_seconds)).await,
         Command::Migrate { rounds } => Box::pin(migrate::run(rounds)).await,
         Command::Cluster { rounds, idle_seconds } => Box::pin(cluster::run(rounds, idle_seconds)).await,
     }

@@ -1,12 +1,15 @@
 //! How flags are made and looked at.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use kube::ResourceExt;
 use odoo_ai_crds::flag::FeatureFlag;
 use odoo_ai_tests::wait_for;
 use serde_json::{Value, json};
 
+use crate::operator::Metrics;
 use crate::room::Room;
 
 /// The operator looks again every 15 s at what it waits for.
@@ -37,4 +40,35 @@ pub(super) async fn wait(room: &Room, name: &str, kind: &str, state: &str, reaso
 
 pub(super) async fn rule(room: &Room, name: &str) -> Result<Vec<Value>> {
     Ok(room.rules().await?.into_iter().filter(|rule| rule["name"] == name).collect())
+}
+
+/// Requests to the rules API by method, good and bad ones.
+pub(super) async fn asked(room: &Room) -> Result<BTreeMap<String, u64>> {
+    let mut all = BTreeMap::new();
+    for (labels, count) in Metrics::read(&room.client).await?.series("rules_requests_total") {
+        let method = ["GET", "POST", "PUT"].into_iter().find(|method| labels.contains(method)).unwrap_or("DELETE");
+        *all.entry(method.to_owned()).or_default() += count;
+    }
+    Ok(all)
+}
+
+pub(super) fn since(before: &BTreeMap<String, u64>, now: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
+    let before = |method: &String| before.get(method).copied().unwrap_or_default();
+    now.iter().map(|(method, count)| (method.clone(), count - before(method))).collect()
+}
+
+/// Waits until so many flags, whose names begin so, are as declared.
+pub(super) async fn all_synced(room: &Room, prefix: &str, count: usize) -> Result<()> {
+    wait_for("all flags to be Synced", Duration::from_mins(4), || async {
+        let flags = room.list::<FeatureFlag>().await?;
+        let well = |flag: &&FeatureFlag| {
+            let conditions = flag.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+            flag.name_any().starts_with(prefix)
+                && conditions.iter().any(|it| it.type_ == "Ready" && it.status == "True")
+        };
+        let synced = flags.iter().filter(well).count();
+        ensure!(synced == count, "{synced} of {count}");
+        Ok(Some(()))
+    })
+    .await
 }

@@ -1,6 +1,5 @@
 //! A hundred flags of one stack.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -11,7 +10,7 @@ use odoo_ai_tests::{Cluster, wait_for};
 use serde_json::{Value, json};
 
 use super::faults::{clear, set};
-use super::look::flag;
+use super::look::{all_synced, asked, flag, since};
 use crate::operator::{self, End, Metrics};
 use crate::room::Room;
 use crate::steady::{unchanged, versions};
@@ -19,9 +18,11 @@ use crate::steady::{unchanged, versions};
 const FLAGS: usize = 100;
 const MINUTE: Duration = Duration::from_mins(1);
 const LONG: Duration = Duration::from_mins(4);
+/// What the names of the hundred begin with.
+const PREFIX: &str = "many-";
 
 fn name(number: usize) -> String {
-    format!("many-{number:03}")
+    format!("{PREFIX}{number:03}")
 }
 
 fn declared(range: std::ops::Range<usize>) -> Vec<Value> {
@@ -30,36 +31,6 @@ fn declared(range: std::ops::Range<usize>) -> Vec<Value> {
         flag(&name(number), &identity, &json!({"deletionPolicy": "Delete", "resyncSeconds": 300}))
     };
     range.map(one).collect()
-}
-
-/// Requests to the rules API by method, good and bad ones.
-async fn asked(room: &Room) -> Result<BTreeMap<String, u64>> {
-    let mut all = BTreeMap::new();
-    for (labels, count) in Metrics::read(&room.client).await?.series("rules_requests_total") {
-        let method = ["GET", "POST", "PUT"].into_iter().find(|method| labels.contains(method)).unwrap_or("DELETE");
-        *all.entry(method.to_owned()).or_default() += count;
-    }
-    Ok(all)
-}
-
-fn since(before: &BTreeMap<String, u64>, now: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
-    let before = |method: &String| before.get(method).copied().unwrap_or_default();
-    now.iter().map(|(method, count)| (method.clone(), count - before(method))).collect()
-}
-
-async fn all_synced(room: &Room, count: usize) -> Result<()> {
-    wait_for("all flags to be Synced", LONG, || async {
-        let flags = room.list::<FeatureFlag>().await?;
-        let well = |flag: &&FeatureFlag| {
-            let conditions = flag.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-            flag.name_any().starts_with("many-")
-                && conditions.iter().any(|it| it.type_ == "Ready" && it.status == "True")
-        };
-        let synced = flags.iter().filter(well).count();
-        ensure!(synced == count, "{synced} of {count}");
-        Ok(Some(()))
-    })
-    .await
 }
 
 async fn are_there_once(room: &Room, count: usize) -> Result<()> {
@@ -97,7 +68,7 @@ pub(super) async fn are_added_once_and_rest(room: &Room) -> Result<String> {
     let before = asked(room).await?;
     let began = Instant::now();
     clear(room).await?;
-    all_synced(room, FLAGS).await?;
+    all_synced(room, PREFIX, FLAGS).await?;
     let (took, came) = (began.elapsed(), since(&before, &asked(room).await?));
     are_there_once(room, FLAGS).await?;
     ensure!(came.get("POST") == Some(&(FLAGS as u64)), "requests: {came:?}");
@@ -120,7 +91,7 @@ pub(super) async fn survive_the_operator(room: &Room, cluster: &Cluster) -> Resu
         tokio::time::sleep(Duration::from_millis(700)).await;
         operator::replace(cluster, &room.client, End::Crashed).await?;
     }
-    all_synced(room, FLAGS + more).await?;
+    all_synced(room, PREFIX, FLAGS + more).await?;
     are_there_once(room, FLAGS + more).await?;
     let began = Instant::now();
     for number in 0..FLAGS + more {
@@ -129,7 +100,7 @@ pub(super) async fn survive_the_operator(room: &Room, cluster: &Cluster) -> Resu
     operator::replace(cluster, &room.client, End::Crashed).await?;
     wait_for("the flags to go", LONG, || async {
         let left = room.api::<FeatureFlag>().list(&ListParams::default()).await?.items;
-        let left = left.iter().filter(|flag| flag.name_any().starts_with("many-")).count();
+        let left = left.iter().filter(|flag| flag.name_any().starts_with(PREFIX)).count();
         ensure!(left == 0, "{left} are left");
         Ok(Some(()))
     })
