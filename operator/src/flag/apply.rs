@@ -85,9 +85,9 @@ async fn write(ctx: &Context, mut flag: Observed, decision: &mut Decision, board
 
 /// What `Synced` says of a write that the application didn't take.
 #[must_use]
-pub fn verdict(error: &rules::Error) -> Verdict {
-    let hint = match error {
-        rules::Error::Refused { status: 500, .. } => {
+pub fn verdict(error: &rules::Error, write: Option<&Write>) -> Verdict {
+    let hint = match (error, write) {
+        (rules::Error::Refused { status: 500, .. }, Some(Write::Create(_))) => {
             "; it answers so to a type that this version of it doesn't know: compare rule.automationType with docs/flags.md"
         }
         _ => "",

@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use odoo_ai_crds::conditions::reasons;
-use odoo_ai_crds::flag::{AdoptionPolicy, DriftPolicy, FeatureFlagStatus};
+use odoo_ai_crds::flag::{AdoptionPolicy, DriftPolicy, FeatureFlagStatus, RuleIdentity};
 use serde_json::{Map, Value};
 
 use super::effective::effective;
@@ -108,8 +108,25 @@ fn sync(flag: &Observed, rules: &Result<Seen, Unseen>, audit: &Audit) -> Decisio
     let decision = |synced| Decision { guard, ..decision(status, synced) };
     match existing {
         Some(rule) => keep(flag, seen, rule, decision(synced(rule))),
-        None => create(flag, decision(Verdict::new(Tri::Unknown, reasons::PROGRESSING, "the rule is added"))),
+        None => {
+            let message = format!("the rule is added{}", beside(&seen.rules, &flag.object.spec.rule));
+            create(flag, decision(Verdict::new(Tri::Unknown, reasons::PROGRESSING, message)))
+        }
     }
+}
+
+/// Rules of the same type and action have other names: perhaps one of them was meant.
+fn beside(rules: &[Rule], identity: &RuleIdentity) -> String {
+    let same =
+        |rule: &&Rule| rule.automation_type == identity.automation_type && rule.action_name == identity.action_name;
+    let others: Vec<_> = rules.iter().filter(same).map(|rule| format!("{:?} (id {})", rule.name, rule.id)).collect();
+    if others.is_empty() {
+        return String::new();
+    }
+    format!(
+        " beside others of its type and action: {}; if one of them was meant, make a flag with its name",
+        others.join(", ")
+    )
 }
 
 fn synced(rule: &Rule) -> Verdict {

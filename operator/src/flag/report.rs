@@ -30,7 +30,7 @@ const SOON: Duration = Duration::from_secs(1);
 pub async fn outcome(ctx: &Context, done: Done, decision: Decision) -> Result<Action, Error> {
     let Done { flag, failed } = done;
     let before = flag.status();
-    let wanted = status(&flag, &decision, failed.as_ref().map(apply::verdict));
+    let wanted = status(&flag, &decision, failed.as_ref().map(|error| apply::verdict(error, decision.write.as_ref())));
     let (synced, wrote) = (decision.synced.status, decision.write.is_some() && failed.is_none());
     let passing = [reasons::STACK_NOT_FOUND, reasons::REJECTED].contains(&decision.synced.reason.as_str());
     let waits = passing || (synced == Tri::Unknown && decision.synced.reason != reasons::SUSPENDED);
@@ -78,7 +78,7 @@ pub fn status(flag: &Observed, decision: &Decision, failed: Option<Verdict>) -> 
 async fn tell(ctx: &Context, object: &FeatureFlag, before: &FeatureFlagStatus, decision: &Decision, well: bool) {
     if let (Some(write), true) = (&decision.write, well) {
         let (reason, what) = match write {
-            Write::Create(_) => ("RuleCreated", "the rule was added to the application".to_owned()),
+            Write::Create(_) => ("RuleCreated", decision.synced.message.clone()),
             Write::Replace(..) if decision.drifted => ("DriftReverted", decision.synced.message.clone()),
             Write::Replace(..) => ("RuleWritten", decision.synced.message.clone()),
         };

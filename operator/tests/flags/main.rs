@@ -75,6 +75,15 @@ fn a_rule_that_is_not_there_is_added_once() {
     assert_eq!(world.says(0, "Effective"), pair("True", "AsDeclared"));
 }
 
+#[test]
+fn a_name_that_is_not_quite_the_seeded_one_is_told() {
+    let mut world = world();
+    let (name, kind, action) = SEEDS[0];
+    world.declare("flag", &json!({"rule": rule(("Not quite", kind, action))}));
+    let told = world.look(0, Fate::Answered).synced.message;
+    assert!(told.contains(&format!("beside others of its type and action: {name:?} (id 1)")), "{told}");
+}
+
 #[rstest]
 #[case::the_answer_is_lost(Fate::Lost { done: true }, 1)]
 #[case::the_request_is_lost(Fate::Lost { done: false }, 2)]

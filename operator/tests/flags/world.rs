@@ -261,7 +261,7 @@ impl World {
     }
 
     fn say(&mut self, at: usize, flag: &Observed, decision: &Decision, failed: Option<&Error>) {
-        let status = report::status(flag, decision, failed.map(apply::verdict));
+        let status = report::status(flag, decision, failed.map(|error| apply::verdict(error, decision.write.as_ref())));
         if self.flags[at].object.status.as_ref() != Some(&status) {
             self.told += 1;
             self.flags[at].object.status = Some(status);

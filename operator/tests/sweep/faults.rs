@@ -11,12 +11,15 @@ pub(crate) enum Strike {
     Replace,
 }
 
-/// A strike at one request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A strike at one request. What an operator tells of what it remembers may come later from one that has just started: the
+/// number of all requests would say little.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fault {
     pub(crate) strike: Strike,
-    /// Its number, from 0.
-    pub(crate) at: usize,
+    /// Its line.
+    pub(crate) what: String,
+    /// How many of the same line come before it.
+    pub(crate) after: usize,
 }
 
 /// The log of one run.
@@ -42,9 +45,9 @@ impl Faults {
 
     /// One more request.
     pub(crate) fn count(&mut self, what: &str) -> Option<Strike> {
-        let number = self.writes.len();
+        let before = self.writes.iter().filter(|it| *it == what).count();
         self.writes.push(what.to_owned());
-        let strike = self.fault.filter(|fault| fault.at == number)?.strike;
+        let strike = self.fault.as_ref().filter(|fault| fault.what == what && fault.after == before)?.strike;
         self.struck = Some(what.to_owned());
         Some(strike)
     }

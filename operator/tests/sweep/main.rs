@@ -82,13 +82,11 @@ impl Rehearsed {
     /// Strikes at request `at`, from the moment before it: what was then is as in the clean run.
     async fn run(&self, strike: Strike, at: usize, sight: Sight) -> Result<Course, String> {
         let from = self.before(at);
-        let fault = Fault { strike, at: at - from.writes };
+        let what = self.clean.writes[at].clone();
+        let after = self.clean.writes[from.writes..at].iter().filter(|it| **it == what).count();
+        let fault = Fault { strike, what, after };
         let run = self.stage.play(from, self.scenario.script, sight, Some(fault)).await?;
-        if run.struck.as_ref() == Some(&self.clean.writes[at]) {
-            Ok(run)
-        } else {
-            Err(format!("{:?} was struck instead", run.struck))
-        }
+        if run.struck.is_some() { Ok(run) } else { Err("it was never sent".to_owned()) }
     }
 
     fn judge(&self, run: &Course, from: &Moment, bound: Bound) -> Result<(), String> {

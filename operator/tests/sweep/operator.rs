@@ -2,11 +2,14 @@
 //! says; an operator that starts knows nothing.
 
 use std::cell::Cell;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::Action;
+use kube::runtime::reflector::{self, store::Writer};
+use kube::runtime::watcher;
+use odoo_ai_crds::flag::FeatureFlag;
 use odoo_ai_operator::cluster::cache::Scope;
 use odoo_ai_operator::context::{Context, Pacer};
 use odoo_ai_operator::metrics::Metrics;
@@ -58,6 +61,8 @@ pub(crate) enum Turn {
 pub(crate) struct Operator {
     ctx: Arc<Context>,
     watches: JoinHandle<()>,
+    /// Their watch is the controller's own.
+    flags: Mutex<Writer<FeatureFlag>>,
     cluster: Arc<Cluster>,
 }
 
@@ -73,8 +78,10 @@ impl Operator {
         };
         let scope = Scope::Namespace(NAMESPACE.to_owned());
         let (ctx, streams) = Context::new(client, http.clone(), &scope, "operator-0", own, Metrics::registered().0);
-        let ctx = Arc::new(Context { pacer: Pacer::by(clock), rules: Boards::by(clock), clock: today, ..ctx });
-        let operator = Self { ctx, watches: tokio::spawn(streams.drain()), cluster: Arc::clone(cluster) };
+        let (flags, writer) = reflector::store::<FeatureFlag>();
+        let ctx = Arc::new(Context { pacer: Pacer::by(clock), rules: Boards::by(clock), clock: today, flags, ..ctx });
+        let watches = tokio::spawn(streams.drain());
+        let operator = Self { ctx, watches, flags: Mutex::new(writer), cluster: Arc::clone(cluster) };
         operator.catch_up().await;
         let ready = tokio::time::timeout(Duration::from_secs(5), operator.ctx.caches.ready());
         ready.await.expect("every stream of the caches is read in `watch`");
@@ -83,6 +90,14 @@ impl Operator {
 
     /// Until the caches hold what was told.
     pub(crate) async fn catch_up(&self) {
+        let mut flags = self.flags.lock().expect("nobody panicked with it");
+        flags.apply_watcher_event(&watcher::Event::Init);
+        for (_, flag) in self.cluster.world().store.all(FLAGS) {
+            let flag = serde_json::from_value(flag.clone()).expect("a flag");
+            flags.apply_watcher_event(&watcher::Event::InitApply(flag));
+        }
+        flags.apply_watcher_event(&watcher::Event::InitDone);
+        drop(flags);
         for _ in 0..PATIENCE {
             if self.cluster.is_quiet(KINDS) {
                 return;

@@ -316,8 +316,13 @@ pub(crate) const ALL: [Scenario; 19] = [
                         "another",
                         &json!({"adoptionPolicy": "Refuse", "deletionPolicy": "Delete"}),
                     );
+                    world.create_flag("rival", "rule 1", &json!({"deletionPolicy": "Orphan"}));
                 },
-                until: |world| synced(world, "known") && synced(world, "new"),
+                until: |world| {
+                    let rival = world.store.get(FLAGS, "rival").is_some_and(|it| it.to_string().contains("Conflict"));
+                    // Of the two seeded ones, one is nobody's.
+                    synced(world, "known") && synced(world, "new") && rival && declared(world) == 2
+                },
             },
             Act {
                 edit: |world| {
@@ -328,11 +333,22 @@ pub(crate) const ALL: [Scenario; 19] = [
             },
             Act {
                 edit: |world| world.store.delete(FLAGS, "known", &json!({})).expect("it goes"),
-                until: |world| world.store.get(FLAGS, "known").is_none(),
+                until: |world| {
+                    world.store.get(FLAGS, "known").is_none() && synced(world, "rival") && declared(world) == 1
+                },
+            },
+            Act {
+                edit: |world| world.store.delete(FLAGS, "rival", &json!({})).expect("it goes"),
+                until: |world| declared(world) == 0,
             },
         ],
     },
 ];
+
+/// Rules that flags declare, as the stack says it.
+fn declared(world: &World) -> i64 {
+    world.stack()["status"]["rules"]["declared"].as_i64().unwrap_or_default()
+}
 
 /// The flag's rule is as its present spec declares it.
 fn synced(world: &World, name: &str) -> bool {

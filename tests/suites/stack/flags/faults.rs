@@ -178,8 +178,10 @@ pub(super) async fn change_meets(room: &Room, fault: &str) -> Result<String> {
     set(room, fault).await?;
     change(room, json!({"state": "Enabled"})).await?;
     let told = wait_for("the failed write to be told", SOON, || async {
-        let status = status(room, FLAG).await?;
-        let synced = status.conditions.into_iter().find(|it| it.type_ == "Synced").context("no Synced")?;
+        let flag = room.api::<FeatureFlag>().get(FLAG).await?;
+        let conditions = flag.status.unwrap_or_default().conditions;
+        let synced = conditions.into_iter().find(|it| it.type_ == "Synced").context("no Synced")?;
+        ensure!(synced.observed_generation == flag.metadata.generation, "it says nothing of it yet");
         // What is done and not answered is seen at the next look.
         let done = fault.starts_with("lost") && synced.status == "True";
         ensure!(done || ["Rejected", "Unreachable"].contains(&synced.reason.as_str()), "it is {synced:?}");

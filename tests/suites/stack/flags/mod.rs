@@ -31,11 +31,12 @@ async fn a_sick_application_is_told_and_left_alone() -> Result<()> {
             checks.check(&format!("a new rule meets {fault}"), faults::new_meets(room, fault)).await;
         }
         checks.check("off while the API is down", faults::is_disabled_in_the_database(room)).await;
+        // While its log is still there.
+        checks.check("no secret is shown", crate::safety::no_secret_is_shown(room)).await;
         turns.alone().await;
         checks.check("100 flags meet a sick API", many::meet_a_sick_application(room)).await;
         checks.check("they are added once, and rest", many::are_added_once_and_rest(room)).await;
         checks.check("the operator is killed meanwhile", many::survive_the_operator(room, cluster)).await;
-        checks.check("no secret is shown", crate::safety::no_secret_is_shown(room)).await;
         checks.finish()
     })
     .await
