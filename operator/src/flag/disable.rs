@@ -74,7 +74,9 @@ pub fn answer(flag: &Observed, rules: &Result<Seen, Unseen>, decision: &mut Deci
     } else if decision.write.is_some() {
         Some("the application is asked first".to_owned())
     } else {
-        (decision.stalled == Some(true)).then(|| synced.message.clone())
+        // A rule that is on its way comes disabled.
+        let comes = rules.is_ok() && synced.status == Tri::Unknown;
+        (comes || decision.stalled == Some(true)).then(|| synced.message.clone())
     };
     let request = if let Some(why) = waits {
         answered(asked, flag, DisableState::Waiting, why)

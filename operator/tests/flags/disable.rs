@@ -151,3 +151,16 @@ fn a_write_that_fails_goes_to_the_database() {
     let status = report::status(&flag, &decision, None);
     assert_eq!(status.disable_request.expect("a request").state, DisableState::Running);
 }
+
+#[test]
+fn a_rule_that_is_on_its_way_is_waited_for() {
+    let mut world = World::seeded(&[]);
+    let rule = json!({"name": "New", "automationType": "hr", "actionName": "plan"});
+    world.declare("flag", &json!({"rule": rule}));
+    world.look(0, Fate::Late);
+    world.ask("now");
+    let decision = world.look(0, Fate::Answered);
+    assert!(decision.disable.is_none() && world.request().state == DisableState::Waiting);
+    world.settle();
+    assert_eq!(world.request().state, DisableState::Succeeded);
+}

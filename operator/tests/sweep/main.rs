@@ -235,6 +235,7 @@ swept! {
     place: "backups in another place";
     purge: "backups that go with their Backup";
     flags: "flags that take a rule over, add one, and go";
+    flag_disable: "a rule that is disabled while the application is away";
 }
 
 /// The same file is held against the real API server: there the operator sends the same.

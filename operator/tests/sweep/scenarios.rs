@@ -1,6 +1,7 @@
 //! The scenarios, as data. Each is swept: a crash before and after every request that changes
 //! something, lost answers, caches that lag, events that are lost.
 
+use odoo_ai_crds::conditions::annotations;
 use serde_json::json;
 
 use crate::backups::{BACK_UP, VERIFY};
@@ -37,7 +38,7 @@ const SECOND: &str = "odoo-ai-platform/ai-service:1.1.0";
 pub(crate) const INSTALL: &[Act] = &[Act { edit: |_| {}, until: ready }];
 
 /// All of them.
-pub(crate) const ALL: [Scenario; 19] = [
+pub(crate) const ALL: [Scenario; 20] = [
     Scenario { name: "first install", start: Start::Nothing, script: INSTALL },
     Scenario {
         name: "another image and another secret",
@@ -341,6 +342,30 @@ pub(crate) const ALL: [Scenario; 19] = [
                 edit: |world| world.store.delete(FLAGS, "rival", &json!({})).expect("it goes"),
                 until: |world| declared(world) == 0,
             },
+        ],
+    },
+    Scenario {
+        name: "a rule that is disabled while the application is away",
+        start: Start::Settled,
+        script: &[
+            Act {
+                edit: |world| world.create_flag("known", "rule 1", &json!({"state": "Enabled"})),
+                until: |world| synced(world, "known"),
+            },
+            Act {
+                edit: |world| {
+                    world.rules.refusals = usize::MAX;
+                    world.store.edit(FLAGS, "known", |flag| {
+                        flag["spec"]["state"] = json!("Disabled");
+                        flag["metadata"]["annotations"] = json!({annotations::DISABLE_REQUESTED_AT: "now"});
+                    });
+                },
+                until: |world| {
+                    let flag = world.store.get(FLAGS, "known").expect("the flag");
+                    flag["status"]["disableRequest"]["state"] == "Succeeded"
+                },
+            },
+            Act { edit: |world| world.rules.refusals = 0, until: |world| synced(world, "known") },
         ],
     },
 ];

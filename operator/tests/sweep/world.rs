@@ -156,6 +156,10 @@ impl World {
                 self.end_check(&name, &job);
                 continue;
             }
+            if name.contains("-flag-disable-") {
+                self.disable_rule(&name, &job);
+                continue;
+            }
             match self.endings.front().copied().unwrap_or(Ending::Succeeds) {
                 Ending::Runs => continue,
                 ending => self.finish(&name, &job, ending),
@@ -223,6 +227,29 @@ impl World {
             self.store.create("pods", "cluster", kubelet::job_pod(name, job, "said so")).expect("a new pod");
         }
         self.store.set_status("jobs", name, kubelet::ended(how, &Timestamp::now().to_string()));
+    }
+
+    /// The agent writes into the database.
+    fn disable_rule(&mut self, name: &str, job: &Value) {
+        let owner = job["metadata"]["ownerReferences"][0]["name"].as_str().expect("a flag's");
+        let flag = self.store.get(FLAGS, owner);
+        if flag.is_some_and(|flag| flag["spec"]["state"] == "Enabled") {
+            self.promises.broken.push(format!("{name} disables what {owner} declares Enabled"));
+        }
+        if self.store.all("jobs").filter(|(name, _)| name.contains("-flag-disable-")).count() > 1 {
+            self.promises.broken.push(format!("{name} is the second Job of one request"));
+        }
+        let env = job["spec"]["template"]["spec"]["containers"][0]["env"].as_array().into_iter().flatten();
+        let wanted =
+            env.filter(|it| it["name"] == "ODOOAI_RULE_NAME").map(|it| it["value"].clone()).collect::<Vec<_>>();
+        for rule in self.rules.rows.iter_mut().filter(|rule| wanted.contains(&rule["name"])) {
+            rule["enabled"] = json!(false);
+        }
+        if self.store.get("pods", &format!("{name}-pod")).is_none() {
+            let report = r#"{"version":1,"result":"Succeeded","reason":"RuleDisabled","message":"it was disabled"}"#;
+            self.store.create("pods", "cluster", kubelet::job_pod(name, job, report)).expect("a new pod");
+        }
+        self.store.set_status("jobs", name, kubelet::ended("Complete", &Timestamp::now().to_string()));
     }
 
     fn finish(&mut self, name: &str, job: &Value, ending: Ending) {
