@@ -106,13 +106,11 @@ fn sync(flag: &Observed, rules: &Result<Seen, Unseen>, audit: &Audit) -> Decisio
     }
     let guard = guard::verdict(flag, &status, audit);
     let decision = |synced| Decision { guard, ..decision(status, synced) };
-    match existing {
-        Some(rule) => keep(flag, seen, rule, decision(synced(rule))),
-        None => {
-            let message = format!("the rule is added{}", beside(&seen.rules, &flag.object.spec.rule));
-            create(flag, decision(Verdict::new(Tri::Unknown, reasons::PROGRESSING, message)))
-        }
-    }
+    let Some(rule) = existing else {
+        let message = format!("the rule is added{}", beside(&seen.rules, &flag.object.spec.rule));
+        return create(flag, decision(Verdict::new(Tri::Unknown, reasons::PROGRESSING, message)));
+    };
+    keep(flag, seen, rule, decision(synced(rule)))
 }
 
 /// Rules of the same type and action have other names: perhaps one of them was meant.

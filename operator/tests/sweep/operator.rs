@@ -90,14 +90,7 @@ impl Operator {
 
     /// Until the caches hold what was told.
     pub(crate) async fn catch_up(&self) {
-        let mut flags = self.flags.lock().expect("nobody panicked with it");
-        flags.apply_watcher_event(&watcher::Event::Init);
-        for (_, flag) in self.cluster.world().store.all(FLAGS) {
-            let flag = serde_json::from_value(flag.clone()).expect("a flag");
-            flags.apply_watcher_event(&watcher::Event::InitApply(flag));
-        }
-        flags.apply_watcher_event(&watcher::Event::InitDone);
-        drop(flags);
+        self.list_flags();
         for _ in 0..PATIENCE {
             if self.cluster.is_quiet(KINDS) {
                 return;
@@ -105,6 +98,16 @@ impl Operator {
             yield_now().await;
         }
         panic!("the watches never come to rest");
+    }
+
+    fn list_flags(&self) {
+        let mut flags = self.flags.lock().expect("nobody panicked with it");
+        flags.apply_watcher_event(&watcher::Event::Init);
+        for (_, flag) in self.cluster.world().store.all(FLAGS) {
+            let flag = serde_json::from_value(flag.clone()).expect("a flag");
+            flags.apply_watcher_event(&watcher::Event::InitApply(flag));
+        }
+        flags.apply_watcher_event(&watcher::Event::InitDone);
     }
 
     /// One reconcile of each object.
