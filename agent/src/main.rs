@@ -20,6 +20,7 @@ mod redact;
 mod redis;
 mod redis_url;
 mod report;
+mod restore;
 mod role;
 mod run;
 mod schema;
@@ -94,9 +95,18 @@ enum Command {
     Downgrade(downgrade::Request),
     /// Prove new credentials by logging in, after changing them on Managed servers; the command of a Job.
     Login,
+    /// Bring a backup back.
+    #[command(subcommand)]
+    Restore(Restore),
     /// Change one of the application's automation rules without its API.
     #[command(subcommand)]
     Flag(Flag),
+}
+
+#[derive(Debug, Subcommand)]
+enum Restore {
+    /// Load it into a new database beside the live one, and compare it with its manifest; the command of a Job.
+    Load,
 }
 
 #[derive(Debug, Subcommand)]
@@ -139,6 +149,7 @@ fn main() -> ExitCode {
         Command::Purge => catalogue::command::purge(&env, &redactor),
         Command::Downgrade(request) => downgrade::main(&env, &redactor, &request),
         Command::Login => login::main(&env, &redactor),
+        Command::Restore(Restore::Load) => restore::load(&env, &redactor),
         Command::Flag(Flag::Disable) => flag::disable(&env, &redactor),
     }
 }

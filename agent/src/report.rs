@@ -93,6 +93,9 @@ pub(crate) struct Facts {
     /// The verification that restored a backup completely.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) verified: Option<VerifiedReport>,
+    /// The backup that was restored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) restore: Option<RestoreReport>,
     /// Every label that the code needs, by enum type.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) enum_labels: Option<BTreeMap<String, Vec<String>>>,
@@ -149,6 +152,23 @@ impl VerifiedReport {
         let (completed_at, restore_seconds) = (verified.completed_at.to_string(), verified.restore_seconds);
         Self { id: id.to_string(), completed_at, restore_seconds }
     }
+}
+
+/// A backup that is a database again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RestoreReport {
+    /// Name of the backup.
+    pub(crate) id: String,
+    /// The database that it is in.
+    pub(crate) database: String,
+    /// Its tables.
+    pub(crate) tables: usize,
+    /// Their rows.
+    pub(crate) rows: i64,
+    /// How long it took; absent where it was there already.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) seconds: Option<u64>,
 }
 
 /// The report.

@@ -95,6 +95,14 @@ impl BackupError {
         self
     }
 
+    /// The same of a restore: what failed was no dump.
+    pub(crate) fn while_restoring(self) -> Self {
+        match &self {
+            Self::Tool { .. } => Self::failed("RestoreFailed", self.to_string()),
+            _ => self,
+        }
+    }
+
     /// Names the step in which the storage failed.
     pub(crate) fn storage(step: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Storage { step, source }

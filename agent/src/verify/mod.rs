@@ -2,7 +2,7 @@
 //!
 //! Compared is with the manifest, never with the live database, which is another one by now.
 
-mod compare;
+pub(crate) mod compare;
 mod server;
 mod settings;
 

@@ -20,6 +20,7 @@ mod migrate_upgrade;
 mod plan;
 mod plan_newer;
 mod probe;
+mod restore;
 mod run;
 mod sample;
 mod serve;

@@ -1,0 +1,81 @@
+//! What a restore notes on the databases that it made or moved, as their comment: whose they are, and how far they are.
+//! Nobody else's database is ever written into, renamed or dropped.
+
+use std::time::Duration;
+
+use postgres_protocol::escape::{escape_identifier, escape_literal};
+use serde::{Deserialize, Serialize};
+
+use crate::dump::error::{BackupError, Step as _};
+use crate::postgres::{Session, bounded};
+
+const LIMIT: Duration = Duration::from_mins(1);
+
+/// How far a database is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum State {
+    /// It is being loaded, or was when somebody was killed.
+    Loading,
+    /// It is what the manifest says.
+    Loaded,
+    /// It took the place of the live one.
+    Live,
+    /// It was the live one.
+    Replaced,
+}
+
+/// The note.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Note {
+    /// UID of the Restore.
+    pub(crate) owner: String,
+    /// Id of the backup.
+    pub(crate) artifact: String,
+    /// How far it is.
+    pub(crate) state: State,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Comment {
+    odooai_restore: Note,
+}
+
+/// A database of the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// What a restore noted on it.
+    pub(crate) note: Option<Note>,
+    /// Whether anybody may log in.
+    pub(crate) open: bool,
+}
+
+/// Looks a database up.
+///
+/// # Errors
+/// What the server said.
+pub(crate) async fn find(session: &Session, database: &str) -> Result<Option<Found>, BackupError> {
+    const QUESTION: &str =
+        "SELECT shobj_description(oid, 'pg_database'), datallowconn FROM pg_database WHERE datname = $1";
+    let row = bounded(LIMIT, session.query_opt(QUESTION, &[&database])).await.step("look the database up")?;
+    Ok(row.map(|row| {
+        let comment: Option<String> = row.get(0);
+        let note = comment.and_then(|text| serde_json::from_str::<Comment>(&text).ok()).map(|it| it.odooai_restore);
+        Found { note, open: row.get(1) }
+    }))
+}
+
+/// The statement that notes it.
+pub(crate) fn statement(database: &str, note: &Note) -> String {
+    let text = serde_json::to_string(&Comment { odooai_restore: note.clone() }).expect("text always serializes");
+    format!("COMMENT ON DATABASE {} IS {}", escape_identifier(database), escape_literal(&text))
+}
+
+/// Notes it.
+///
+/// # Errors
+/// What the server said.
+pub(crate) async fn set(session: &Session, database: &str, note: &Note) -> Result<(), BackupError> {
+    bounded(LIMIT, session.batch_execute(&statement(database, note))).await.step("note it on the database")
+}

@@ -1,0 +1,174 @@
+//! `agent restore load`: a backup becomes a database beside the live one, or nothing has changed.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::agent::{Agent, exit_code};
+use crate::backup::UNUSUAL;
+use crate::catalogue::{Stack, ran};
+
+/// A stack with a backup of unusual things, and a name for what it becomes.
+fn backed_up(test: &str) -> Option<(Stack, String, String)> {
+    let stack = Stack::new(test)?;
+    // As the application made them.
+    stack.sql(&format!("SET ROLE \"{}\"; {UNUSUAL}", stack.database));
+    stack.back_up().expect("Succeeded", "BackupSucceeded");
+    let id = stack.good()[0].0.clone();
+    let database = format!("{}-restored", stack.database);
+    Some((stack, id, database))
+}
+
+/// `agent restore load` for the Restore `uid-1`.
+fn loader(stack: &Stack, id: &str, database: &str) -> Agent {
+    let mut agent = stack.agent();
+    agent.command = {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_agent"));
+        command.args(["restore", "load"]).env_clear();
+        command.envs(agent.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        command
+    };
+    agent
+        .env("ODOOAI_RESTORE_ID", id)
+        .env("ODOOAI_RESTORE_OWNER", "uid-1")
+        .env("ODOOAI_RESTORE_DATABASE", database)
+        .env("ODOOAI_RESTORE_RESERVE_BYTES", "1")
+}
+
+fn exists(stack: &Stack, database: &str) -> bool {
+    let sql = format!("SELECT 1 FROM pg_database WHERE datname = '{database}'");
+    !stack.server.execute("postgres", &sql).is_empty()
+}
+
+fn note(stack: &Stack, database: &str) -> Value {
+    let sql = format!("SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = '{database}'");
+    serde_json::from_str(&stack.server.execute("postgres", &sql)[0]).expect("JSON")
+}
+
+/// Who is what in the live database, as far as a restore could change it.
+fn fingerprint(stack: &Stack) -> Vec<String> {
+    stack.sql(
+        "SELECT md5(string_agg(c.oid::text || c.relname || c.relowner || pg_relation_size(c.oid), ',' ORDER BY c.oid))
+         FROM pg_class c WHERE c.relkind = 'r' AND c.relnamespace <> 'pg_catalog'::regnamespace",
+    )
+}
+
+#[test]
+fn a_backup_becomes_a_database_of_the_application() {
+    let Some((stack, id, database)) = backed_up("restore") else { return };
+    // What came since is not in it.
+    stack.sql("INSERT INTO parent SELECT generate_series(1, 50)");
+    let live = fingerprint(&stack);
+    let done = ran(&mut loader(&stack, &id, &database)).expect("Succeeded", "Restored");
+    let told = &done.report["restore"];
+    assert_eq!((&told["id"], &told["database"], &told["tables"]), (&json!(id), &json!(database), &json!(8)));
+    assert_eq!((&told["rows"], told["seconds"].is_u64()), (&json!(10), true), "{told}");
+    let count = |sql: &str| stack.server.execute(&database, sql);
+    assert_eq!(count("SELECT count(*) FROM ONLY parent"), ["1"]);
+    let strange = "SELECT count(*) FROM pg_class c WHERE relnamespace <> 'pg_catalog'::regnamespace
+        AND relnamespace <> 'information_schema'::regnamespace AND relkind = 'r' AND pg_get_userbyid(relowner) <> ";
+    assert_eq!(count(&format!("{strange} '{}'", stack.database)), ["0"], "the application's own, all of it");
+    let sorting = |database: &str| {
+        let sql = format!("SELECT encoding, datcollate, datctype FROM pg_database WHERE datname = '{database}'");
+        stack.server.execute("postgres", &sql)
+    };
+    assert_eq!(sorting(&database), sorting(&stack.database));
+    assert_eq!(note(&stack, &database)["odooaiRestore"]["state"], json!("Loaded"));
+    assert_eq!(count("SELECT datallowconn FROM pg_database WHERE datname = current_database()"), ["t"]);
+    assert_eq!(fingerprint(&stack), live);
+    // Again: it is there, whatever was done with it since.
+    count("CREATE TABLE later ()");
+    let again = ran(&mut loader(&stack, &id, &database)).expect("Succeeded", "Restored");
+    assert!(again.message().contains("already") && again.report["restore"]["seconds"].is_null(), "{}", again.message());
+    assert_eq!(count("SELECT count(*) FROM later"), ["0"]);
+}
+
+#[test]
+fn somebody_elses_database_is_neither_written_nor_dropped() {
+    let Some((stack, id, database)) = backed_up("restore over another") else { return };
+    stack.server.execute("postgres", &format!("CREATE DATABASE \"{database}\""));
+    stack.server.execute(&database, "CREATE TABLE theirs AS SELECT 1 AS id");
+    let refused = ran(&mut loader(&stack, &id, &database)).expect("Refused", "DatabaseExists");
+    assert!(refused.message().contains(&database), "{}", refused.message());
+    // Nor that of another Restore, nor the live one.
+    ran(&mut loader(&stack, &id, &stack.database)).expect("Refused", "DatabaseExists");
+    let other = format!("{database}-2");
+    ran(&mut loader(&stack, &id, &other).env("ODOOAI_RESTORE_OWNER", "uid-2")).expect("Succeeded", "Restored");
+    ran(&mut loader(&stack, &id, &other)).expect("Refused", "DatabaseExists");
+    assert_eq!(stack.server.execute(&database, "SELECT count(*) FROM theirs"), ["1"]);
+}
+
+#[test]
+fn what_was_begun_and_killed_is_begun_anew() {
+    let Some((stack, _, database)) = backed_up("a killed restore") else { return };
+    stack.sql("CREATE TABLE big AS SELECT g AS id, md5(g::text) AS filler FROM generate_series(1, 300000) g");
+    stack.sql("CREATE INDEX ON big (filler); CREATE INDEX ON big (id)");
+    let id = stack.back_up().expect("Succeeded", "BackupSucceeded").report["backup"]["id"].clone();
+    let id = id.as_str().expect("an id");
+    let live = fingerprint(&stack);
+    for millis in [30, 150, 300, 600, 900] {
+        let mut agent = loader(&stack, id, &database);
+        let mut child = agent.spawn();
+        std::thread::sleep(Duration::from_millis(millis));
+        child.kill().expect("ours");
+        let _ended = exit_code(&mut child);
+        assert_eq!(fingerprint(&stack), live, "after {millis} ms");
+    }
+    // And where it was killed between the database and the note on it.
+    let dropped = format!("DROP DATABASE IF EXISTS \"{database}\" WITH (FORCE)");
+    stack.server.execute("postgres", &dropped);
+    stack.server.execute("postgres", &format!("CREATE DATABASE \"{database}\" ALLOW_CONNECTIONS false"));
+    ran(&mut loader(&stack, id, &database)).expect("Succeeded", "Restored");
+    assert_eq!(stack.server.execute(&database, "SELECT count(*) FROM big"), ["300000"]);
+    assert_eq!(fingerprint(&stack), live);
+}
+
+/// Nothing is left of what is not what it should be.
+#[test]
+fn a_damaged_backup_becomes_nothing() {
+    let Some((stack, id, database)) = backed_up("a damaged backup") else { return };
+    let folder = stack.folder().join(&id);
+    let (dump, manifest) =
+        (std::fs::read(folder.join("dump")).expect("there"), std::fs::read(folder.join("manifest")).expect("there"));
+    let attempt = |result: &str, reason: &str| {
+        let told = ran(&mut loader(&stack, &id, &database)).expect(result, reason);
+        assert!(!exists(&stack, &database), "{}", told.message());
+        told.message().to_owned()
+    };
+    for place in [dump.len() / 3, dump.len() / 2, dump.len() - 1] {
+        let mut flipped = dump.clone();
+        flipped[place] ^= 0x10;
+        std::fs::write(folder.join("dump"), &flipped).expect("written");
+        let done = ran(&mut loader(&stack, &id, &database));
+        assert_ne!(done.report["result"], "Succeeded", "a byte at {place}: {}", done.report);
+        assert!(!exists(&stack, &database), "{}", done.report);
+    }
+    std::fs::write(folder.join("dump"), &dump[..dump.len() - 1]).expect("written");
+    attempt("Refused", "ArtifactDamaged");
+    std::fs::write(folder.join("dump"), &dump).expect("written");
+    let mut other: Value = serde_json::from_slice(&manifest).expect("JSON");
+    other["tables"]["public.empty"] = json!(1);
+    std::fs::write(folder.join("manifest"), other.to_string()).expect("written");
+    let rows = attempt("Refused", "VerificationFailed");
+    assert!(rows.contains("public.empty has 0 rows instead of 1"), "{rows}");
+    other = serde_json::from_slice(&manifest).expect("JSON");
+    other["serverVersion"] = json!(990_001);
+    std::fs::write(folder.join("manifest"), other.to_string()).expect("written");
+    let newer = attempt("Refused", "PostgresVersionMismatch");
+    assert!(newer.contains("is of PostgreSQL 99"), "{newer}");
+    std::fs::write(folder.join("manifest"), &manifest).expect("written");
+    ran(&mut loader(&stack, "20260101t000000z-aaaaaa", &database)).expect("Refused", "ArtifactMissing");
+    ran(&mut loader(&stack, &id, &database)).expect("Succeeded", "Restored");
+}
+
+/// The live database is on the same disk.
+#[test]
+fn without_room_nothing_is_begun() {
+    let Some((stack, id, database)) = backed_up("a restore without room") else { return };
+    let all = (u64::MAX / 4).to_string();
+    let told = ran(&mut loader(&stack, &id, &database).env("ODOOAI_RESTORE_RESERVE_BYTES", all));
+    let told = told.expect("Failed", "StorageFull");
+    assert!(told.message().contains("the restored database may need"), "{}", told.message());
+    assert!(!exists(&stack, &database));
+}
