@@ -107,6 +107,8 @@ enum Command {
 enum Restore {
     /// Load it into a new database beside the live one, and compare it with its manifest; the command of a Job.
     Load,
+    /// Let it and the live database change places; the command of a Job.
+    Swap,
 }
 
 #[derive(Debug, Subcommand)]
@@ -150,6 +152,7 @@ fn main() -> ExitCode {
         Command::Downgrade(request) => downgrade::main(&env, &redactor, &request),
         Command::Login => login::main(&env, &redactor),
         Command::Restore(Restore::Load) => restore::load(&env, &redactor),
+        Command::Restore(Restore::Swap) => restore::swap(&env, &redactor),
         Command::Flag(Flag::Disable) => flag::disable(&env, &redactor),
     }
 }

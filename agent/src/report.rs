@@ -93,6 +93,9 @@ pub(crate) struct Facts {
     /// The verification that restored a backup completely.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) verified: Option<VerifiedReport>,
+    /// The databases that changed places.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) swap: Option<SwapReport>,
     /// The backup that was restored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) restore: Option<RestoreReport>,
@@ -169,6 +172,17 @@ pub(crate) struct RestoreReport {
     /// How long it took; absent where it was there already.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) seconds: Option<u64>,
+}
+
+/// Two databases that changed places.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SwapReport {
+    /// The name under which the one that was live is kept.
+    pub(crate) replaced: String,
+    /// How long nobody could log in; absent where it was done already.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) millis: Option<u64>,
 }
 
 /// The report.

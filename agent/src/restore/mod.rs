@@ -5,5 +5,7 @@ mod load;
 mod note;
 mod room;
 mod settings;
+mod swap;
 
 pub(crate) use load::main as load;
+pub(crate) use swap::main as swap;

@@ -172,3 +172,155 @@ fn without_room_nothing_is_begun() {
     assert!(told.message().contains("the restored database may need"), "{}", told.message());
     assert!(!exists(&stack, &database));
 }
+
+/// `agent restore swap` of the same Restore: this database becomes the live one, which is kept under another name.
+fn swapper(stack: &Stack, database: &str, kept: &str) -> Agent {
+    let mut agent = loader(stack, "none", database);
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_agent"));
+    command.args(["restore", "swap"]).env_clear();
+    command.envs(agent.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    agent.command = command;
+    agent.env("ODOOAI_RESTORE_REPLACED", kept)
+}
+
+/// A live database with 1 in it, and a loaded one with 0.
+fn loaded(test: &str) -> Option<(Stack, String, String)> {
+    let stack = Stack::new(test)?;
+    stack.sql(&format!("SET ROLE \"{}\"; CREATE TABLE t AS SELECT 0 AS is_live", stack.database));
+    let id = stack.back_up().expect("Succeeded", "BackupSucceeded").report["backup"]["id"].clone();
+    stack.sql("UPDATE t SET is_live = 1");
+    let (database, kept) = (format!("{}-restored", stack.database), format!("{}-kept", stack.database));
+    ran(&mut loader(&stack, id.as_str().expect("an id"), &database)).expect("Succeeded", "Restored");
+    Some((stack, database, kept))
+}
+
+fn is_live(stack: &Stack, database: &str) -> String {
+    stack.server.execute(database, "SELECT is_live FROM t")[0].clone()
+}
+
+#[test]
+fn two_databases_change_places_and_back() {
+    let Some((stack, database, kept)) = loaded("a swap") else { return };
+    let live = stack.database.clone();
+    let done = ran(&mut swapper(&stack, &database, &kept)).expect("Succeeded", "Swapped");
+    assert!(done.report["swap"]["millis"].is_u64(), "{}", done.report);
+    assert_eq!(
+        (is_live(&stack, &live), is_live(&stack, &kept), exists(&stack, &database)),
+        ("0".to_owned(), "1".to_owned(), false)
+    );
+    assert_eq!(note(&stack, &live)["odooaiRestore"]["state"], json!("Live"));
+    assert_eq!(note(&stack, &kept)["odooaiRestore"]["state"], json!("Replaced"));
+    // Again: it is so.
+    let again = ran(&mut swapper(&stack, &database, &kept)).expect("Succeeded", "Swapped");
+    assert!(again.report["swap"]["millis"].is_null() && again.message().contains("already"), "{}", again.report);
+    // The same way back.
+    ran(&mut swapper(&stack, &kept, &database)).expect("Succeeded", "Swapped");
+    assert_eq!(
+        (is_live(&stack, &live), is_live(&stack, &database), exists(&stack, &kept)),
+        ("1".to_owned(), "0".to_owned(), false)
+    );
+    // And forth once more.
+    ran(&mut swapper(&stack, &database, &kept)).expect("Succeeded", "Swapped");
+    assert_eq!(is_live(&stack, &live), "0");
+}
+
+/// Who is logged in is logged out; who comes again and again comes to the new one.
+#[test]
+fn whoever_is_logged_in_keeps_nobody_waiting() {
+    let Some((stack, database, kept)) = loaded("a busy swap") else { return };
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let (connects, seen) = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    let (mut connects, mut seen) = (0, Vec::new());
+                    while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                        let sql = "SELECT pg_sleep(0.05), is_live FROM t";
+                        if let Ok(rows) = stack.server.try_execute(&stack.database, "SELECT is_live FROM t") {
+                            seen.extend(rows);
+                        }
+                        let _slow = stack.server.try_execute(&stack.database, sql);
+                        connects += 1;
+                    }
+                    (connects, seen)
+                })
+            })
+            .collect();
+        std::thread::sleep(Duration::from_millis(300));
+        let swapped = ran(&mut swapper(&stack, &database, &kept));
+        std::thread::sleep(Duration::from_millis(300));
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        let all: Vec<(usize, Vec<String>)> = clients.into_iter().map(|it| it.join().expect("a client")).collect();
+        swapped.expect("Succeeded", "Swapped");
+        (all.iter().map(|it| it.0).sum::<usize>(), all.into_iter().map(|it| it.1).collect::<Vec<_>>())
+    });
+    assert!(connects > 10, "nobody was there");
+    for seen in seen {
+        // First the old one, then the new one, and never back.
+        assert!(seen.windows(2).all(|two| two[0] >= two[1]), "{seen:?}");
+        assert_eq!(seen.last().map(String::as_str), Some("0"));
+    }
+}
+
+#[test]
+fn a_swap_that_is_killed_is_done_or_not() {
+    let Some((stack, database, kept)) = loaded("a killed swap") else { return };
+    for millis in [5, 15, 25, 35, 50, 70, 100] {
+        let mut agent = swapper(&stack, &database, &kept);
+        let mut child = agent.spawn();
+        std::thread::sleep(Duration::from_millis(millis));
+        child.kill().expect("ours");
+        let _ended = exit_code(&mut child);
+        let (live, there, gone) = (is_live(&stack, &stack.database), exists(&stack, &database), exists(&stack, &kept));
+        assert!(
+            [("1", true, false), ("0", false, true)].contains(&(live.as_str(), there, gone)),
+            "{live} {there} {gone}"
+        );
+    }
+    ran(&mut swapper(&stack, &database, &kept)).expect("Succeeded", "Swapped");
+    assert_eq!((is_live(&stack, &stack.database), is_live(&stack, &kept)), ("0".to_owned(), "1".to_owned()));
+}
+
+#[test]
+fn only_what_was_loaded_takes_the_place() {
+    let Some((stack, database, kept)) = loaded("a wrong swap") else { return };
+    let refused = |agent: &mut Agent, reason: &str| {
+        ran(agent).expect("Refused", reason);
+        assert_eq!((is_live(&stack, &stack.database), is_live(&stack, &database)), ("1".to_owned(), "0".to_owned()));
+    };
+    refused(&mut swapper(&stack, &database, &kept).env("ODOOAI_RESTORE_OWNER", "uid-2"), "DatabaseNotLoaded");
+    refused(&mut swapper(&stack, "nowhere", &kept), "DatabaseNotLoaded");
+    refused(&mut swapper(&stack, &database, "postgres"), "DatabaseExists");
+    let long = "x".repeat(64);
+    refused(&mut swapper(&stack, &database, &long), "ConfigInvalid");
+    refused(&mut swapper(&stack, &database, &kept).env("ODOOAI_LOCK_DATABASE", &stack.database), "RenameNotPossible");
+}
+
+/// Somebody else's server: the role may do what it may.
+#[test]
+fn what_the_role_may_not_do_is_told_and_nothing_has_changed() {
+    let Some((stack, database, kept)) = loaded("an external swap") else { return };
+    let external = || {
+        swapper(&stack, &database, &kept)
+            .env("ODOOAI_DATABASE_ADMIN_USER", "")
+            .env("ODOOAI_DATABASE_ADMIN_PASSWORD_FILE", "")
+            .env("ODOOAI_LOCK_DATABASE", "postgres")
+    };
+    let told = ran(&mut external()).expect("Refused", "RenameNotPossible");
+    assert!(told.message().contains("may not rename"), "{}", told.message());
+    stack.server.execute("postgres", &format!("ALTER ROLE \"{}\" CREATEDB", stack.database));
+    // A superuser is in it, whom this role can't log out.
+    let told = crate::servers::block_on(async {
+        let session =
+            stack.server.client("postgres", crate::servers::PASSWORD, &stack.database).await.expect("a session");
+        let told = ran(&mut external());
+        drop(session);
+        told
+    });
+    let told = told.expect("Failed", "DatabaseInUse");
+    assert!(told.message().contains("role postgres"), "{}", told.message());
+    assert_eq!((is_live(&stack, &stack.database), is_live(&stack, &database)), ("1".to_owned(), "0".to_owned()));
+    ran(&mut external()).expect("Succeeded", "Swapped");
+    assert_eq!(is_live(&stack, &stack.database), "0");
+}
