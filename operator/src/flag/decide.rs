@@ -2,7 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use odoo_ai_crds::conditions::reasons;
+use odoo_ai_crds::conditions::{reasons, types};
 use odoo_ai_crds::flag::{AdoptionPolicy, DriftPolicy, FeatureFlagStatus, RuleIdentity};
 use serde_json::{Map, Value};
 
@@ -15,6 +15,9 @@ use crate::rules::Rule;
 
 /// A rule that was asked for and isn't there is waited for so long: an application that hangs may add it later.
 pub const PATIENCE: SignedDuration = SignedDuration::from_mins(1);
+
+/// Of a request that may have been done all the same.
+pub const UNANSWERED: [&str; 2] = [reasons::UNREACHABLE, reasons::APPLICATION_FAILING];
 
 /// What to do now.
 #[derive(Clone, Debug, PartialEq)]
@@ -184,7 +187,8 @@ fn create(flag: &Observed, mut decision: Decision) -> Decision {
     let requested = decision.status.creation_requested_at.as_ref().map(|time| time.0);
     if requested.is_some_and(|requested| requested.duration_until(flag.now) < PATIENCE) {
         let message = "the rule was asked for a moment ago, and the application doesn't list it yet";
-        decision.synced = Verdict::new(Tri::Unknown, reasons::PROGRESSING, message);
+        let waits = || Verdict::new(Tri::Unknown, reasons::PROGRESSING, message);
+        decision.synced = unanswered(flag).unwrap_or_else(waits);
         return decision;
     }
     decision.status.rule_id = None;
@@ -193,4 +197,13 @@ fn create(flag: &Observed, mut decision: Decision) -> Decision {
     decision.write = Some(Write::Create(matching::wanted(spec, enabled, None)));
     decision.drifted = was_there;
     decision
+}
+
+/// What was said of a request that nobody answered: as long as it is waited for, nothing else is known.
+fn unanswered(flag: &Observed) -> Option<Verdict> {
+    let conditions = flag.status().conditions;
+    let synced = conditions.into_iter().find(|it| it.type_ == types::SYNCED)?;
+    let says = synced.status == "False" && synced.observed_generation == Some(flag.generation());
+    let reason = UNANSWERED.into_iter().find(|reason| *reason == synced.reason)?;
+    says.then(|| Verdict::new(false, reason, synced.message))
 }

@@ -10,7 +10,7 @@ use odoo_ai_crds::flag::{DisableState, FeatureFlag, FeatureFlagStatus};
 
 use super::apply::{self, Done};
 use super::conditions;
-use super::decide::{Decision, Write};
+use super::decide::{Decision, UNANSWERED, Write};
 use super::observe::Observed;
 use crate::cluster::status::{self, Tri, Verdict};
 use crate::context::Context;
@@ -32,7 +32,8 @@ pub async fn outcome(ctx: &Context, done: Done, decision: Decision) -> Result<Ac
     let before = flag.status();
     let wanted = status(&flag, &decision, failed.as_ref().map(|error| apply::verdict(error, decision.write.as_ref())));
     let (synced, wrote) = (decision.synced.status, decision.write.is_some() && failed.is_none());
-    let passing = [reasons::STACK_NOT_FOUND, reasons::REJECTED].contains(&decision.synced.reason.as_str());
+    let reason = decision.synced.reason.as_str();
+    let passing = [reasons::STACK_NOT_FOUND, reasons::REJECTED].contains(&reason) || UNANSWERED.contains(&reason);
     let waits = passing || (synced == Tri::Unknown && decision.synced.reason != reasons::SUSPENDED);
     let is_synced = synced == Tri::True && failed.is_none();
     ctx.metrics.flag(&(flag.object.namespace().unwrap_or_default(), flag.object.name_any()), Some(is_synced));

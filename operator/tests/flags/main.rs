@@ -76,6 +76,22 @@ fn a_rule_that_is_not_there_is_added_once() {
 }
 
 #[test]
+fn a_request_that_nobody_answers_is_told_once() {
+    let mut world = world();
+    world.declare("flag", &json!({"rule": rule(MONTH_END)}));
+    world.look(0, Fate::Refused(503));
+    let (told, says) = (world.told, world.says(0, "Synced"));
+    assert_eq!(says, pair("False", "ApplicationFailing"));
+    for _ in 0..4 {
+        world.later(SignedDuration::from_secs(10));
+        assert!(world.look(0, Fate::Answered).write.is_none());
+        assert_eq!((world.told, world.says(0, "Synced")), (told, says.clone()), "nothing is new");
+    }
+    world.settle();
+    assert_eq!((world.says(0, "Synced").0.as_str(), world.of(0).len()), ("True", 1));
+}
+
+#[test]
 fn a_name_that_is_not_quite_the_seeded_one_is_told() {
     let mut world = world();
     let (name, kind, action) = SEEDS[0];
