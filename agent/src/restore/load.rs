@@ -78,7 +78,7 @@ async fn load(env: &Env, redactor: &Redactor, settings: &Settings, facts: &mut F
             facts.restore = Some(report(None));
             return Ok(("Restored", format!("backup {} was loaded into {database} already", settings.id)));
         }
-        Some(found) if target.is_ours(&found, &note(State::Loading)) => target.drop().await?,
+        Some(found) if is_ours(&found, &note(State::Loading)) => target.drop().await?,
         Some(_) => {
             let message = format!("there is a database {database} already, and this restore didn't make it");
             return Err(BackupError::refused("DatabaseExists", message));
@@ -142,6 +142,11 @@ async fn versions(tools: &Tools<'_>, manifest: &Manifest, session: &Session) -> 
     Err(BackupError::refused("PostgresVersionMismatch", message))
 }
 
+/// It was begun for this restore: it says so, or was made a moment before and let nobody in yet.
+fn is_ours(found: &Found, begun: &Note) -> bool {
+    found.note.as_ref() == Some(begun) || (found.note.is_none() && !found.open)
+}
+
 /// The database that is restored into.
 struct New<'a> {
     /// Who may make databases.
@@ -155,11 +160,6 @@ struct New<'a> {
 }
 
 impl New<'_> {
-    /// It was begun for this restore: it says so, or was made a moment before and let nobody in yet.
-    fn is_ours(&self, found: &Found, begun: &Note) -> bool {
-        found.note.as_ref() == Some(begun) || (found.note.is_none() && !found.open)
-    }
-
     async fn create(&self, begun: &Note) -> Result<(), BackupError> {
         const LIKE: &str = "
             SELECT pg_encoding_to_char(encoding)::text, datcollate::text, datctype::text, datlocprovider::text
