@@ -16,10 +16,11 @@ use crate::config::{Database, Env};
 use crate::dump::census::Snapshot;
 use crate::dump::error::{BackupError, Step as _};
 use crate::dump::tool::Tools;
-use crate::job::{self, ATTEMPT, Success};
+use crate::job::{self, ATTEMPT, PATIENCE, Success};
 use crate::migrate::inspect;
 use crate::migrate::lock::Lock;
 use crate::migrate::logins::{Logins, login};
+use crate::migrate::pooler;
 use crate::postgres::{self, Login, Session, bounded};
 use crate::redact::Redactor;
 use crate::report::{Facts, RestoreReport};
@@ -44,10 +45,7 @@ pub(crate) fn main(env: &Env, redactor: &Redactor) -> ExitCode {
 
 async fn within(env: &Env, redactor: &Redactor, facts: &mut Facts) -> Result<Success, BackupError> {
     let settings = Settings::from_env(env, redactor)?;
-    let limit = settings.target.limit;
-    tokio::time::timeout(limit, load(env, redactor, &settings, facts))
-        .await
-        .unwrap_or_else(|_| Err(BackupError::failed("TimedOut", format!("not restored within {} s", limit.as_secs()))))
+    load(env, redactor, &settings, facts).await
 }
 
 async fn load(env: &Env, redactor: &Redactor, settings: &Settings, facts: &mut Facts) -> Result<Success, BackupError> {
@@ -58,9 +56,19 @@ async fn load(env: &Env, redactor: &Redactor, settings: &Settings, facts: &mut F
     let logins = Logins::read(env, &live, redactor)?;
     let reserve = env.get(RESERVE_BYTES).map(|_| env.parsed(RESERVE_BYTES, 0)).transpose()?;
     let database = settings.target.database.as_str();
+    if database == live.name {
+        return Err(BackupError::refused("DatabaseExists", format!("{database} is the live database")));
+    }
     let locking = login(&logins.locker, "log in for the lock").await?;
-    let lock = Lock::acquire(locking, database, Some(settings.target.limit)).await?;
-    let target = New { maker: lock.session(), owner: &live.user, live: &live.name, database };
+    pooler::check(&locking, &logins.locker).await?;
+    let lock = Lock::acquire(locking, database, Some(PATIENCE)).await?;
+    let target = New {
+        maker: lock.session(),
+        owner: &live.user,
+        live: &live.name,
+        database,
+        mark: note::mark(&settings.target.owner),
+    };
     let tools = Tools::new(&logins.application.to(database), LOCK_SECONDS, redactor);
     versions(&tools, &manifest, target.maker).await?;
 
@@ -78,7 +86,7 @@ async fn load(env: &Env, redactor: &Redactor, settings: &Settings, facts: &mut F
             facts.restore = Some(report(None));
             return Ok(("Restored", format!("backup {} was loaded into {database} already", settings.id)));
         }
-        Some(found) if is_ours(&found, &note(State::Loading)) => target.drop().await?,
+        Some(found) if target.is_ours(&found, &note(State::Loading)) => target.drop().await?,
         Some(_) => {
             let message = format!("there is a database {database} already, and this restore didn't make it");
             return Err(BackupError::refused("DatabaseExists", message));
@@ -99,6 +107,10 @@ async fn load(env: &Env, redactor: &Redactor, settings: &Settings, facts: &mut F
     let restored = tokio::select! {
         result = restore(&place, &manifest, &tools, &application) => result,
         error = room::runs_out(watcher.as_ref(), reserve) => Err(error),
+        () = tokio::time::sleep(settings.target.limit) => {
+            let seconds = settings.target.limit.as_secs();
+            Err(BackupError::failed("TimedOut", format!("not restored within {seconds} s")))
+        }
     };
     if let Err(error) = restored {
         // It fills the disk that the live one needs.
@@ -132,7 +144,8 @@ fn choose(entries: Vec<Entry>, id: &Id) -> Result<Manifest, BackupError> {
 async fn versions(tools: &Tools<'_>, manifest: &Manifest, session: &Session) -> Result<(), BackupError> {
     let (server, wanted) = (inspect::server_version(session).await? / 10_000, manifest.server_version / 10_000);
     let (program, major) = tools.version().await?;
-    if server >= wanted && major >= wanted {
+    // Newer programs tell an older server what it doesn't know.
+    if (wanted..=server).contains(&major) {
         return Ok(());
     }
     let message = format!(
@@ -140,11 +153,6 @@ async fn versions(tools: &Tools<'_>, manifest: &Manifest, session: &Session) -> 
         manifest.id
     );
     Err(BackupError::refused("PostgresVersionMismatch", message))
-}
-
-/// It was begun for this restore: it says so, or was made a moment before and let nobody in yet.
-fn is_ours(found: &Found, begun: &Note) -> bool {
-    found.note.as_ref() == Some(begun) || (found.note.is_none() && !found.open)
 }
 
 /// The database that is restored into.
@@ -157,9 +165,16 @@ struct New<'a> {
     live: &'a str,
     /// Its name.
     database: &'a str,
+    /// By which it is known before it has its note.
+    mark: i32,
 }
 
 impl New<'_> {
+    /// It was begun for this restore: it says so, or was made a moment before.
+    fn is_ours(&self, found: &Found, begun: &Note) -> bool {
+        found.note.as_ref() == Some(begun) || found.begun == Some(self.mark)
+    }
+
     async fn create(&self, begun: &Note) -> Result<(), BackupError> {
         const LIKE: &str = "
             SELECT pg_encoding_to_char(encoding)::text, datcollate::text, datctype::text, datlocprovider::text
@@ -177,11 +192,13 @@ impl New<'_> {
             None => "ENCODING 'UTF8'".to_owned(),
         };
         let (database, owner) = (escape_identifier(self.database), escape_identifier(self.owner));
-        let create =
-            format!("CREATE DATABASE {database} OWNER {owner} TEMPLATE template0 {sorting} ALLOW_CONNECTIONS false");
+        let create = format!(
+            "CREATE DATABASE {database} OWNER {owner} TEMPLATE template0 {sorting} ALLOW_CONNECTIONS false CONNECTION LIMIT {}",
+            self.mark
+        );
         bounded(LIMIT, self.maker.batch_execute(&create)).await.step(STEP)?;
         note::set(self.maker, self.database, begun).await?;
-        let open = format!("ALTER DATABASE {database} ALLOW_CONNECTIONS true");
+        let open = format!("ALTER DATABASE {database} ALLOW_CONNECTIONS true CONNECTION LIMIT -1");
         bounded(LIMIT, self.maker.batch_execute(&open)).await.step(STEP)
     }
 
@@ -213,7 +230,8 @@ async fn restore(
     let restored = Restored { tables, objects: snapshot.objects().await?, alembic: snapshot.alembic().await? };
     let differences = differences(manifest, &restored);
     if differences.is_empty() {
-        return Ok(());
+        // A restore brings no statistics, and all load comes at once.
+        return session().await?.batch_execute("ANALYZE").await.step("gather statistics");
     }
     let message = format!("backup {} restores to something else: {}", manifest.id, told(&differences));
     Err(BackupError::refused("VerificationFailed", message))

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use crate::dump::error::{BackupError, Step as _};
 use crate::postgres::{Session, bounded};
@@ -47,8 +48,16 @@ struct Comment {
 pub(crate) struct Found {
     /// What a restore noted on it.
     pub(crate) note: Option<Note>,
-    /// Whether anybody may log in.
-    pub(crate) open: bool,
+    /// Nothing was noted on it by anybody, nobody may log in, and this is how many might: a restore makes one so.
+    pub(crate) begun: Option<i32>,
+}
+
+/// `CONNECTION LIMIT` of a database that a restore has just made, and hasn't noted anything on yet.
+pub(crate) fn mark(owner: &str) -> i32 {
+    let digest = Sha256::digest(owner);
+    let head = digest.first_chunk::<4>().expect("a SHA-256 has 32 bytes, so it has 4");
+    // Neither 0 nor what people choose.
+    1_000_000 + (i32::from_be_bytes(*head) & 0x00ff_ffff)
 }
 
 /// Looks a database up.
@@ -57,12 +66,13 @@ pub(crate) struct Found {
 /// What the server said.
 pub(crate) async fn find(session: &Session, database: &str) -> Result<Option<Found>, BackupError> {
     const QUESTION: &str =
-        "SELECT shobj_description(oid, 'pg_database'), datallowconn FROM pg_database WHERE datname = $1";
+        "SELECT shobj_description(oid, 'pg_database'), datallowconn, datconnlimit FROM pg_database WHERE datname = $1";
     let row = bounded(LIMIT, session.query_opt(QUESTION, &[&database])).await.step("look the database up")?;
     Ok(row.map(|row| {
         let comment: Option<String> = row.get(0);
-        let note = comment.and_then(|text| serde_json::from_str::<Comment>(&text).ok()).map(|it| it.odooai_restore);
-        Found { note, open: row.get(1) }
+        let note = comment.as_ref().and_then(|text| serde_json::from_str::<Comment>(text).ok());
+        let begun = (comment.is_none() && !row.get::<_, bool>(1)).then(|| row.get(2));
+        Found { note: note.map(|it| it.odooai_restore), begun }
     }))
 }
 
@@ -77,5 +87,10 @@ pub(crate) fn statement(database: &str, note: &Note) -> String {
 /// # Errors
 /// What the server said.
 pub(crate) async fn set(session: &Session, database: &str, note: &Note) -> Result<(), BackupError> {
-    bounded(LIMIT, session.batch_execute(&statement(database, note))).await.step("note it on the database")
+    bounded(LIMIT, session.batch_execute(&statement(database, note))).await.step("note it on the database")?;
+    // Of a database that is gone the server only warns.
+    if find(session, database).await?.and_then(|found| found.note).as_ref() == Some(note) {
+        return Ok(());
+    }
+    Err(BackupError::failed("RestoreFailed", format!("the database {database} is gone, or somebody else notes on it")))
 }

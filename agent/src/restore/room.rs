@@ -12,6 +12,9 @@ const LOOK: Duration = Duration::from_secs(2);
 /// What is left alone at least: the application goes on writing meanwhile.
 const RESERVE: u64 = 1 << 30;
 
+/// PostgreSQL's `disk_full`.
+const DISK_FULL: &str = "53100";
+
 /// The server's disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Space {
@@ -31,6 +34,10 @@ async fn space(admin: &Session, reserve: Option<u64>) -> Option<Space> {
     };
     match asked.await {
         Ok(row) => read(row.get(0), reserve),
+        // Not even a line can be written.
+        Err(BackupError::Database { source, .. }) if source.code() == Some(DISK_FULL) => {
+            Some(Space { free: 0, reserve: reserve.unwrap_or(RESERVE) })
+        }
         Err(error) => {
             tracing::warn!(%error, "how much room the server has isn't known");
             None

@@ -11,9 +11,10 @@ use postgres_protocol::escape::escape_identifier;
 
 use crate::config::{Database, Env};
 use crate::dump::error::{BackupError, Step as _};
-use crate::job::{self, Success};
+use crate::job::{self, PATIENCE, Success};
 use crate::migrate::lock::Lock;
 use crate::migrate::logins::{Logins, login};
+use crate::migrate::pooler;
 use crate::postgres::{DatabaseError, Session, bounded};
 use crate::redact::Redactor;
 use crate::report::{Facts, SwapReport};
@@ -64,8 +65,14 @@ async fn swap(env: &Env, redactor: &Redactor, target: Target, facts: &mut Facts)
         let message = "a database can't be renamed by who is logged in to it: give a lock database that is another one";
         return Err(BackupError::refused("RenameNotPossible", message));
     }
-    let locking = login(&logins.locker, "log in for the lock").await?;
-    let lock = Lock::acquire(locking, &names.live, Some(target.limit)).await?;
+    let lock = async |name: &str| {
+        let session = login(&logins.locker, "log in for the lock").await?;
+        pooler::check(&session, &logins.locker).await?;
+        Lock::acquire(session, name, Some(PATIENCE)).await
+    };
+    // Nobody migrates the one, and nobody dumps the other.
+    let held = lock(&names.restored).await?;
+    let lock = lock(&names.live).await?;
     let message = |millis| {
         let Names { restored, live, replaced } = &names;
         let told = format!("{restored} is {live} now, and what was {live} is kept as {replaced}");
@@ -76,20 +83,24 @@ async fn swap(env: &Env, redactor: &Redactor, target: Target, facts: &mut Facts)
         facts.swap = Some(report(None));
         return Ok(("Swapped", message(false)));
     };
-    let renamer = login(&logins.locker, "log in for the renames").await?;
     let began = Instant::now();
     let note = |state| Note { owner: target.owner.clone(), artifact: artifact.clone(), state };
     let (replaced, live) = (note(State::Replaced), note(State::Live));
     let done = tokio::select! {
-        done = rename(&renamer, &names, &replaced, &live) => done,
-        never = log_out(lock.session(), &names) => never,
+        // By the session of the lock: as long as the server works on it, nobody else does.
+        done = rename(lock.session(), &names, &replaced, &live) => done,
+        never = log_out(held.session(), &names) => never,
     };
     if let Err(source) = done {
-        return Err(why(source, lock.session(), &names).await);
+        // The answer may have been lost, not the renames.
+        if !matches!(ready(held.session(), &names, &target.owner).await, Ok(None)) {
+            return Err(why(source, held.session(), &names).await);
+        }
     }
     let millis = began.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
     facts.swap = Some(report(Some(millis)));
     lock.release().await;
+    held.release().await;
     Ok(("Swapped", message(true)))
 }
 
@@ -124,7 +135,8 @@ async fn rename(session: &Session, names: &Names, replaced: &Note, live: &Note) 
     let [restored_name, live_name, replaced_name] =
         [&names.restored, &names.live, &names.replaced].map(|name| escape_identifier(name));
     let all = format!(
-        "BEGIN; ALTER DATABASE {live_name} RENAME TO {replaced_name}; ALTER DATABASE {restored_name} RENAME TO {live_name};
+        "BEGIN; SET LOCAL lock_timeout = '10s'; SET LOCAL statement_timeout = '15s';
+         ALTER DATABASE {live_name} RENAME TO {replaced_name}; ALTER DATABASE {restored_name} RENAME TO {live_name};
          {}; {}; COMMIT",
         note::statement(&names.replaced, replaced),
         note::statement(&names.live, live),

@@ -36,6 +36,13 @@ fn loader(stack: &Stack, id: &str, database: &str) -> Agent {
         .env("ODOOAI_RESTORE_RESERVE_BYTES", "1")
 }
 
+/// How a database of this Restore is known before it has its note.
+fn mark(owner: &str) -> u32 {
+    use sha2::Digest as _;
+    let digest = sha2::Sha256::digest(owner);
+    1_000_000 + (u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]) & 0x00ff_ffff)
+}
+
 fn exists(stack: &Stack, database: &str) -> bool {
     let sql = format!("SELECT 1 FROM pg_database WHERE datname = '{database}'");
     !stack.server.execute("postgres", &sql).is_empty()
@@ -118,7 +125,10 @@ fn what_was_begun_and_killed_is_begun_anew() {
     // And where it was killed between the database and the note on it.
     let dropped = format!("DROP DATABASE IF EXISTS \"{database}\" WITH (FORCE)");
     stack.server.execute("postgres", &dropped);
+    // Somebody else's that is closed isn't.
     stack.server.execute("postgres", &format!("CREATE DATABASE \"{database}\" ALLOW_CONNECTIONS false"));
+    ran(&mut loader(&stack, id, &database)).expect("Refused", "DatabaseExists");
+    stack.server.execute("postgres", &format!("ALTER DATABASE \"{database}\" CONNECTION LIMIT {}", mark("uid-1")));
     ran(&mut loader(&stack, id, &database)).expect("Succeeded", "Restored");
     assert_eq!(stack.server.execute(&database, "SELECT count(*) FROM big"), ["300000"]);
     assert_eq!(fingerprint(&stack), live);

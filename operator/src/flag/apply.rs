@@ -29,7 +29,7 @@ pub struct Done {
 /// The API server's, before the application is asked.
 pub async fn apply(ctx: &Context, flag: Observed, decision: &mut Decision, board: &mut Open) -> Result<Done, Error> {
     let done = write(ctx, flag, decision, board).await?;
-    if done.failed.is_some() {
+    if done.failed.is_some() && decision.or_in_the_database {
         disable::in_the_database(&done.flag, decision);
     }
     if let (Some(name), Some(Asked { stack: Ok(stack), children, .. })) = (&decision.disable, &done.flag.asked) {

@@ -36,6 +36,8 @@ pub struct Decision {
     pub guard: Option<Verdict>,
     /// Name of the Job to start that disables the rule in the database.
     pub disable: Option<String>,
+    /// A request to disable the rule goes to the database where `write` fails.
+    pub or_in_the_database: bool,
 }
 
 /// A change of the application's rules.
@@ -71,6 +73,7 @@ fn sync(flag: &Observed, rules: &Result<Seen, Unseen>, audit: &Audit) -> Decisio
         drifted: false,
         guard: None,
         disable: None,
+        or_in_the_database: false,
     };
     let stalled = |status, reason, message: String| Decision {
         stalled: Some(true),

@@ -9,7 +9,7 @@ use odoo_ai_crds::stack::OdooAiStack;
 use serde_json::json;
 
 use super::build::COMPONENT;
-use super::decide::{Decision, is_enabled};
+use super::decide::{Decision, Write, is_enabled};
 use super::observe::{Observed, Seen, Unseen};
 use crate::cluster::children::Children;
 use crate::cluster::intent::hash;
@@ -67,16 +67,19 @@ pub fn prefix(stack: &Stack, object: &FeatureFlag, id: &str) -> String {
 pub fn answer(flag: &Observed, rules: &Result<Seen, Unseen>, decision: &mut Decision) {
     let Some(asked) = &flag.asked else { return };
     let synced = &decision.synced;
+    let comes = matches!(decision.write, Some(Write::Create(_))) || decision.status.creation_requested_at.is_some();
+    let replaced = matches!(decision.write, Some(Write::Replace(..)));
     let waits = if is_enabled(flag, &decision.status) {
         Some("spec.state is Enabled: set it to Disabled, or the rule would be enabled again".to_owned())
     } else if flag.object.spec.suspend {
         Some("spec.suspend is true: the rule is left alone".to_owned())
-    } else if decision.write.is_some() {
+    } else if comes {
+        Some("the rule is added, and comes disabled".to_owned())
+    } else if replaced {
+        decision.or_in_the_database = true;
         Some("the application is asked first".to_owned())
     } else {
-        // A rule that is on its way comes disabled.
-        let comes = rules.is_ok() && synced.status == Tri::Unknown;
-        (comes || decision.stalled == Some(true)).then(|| synced.message.clone())
+        (decision.stalled == Some(true)).then(|| synced.message.clone())
     };
     let request = if let Some(why) = waits {
         answered(asked, flag, DisableState::Waiting, why)
@@ -107,7 +110,7 @@ pub fn in_the_database(flag: &Observed, decision: &mut Decision) {
             (DisableState::Running, failure.unwrap_or_else(|| "a Job disables the rule in the database".to_owned()))
         }
         Progress::Running { message, .. } => (DisableState::Running, message),
-        Progress::Pause { failure } => (DisableState::Running, format!("{failure}; it is tried again")),
+        Progress::Pause { failure } => (DisableState::Waiting, format!("{failure}; it is tried again")),
         Progress::Refused { message, .. } => (DisableState::Refused, message),
         Progress::Succeeded(report) => (DisableState::Succeeded, report.message),
     };

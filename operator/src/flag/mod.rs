@@ -23,6 +23,7 @@ use std::time::Duration;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use odoo_ai_crds::flag::FeatureFlag;
+use serde_json::Map;
 
 use self::decide::{Write, decide};
 use self::guard::Audit;
@@ -52,6 +53,10 @@ pub async fn reconcile(object: Arc<FeatureFlag>, ctx: Arc<Context>) -> Result<Ac
         return remove::remove(&ctx, &flag, &mut board).await;
     }
     let flag = remove::hold(&ctx, flag).await?;
+    if flag.asked.is_some() {
+        // Answered by what is there now; and a Job may write, of which an older list says nothing.
+        board.writes(&Map::new());
+    }
     let rules = observe::rules(&ctx, &flag, &mut board, report::resync(&flag.object)).await;
     tally::tell(&ctx, &flag);
     let audit = if rules.is_ok() { observe::audit(&ctx, &flag).await } else { Audit::Unwanted };
