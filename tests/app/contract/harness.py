@@ -204,9 +204,10 @@ class Stub:
         self._service = Service(
             [sys.executable, str(script)], log, folder, {**os.environ, **ports, **env}
         )
+        self._ports = [self._control] if env.get("STUB_MODE") == "refuse" else [self._control, port]
 
     def __enter__(self) -> "Stub":
-        wait_for(lambda: port_open(self._control))
+        wait_for(lambda: all(port_open(port) for port in self._ports))
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -62,14 +62,14 @@ def test_unhealthy(release: Release) -> None:
     ("fault", "status", "is_list"),
     [("503", 503, False), ("garbage", 200, False), ("redirect", 307, False), ("500 PUT", 200, True)],
 )
-def test_rules_that_misbehave(release: Release, fault: str, status: int, is_list: bool) -> None:
-    file = Path("/tmp/sample-rules")
-    http = release.api().http
+def test_rules_that_misbehave(
+    release: Release, tmp_path: Path, fault: str, status: int, is_list: bool
+) -> None:
+    file = tmp_path / "rules"
+    http = release.api(SAMPLE_RULES_FILE=str(file)).http
     file.write_text(fault)
-    try:
-        answer = http.get("/api/rules")
-    finally:
-        file.unlink()
+    answer = http.get("/api/rules")
+    file.unlink()
     assert answer.status_code == status
     assert answer.text.startswith("[{") == is_list
     assert http.get("/api/rules").text.startswith("[{")

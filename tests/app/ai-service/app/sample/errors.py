@@ -6,7 +6,7 @@ from pathlib import Path
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.sample.switches import number
+from app.sample.switches import number, switch
 
 # What probes and tests ask stays well: only users see this release's errors.
 EXEMPT = ("/openapi.json", "/health", "/sample/")
@@ -32,7 +32,7 @@ class ErrorRate:
 
 
 # While it is there: what goes wrong, and for which methods (all, where it names none).
-RULES = Path("/tmp/sample-rules")
+RULES = Path(switch("RULES_FILE", "/tmp/sample-rules"))
 # Longer than anybody waits.
 FOR_EVER = 60.0
 
