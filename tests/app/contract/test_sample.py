@@ -60,7 +60,12 @@ def test_unhealthy(release: Release) -> None:
 
 @pytest.mark.parametrize(
     ("fault", "status", "is_list"),
-    [("503", 503, False), ("garbage", 200, False), ("redirect", 307, False), ("500 PUT", 200, True)],
+    [
+        ("503", 503, False),
+        ("garbage", 200, False),
+        ("redirect", 307, False),
+        ("500 PUT", 200, True),
+    ],
 )
 def test_rules_that_misbehave(
     release: Release, tmp_path: Path, fault: str, status: int, is_list: bool
