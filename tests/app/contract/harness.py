@@ -28,11 +28,22 @@ SECRET = "contract-secret"
 _logs = count()
 
 
+# Below the ports that clients get, and apart from those of the other pytest workers: between the
+# choice of a port and its use nobody else takes it.
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_ports = count(20_000 + 3_000 * (_WORKER % 4))
+
+
 def free_port() -> int:
-    """A port that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that nobody listens on just now, and that is given away once."""
+    for port in _ports:
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("it counts for ever")
 
 
 def wait_for(condition: Callable[[], Any], limit: float = LIMIT) -> Any:
