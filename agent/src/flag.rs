@@ -22,8 +22,7 @@ const LOCK_NOT_AVAILABLE: &str = "55P03";
 
 /// Of the rules that are meant: same type and action, and the name, or the id that it had when it was seen last. Types
 /// are stored as the names of the code's enum, as its values, or as text, as the schema has come about.
-const MEANT: &str = "name = $1 AND lower(automation_type::text) = lower($2) AND action_name = $3
-    OR id::int8 = $4 AND lower(automation_type::text) = lower($2) AND action_name = $3";
+const MEANT: &str = "lower(automation_type::text) = lower($2) AND action_name = $3 AND (name = $1 OR id::int8 = $4)";
 
 /// Which rule.
 #[derive(Debug)]

@@ -38,17 +38,13 @@ const RESERVE_BYTES: &str = "ODOOAI_RESTORE_RESERVE_BYTES";
 /// Runs the command.
 pub(crate) fn main(env: &Env, redactor: &Redactor) -> ExitCode {
     let mut facts = Facts::default();
-    let mut ended = job::run("restore load", within(env, redactor, &mut facts));
+    let mut ended = job::run("restore load", load(env, redactor, &mut facts));
     ended.report.facts = facts;
     ended.publish(env, redactor)
 }
 
-async fn within(env: &Env, redactor: &Redactor, facts: &mut Facts) -> Result<Success, BackupError> {
+async fn load(env: &Env, redactor: &Redactor, facts: &mut Facts) -> Result<Success, BackupError> {
     let settings = Settings::from_env(env, redactor)?;
-    load(env, redactor, &settings, facts).await
-}
-
-async fn load(env: &Env, redactor: &Redactor, settings: &Settings, facts: &mut Facts) -> Result<Success, BackupError> {
     let place = settings.storage.open().map_err(BackupError::storage("open the catalogue"))?;
     let entries = place.list().await.map_err(BackupError::storage("read the catalogue"))?;
     let manifest = choose(entries, &settings.id)?;
