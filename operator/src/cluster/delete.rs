@@ -33,7 +33,8 @@ impl Doomed {
     }
 }
 
-/// Deletes it, its dependents in the background. False when it is gone, or is not what was seen any
+/// Deletes it, its dependents in the background; a Job stays until its pods are gone, since it may still work until
+/// then. False when it is gone, or is not what was seen any
 /// more: then the next decision counts.
 ///
 /// # Errors
@@ -42,7 +43,8 @@ pub async fn delete(client: &Client, doomed: &Doomed) -> Result<bool, Error> {
     let Doomed { resource, key, uid, resource_version } = doomed;
     let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &key.namespace, resource);
     let only = Preconditions { uid: Some(uid.clone()), resource_version: resource_version.clone() };
-    let params = DeleteParams { preconditions: Some(only), ..DeleteParams::background() };
+    let order = if resource.kind == "Job" { DeleteParams::foreground() } else { DeleteParams::background() };
+    let params = DeleteParams { preconditions: Some(only), ..order };
     match api.delete(&key.name, &params).await {
         Ok(_) => Ok(true),
         Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(false),

@@ -9,6 +9,7 @@ use super::build;
 use super::decide::{Decision, Write};
 use super::disable::{self, Asked};
 use super::observe::Observed;
+use crate::cluster::delete;
 use crate::cluster::status::Verdict;
 use crate::context::Context;
 use crate::rules::board::Open;
@@ -32,11 +33,16 @@ pub async fn apply(ctx: &Context, flag: Observed, decision: &mut Decision, board
     if done.failed.is_some() && decision.or_in_the_database {
         disable::in_the_database(&done.flag, decision);
     }
-    if let (Some(name), Some(Asked { stack: Ok(stack), children, .. })) = (&decision.disable, &done.flag.asked) {
+    for doomed in disable::obsolete(&done.flag, decision) {
+        if delete::delete(&ctx.client, &doomed).await? {
+            ctx.metrics.writes.inc();
+        }
+    }
+    if let (Some(name), Some(Asked { stack: Ok(stack), .. })) = (&decision.disable, &done.flag.asked) {
         let object = &done.flag.object;
         if let Some(owner) = object.controller_owner_ref(&()) {
             let job = build::disable(stack, object, owner, name);
-            ctx.write(&[job], children, &object.uid().unwrap_or_default()).await?;
+            ctx.write(&[job], &done.flag.children, &object.uid().unwrap_or_default()).await?;
         }
     }
     Ok(done)

@@ -36,6 +36,8 @@ pub struct Decision {
     pub guard: Option<Verdict>,
     /// Name of the Job to start that disables the rule in the database.
     pub disable: Option<String>,
+    /// Name prefix of the Jobs that may do so now; others are ended.
+    pub jobs: Option<String>,
     /// A request to disable the rule goes to the database where `write` fails.
     pub or_in_the_database: bool,
 }
@@ -54,6 +56,7 @@ pub enum Write {
 pub fn decide(flag: &Observed, rules: &Result<Seen, Unseen>, audit: &Audit) -> Decision {
     let mut decision = sync(flag, rules, audit);
     disable::answer(flag, rules, &mut decision);
+    disable::hold_back(flag, &mut decision);
     decision
 }
 
@@ -73,6 +76,7 @@ fn sync(flag: &Observed, rules: &Result<Seen, Unseen>, audit: &Audit) -> Decisio
         drifted: false,
         guard: None,
         disable: None,
+        jobs: None,
         or_in_the_database: false,
     };
     let stalled = |status, reason, message: String| Decision {

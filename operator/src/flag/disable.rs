@@ -1,23 +1,27 @@
 //! A rule that must be off at once, also while the application's API can't be asked: on request by annotation a Job
 //! disables it in the database. Plain, but for the reading.
 
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
-use odoo_ai_crds::conditions::{annotations, types};
+use kube::api::ApiResource;
+use odoo_ai_crds::conditions::{annotations, reasons, types};
 use odoo_ai_crds::flag::{DisableRequest, DisableState, FeatureFlag, FeatureFlagStatus};
 use odoo_ai_crds::stack::OdooAiStack;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::build::COMPONENT;
 use super::decide::{Decision, Write, is_enabled};
 use super::observe::{Observed, Seen, Unseen};
-use crate::cluster::children::Children;
+use crate::cluster::delete::Doomed;
 use crate::cluster::intent::hash;
-use crate::cluster::status::Tri;
+use crate::cluster::status::{Tri, Verdict};
 use crate::context::Context;
 use crate::rollout::jobs::{self, Progress, Work};
 use crate::rollout::requests;
-use crate::stack::model::Stack;
+use crate::stack::error::Error;
+use crate::stack::model::{Operator, Stack};
 use crate::stack::validate;
 
 /// A request that was not answered yet.
@@ -27,8 +31,6 @@ pub struct Asked {
     pub id: String,
     /// The stack as its spec says, or why it says nothing.
     pub stack: Result<Box<Stack>, String>,
-    /// The stack's children, the Jobs of this request among them.
-    pub children: Children,
 }
 
 /// The request that is to be answered.
@@ -39,28 +41,84 @@ pub fn pending(object: &FeatureFlag) -> Option<String> {
     (!last.is_some_and(|it| it.id == id && is_final(it.state))).then_some(id)
 }
 
+/// The status with a request that it doesn't know yet; `None` where there is none. The Jobs' names come of it, so it is
+/// written before there is one.
+#[must_use]
+pub fn noted(object: &FeatureFlag, now: Timestamp) -> Option<FeatureFlagStatus> {
+    let id = pending(object)?;
+    let status = object.status.clone().unwrap_or_default();
+    let is_known = status.disable_request.as_ref().is_some_and(|it| it.id == id);
+    let requested_at = Timestamp::from_second(now.as_second()).ok().map(Time);
+    let request = DisableRequest { id, requested_at, ..DisableRequest::default() };
+    (!is_known).then_some(FeatureFlagStatus { disable_request: Some(request), ..status })
+}
+
+/// Notes a request that the status doesn't know yet.
+///
+/// # Errors
+/// The client's error.
+pub async fn note(ctx: &Context, mut flag: Observed) -> Result<Observed, Error> {
+    if let Some(status) = noted(&flag.object, flag.now) {
+        flag.object.status = Some(status);
+        flag.object = ctx.write_status(&mut flag.object).await?;
+    }
+    Ok(flag)
+}
+
 /// The same, and what that takes.
 #[must_use]
-pub fn asked(ctx: &Context, object: &FeatureFlag, stack: Option<&OdooAiStack>) -> Option<Asked> {
+pub fn asked(operator: &Operator, object: &FeatureFlag, stack: Option<&OdooAiStack>) -> Option<Asked> {
     let id = pending(object)?;
     let name = &object.spec.stack_ref.name;
     let stack = stack.ok_or_else(|| format!("there is no OdooAiStack {name}")).and_then(|stack| {
-        validate::stack(stack, &ctx.operator)
+        validate::stack(stack, operator)
             .map(Box::new)
             .map_err(|problem| format!("the OdooAiStack {name} is refused ({}): {}", problem.reason, problem.message))
     });
-    let children = ctx.caches.children(&object.namespace().unwrap_or_default(), name);
-    Some(Asked { id, stack, children })
+    Some(Asked { id, stack })
 }
 
 fn is_final(state: DisableState) -> bool {
     matches!(state, DisableState::Succeeded | DisableState::Refused)
 }
 
-/// Name prefix of the Jobs of a request; the number of the attempt follows.
+/// Name prefix of the Jobs of the request that the status knows; the number of the attempt follows. Those of an earlier
+/// request with the same id have another one.
+fn prefix(stack: &Stack, object: &FeatureFlag) -> String {
+    let request = object.status.as_ref().and_then(|status| status.disable_request.as_ref());
+    let request = request.map(|it| (&it.id, &it.requested_at));
+    stack.child(&format!("{COMPONENT}-{}-", &hash(&json!([object.uid(), request]))[..8]))
+}
+
+/// The flag's Jobs that run, or will; those that are being deleted included.
+pub fn unfinished(flag: &Observed) -> impl Iterator<Item = (&String, &Job)> {
+    let uid = flag.object.uid();
+    jobs::unfinished(&flag.children, COMPONENT).filter(move |(_, job)| {
+        let mut owners = job.metadata.owner_references.iter().flatten();
+        owners.any(|owner| Some(&owner.uid) == uid.as_ref())
+    })
+}
+
+/// The flag's Jobs that nobody waits for any more: they would disable what may be declared Enabled by then.
 #[must_use]
-pub fn prefix(stack: &Stack, object: &FeatureFlag, id: &str) -> String {
-    stack.child(&format!("{COMPONENT}-{}-", &hash(&json!([object.uid(), id]))[..8]))
+pub fn obsolete(flag: &Observed, decision: &Decision) -> Vec<Doomed> {
+    let wanted = |name: &str| decision.jobs.as_ref().is_some_and(|prefix| name.starts_with(prefix.as_str()));
+    let unwanted = unfinished(flag).filter(|(name, _)| !wanted(name));
+    unwanted.filter_map(|(_, job)| Doomed::new(ApiResource::erase::<Job>(&()), &job.metadata)).collect()
+}
+
+/// What enables the rule waits until no Job can disable it any more.
+pub fn hold_back(flag: &Observed, decision: &mut Decision) {
+    let Some(Write::Create(body) | Write::Replace(_, body)) = &decision.write else { return };
+    if body.get("enabled") != Some(&Value::Bool(true)) {
+        return;
+    }
+    if let Some((name, _)) = unfinished(flag).next() {
+        let message = format!("Job {name}, which would disable the rule, is ended first");
+        decision.synced = Verdict::new(Tri::Unknown, reasons::PROGRESSING, message);
+        decision.write = None;
+        decision.drifted = false;
+    }
 }
 
 /// Answers a request: through the API where that can be asked.
@@ -101,10 +159,10 @@ pub fn in_the_database(flag: &Observed, decision: &mut Decision) {
             return;
         }
     };
-    let prefix = prefix(stack, &flag.object, &asked.id);
+    let prefix = prefix(stack, &flag.object);
     let work =
         Work { prefix: &prefix, component: COMPONENT, does: "disables the rule in the database", limit: "5 minutes" };
-    let (state, message) = match jobs::progress(work, &asked.children, |_| true, |_| true, |_| true, flag.now) {
+    let (state, message) = match jobs::progress(work, &flag.children, |_| true, |_| true, |_| true, flag.now) {
         Progress::Start { attempt, failure } => {
             decision.disable = Some(format!("{prefix}{attempt}"));
             (DisableState::Running, failure.unwrap_or_else(|| "a Job disables the rule in the database".to_owned()))
@@ -114,12 +172,14 @@ pub fn in_the_database(flag: &Observed, decision: &mut Decision) {
         Progress::Refused { message, .. } => (DisableState::Refused, message),
         Progress::Succeeded(report) => (DisableState::Succeeded, report.message),
     };
+    decision.jobs = Some(prefix);
     decision.status.disable_request = Some(answered(asked, flag, state, message));
 }
 
 fn answered(asked: &Asked, flag: &Observed, state: DisableState, message: String) -> DisableRequest {
     let completed_at = is_final(state).then_some(Time(flag.now));
-    DisableRequest { id: asked.id.clone(), state, message, completed_at }
+    let requested_at = flag.status().disable_request.and_then(|it| it.requested_at);
+    DisableRequest { id: asked.id.clone(), state, message, requested_at, completed_at }
 }
 
 /// What `Ready` adds while the application can't be asked: the rule is off all the same.

@@ -52,7 +52,7 @@ pub async fn reconcile(object: Arc<FeatureFlag>, ctx: Arc<Context>) -> Result<Ac
     if flag.object.metadata.deletion_timestamp.is_some() {
         return remove::remove(&ctx, &flag, &mut board).await;
     }
-    let flag = remove::hold(&ctx, flag).await?;
+    let flag = disable::note(&ctx, remove::hold(&ctx, flag).await?).await?;
     if flag.asked.is_some() {
         // Answered by what is there now; and a Job may write, of which an older list says nothing.
         board.writes(&Map::new());

@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use super::disable::{self, Asked};
 use super::guard::{self, Audit};
 use super::remove;
+use crate::cluster::children::Children;
 use crate::cluster::status::{Tri, Verdict};
 use crate::context::Context;
 use crate::rules::board::Open;
@@ -33,6 +34,8 @@ pub struct Observed {
     pub rival: Option<String>,
     /// A request to disable the rule, whatever it takes.
     pub asked: Option<Asked>,
+    /// The stack's children; the Jobs of such requests are among them.
+    pub children: Children,
     /// Now.
     pub now: Timestamp,
 }
@@ -66,8 +69,9 @@ pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Optio
     let stack = stack.filter(|it| it.metadata.deletion_timestamp.is_none());
     let others = ctx.flags.state();
     let rival = rival(&object, others.iter().map(AsRef::as_ref));
-    let asked = disable::asked(ctx, &object, stack.as_ref());
-    Ok(Some(Observed { object, stack, rival, asked, now: (ctx.clock)() }))
+    let asked = disable::asked(&ctx.operator, &object, stack.as_ref());
+    let children = ctx.caches.children(namespace, &object.spec.stack_ref.name);
+    Ok(Some(Observed { object, stack, rival, asked, children, now: (ctx.clock)() }))
 }
 
 /// By which of two flags the older is told.

@@ -9,9 +9,9 @@ use odoo_ai_crds::conditions::{reasons, types};
 use odoo_ai_crds::flag::{DisableState, FeatureFlag, FeatureFlagStatus};
 
 use super::apply::{self, Done};
-use super::conditions;
 use super::decide::{Decision, UNANSWERED, Write};
 use super::observe::Observed;
+use super::{conditions, disable};
 use crate::cluster::status::{self, Tri, Verdict};
 use crate::context::Context;
 use crate::stack::error::Error;
@@ -37,7 +37,8 @@ pub async fn outcome(ctx: &Context, done: Done, decision: Decision) -> Result<Ac
     let waits = passing || (synced == Tri::Unknown && decision.synced.reason != reasons::SUSPENDED);
     let is_synced = synced == Tri::True && failed.is_none();
     ctx.metrics.flag(&(flag.object.namespace().unwrap_or_default(), flag.object.name_any()), Some(is_synced));
-    let works = wanted.disable_request.as_ref().is_some_and(|it| it.state == DisableState::Running);
+    let works = wanted.disable_request.as_ref().is_some_and(|it| it.state == DisableState::Running)
+        || disable::unfinished(&flag).next().is_some();
     let after = match (wrote || works, waits) {
         (true, _) => SOON,
         (false, true) => AGAIN,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use k8s_openapi::jiff::SignedDuration;
+use kube::ResourceExt;
 use odoo_ai_crds::conditions::annotations;
 use odoo_ai_crds::flag::{DisableRequest, DisableState, FlagState};
 use odoo_ai_operator::flag::decide::Decision;
@@ -32,7 +33,12 @@ impl World {
             .into_iter()
             .collect();
         let job = json!({
-            "metadata": {"name": name, "uid": format!("uid-{name}")}, "status": {"conditions": conditions},
+            "metadata": {
+                "name": name, "namespace": "odoo-ai", "uid": format!("uid-{name}"),
+                "labels": {"app.kubernetes.io/component": "flag-disable"},
+                "ownerReferences": [{"apiVersion": "v1", "kind": "FeatureFlag", "name": "flag", "uid": self.flags[0].object.uid()}],
+            },
+            "status": {"conditions": conditions},
         });
         self.children.jobs.insert(name.to_owned(), Arc::new(serde_json::from_value(job).expect("a Job")));
         let Some((result, message)) = end else { return };
@@ -146,6 +152,7 @@ fn what_is_declared_enabled_is_never_disabled_behind_its_back() {
 fn a_write_that_fails_goes_to_the_database() {
     let mut world = disabled();
     world.ask("now");
+    world.note(0);
     let flag = world.observed(0);
     let mut decision = world.look(0, Fate::Refused(500));
     assert!(decision.write.is_some() && decision.disable.is_none() && decision.or_in_the_database);
@@ -169,4 +176,57 @@ fn a_rule_that_is_on_its_way_is_waited_for() {
     }
     world.settle();
     assert_eq!(world.request().state, DisableState::Succeeded);
+}
+
+#[test]
+fn a_job_that_nobody_waits_for_is_ended_before_the_rule_is_enabled() {
+    let mut world = disabled();
+    world.ask("now");
+    let name = world.away().disable.expect("a Job");
+    world.job(&name, None);
+    let doomed = |world: &World, decision: &Decision| -> Vec<String> {
+        let flag = world.observed(0);
+        disable::obsolete(&flag, decision).into_iter().map(|it| it.key.name).collect()
+    };
+    let decision = world.away();
+    assert_eq!(doomed(&world, &decision), [""; 0], "it is waited for");
+    world.rules[0].enabled = false;
+    world.change(0, |spec| spec.state = Some(FlagState::Enabled));
+    for decision in [world.away(), world.look(0, Fate::Answered)] {
+        assert!(decision.write.is_none(), "it could be disabled after that");
+        assert_eq!(doomed(&world, &decision), [name.as_str()]);
+    }
+    assert!(world.says(0, "Synced").1 == "Progressing" && !world.of(0)[0].enabled);
+    world.children.jobs.clear();
+    assert!(world.look(0, Fate::Answered).write.is_some() && world.of(0)[0].enabled);
+}
+
+#[test]
+fn a_job_of_a_request_that_was_taken_back_is_ended() {
+    let mut world = disabled();
+    world.ask("now");
+    let name = world.away().disable.expect("a Job");
+    world.job(&name, None);
+    world.flags[0].object.metadata.annotations = None;
+    let decision = world.away();
+    assert_eq!(disable::obsolete(&world.observed(0), &decision).len(), 1);
+    world.flags[0].object.metadata.uid = Some("of another with the name".to_owned());
+    assert_eq!(disable::obsolete(&world.observed(0), &decision).len(), 0, "not what isn't its own");
+}
+
+#[test]
+fn a_token_that_comes_back_is_another_request() {
+    let mut world = disabled();
+    let mut names = vec![];
+    for token in ["a", "b", "a"] {
+        world.ask(token);
+        let name = world.away().disable.expect("a Job, not the answer of another");
+        world.job(&name, Some(("Succeeded", "rule 1 was disabled in the database")));
+        world.away();
+        assert_eq!((world.request().id.as_str(), world.request().state), (token, DisableState::Succeeded));
+        names.push(name);
+        world.later(SignedDuration::from_mins(1));
+    }
+    names.dedup();
+    assert_eq!(names.len(), 3);
 }

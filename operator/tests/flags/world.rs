@@ -164,15 +164,23 @@ impl World {
         }
     }
 
+    /// A request is noted before it is answered.
+    pub(crate) fn note(&mut self, at: usize) {
+        if let Some(status) = disable::noted(&self.flags[at].object, self.now) {
+            self.flags[at].object.status = Some(status);
+            self.told += 1;
+        }
+    }
+
     /// What the operator sees of a flag now.
     pub(crate) fn observed(&self, at: usize) -> Observed {
         let object = self.flags[at].object.clone();
         let rival = observe::rival(&object, self.flags.iter().map(|flag| &flag.object));
         let asked = disable::pending(&object).map(|id| {
             let stack = validate::stack(&sample(), &Operator::default()).map(Box::new);
-            Asked { id, stack: stack.map_err(|problem| problem.message), children: self.children.clone() }
+            Asked { id, stack: stack.map_err(|problem| problem.message) }
         });
-        Observed { object, stack: None, rival, asked, now: self.now }
+        Observed { object, stack: None, rival, asked, children: self.children.clone(), now: self.now }
     }
 
     pub(crate) fn seen(&self, at: usize) -> Seen {
@@ -183,6 +191,7 @@ impl World {
 
     /// One look at a flag.
     pub(crate) fn look(&mut self, at: usize, fate: Fate) -> Decision {
+        self.note(at);
         let flag = self.observed(at);
         let audit = if guard::is_wanted(&flag) { self.audit.clone() } else { Audit::Unwanted };
         let mut decision = decide(&flag, &Ok(self.seen(at)), &audit);
@@ -250,6 +259,7 @@ impl World {
 
     /// The application can't be asked.
     pub(crate) fn look_in_vain(&mut self, at: usize, error: Error) -> Decision {
+        self.note(at);
         let flag = self.observed(at);
         let decision = decide(&flag, &Err(Unseen::Failed(error)), &Audit::Unwanted);
         self.tell(at, &flag, &decision);

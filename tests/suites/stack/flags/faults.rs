@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::ResourceExt;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
-use odoo_ai_crds::flag::{DisableState, FeatureFlag, FeatureFlagStatus};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use odoo_ai_crds::flag::{FeatureFlag, FeatureFlagStatus};
 use odoo_ai_tests::wait_for;
 use serde_json::{Value, json};
 
@@ -18,7 +18,7 @@ const READY: u64 = 300;
 const BACK: Duration = Duration::from_secs(100);
 /// The flag whose conditions are looked at; it is in the sample.
 pub(super) const FLAG: &str = "deduplication";
-const RULE: &str = "Deduplication: weekly scan";
+pub(super) const RULE: &str = "Deduplication: weekly scan";
 
 /// What the sample application does (tests/app/README.md), and what the flags say then.
 pub(super) const FAULTS: [(&str, &str); 8] = [
@@ -78,13 +78,13 @@ pub(super) async fn status(room: &Room, name: &str) -> Result<FeatureFlagStatus>
     Ok(room.api::<FeatureFlag>().get(name).await?.status.unwrap_or_default())
 }
 
-async fn change(room: &Room, spec: Value) -> Result<()> {
+pub(super) async fn change(room: &Room, spec: Value) -> Result<()> {
     let patch = Patch::Merge(json!({"spec": spec}));
     room.api::<FeatureFlag>().patch(FLAG, &PatchParams::default(), &patch).await?;
     Ok(())
 }
 
-async fn is_back(room: &Room) -> Result<()> {
+pub(super) async fn is_back(room: &Room) -> Result<()> {
     wait_for("Synced again", BACK, || async {
         let status = status(room, FLAG).await?;
         let synced = status.conditions.iter().find(|it| it.type_ == "Synced").context("no Synced")?;
@@ -228,46 +228,4 @@ pub(super) async fn new_meets(room: &Room, fault: &str) -> Result<String> {
     room.api::<FeatureFlag>().delete(&name, &DeleteParams::default()).await?;
     wait_for("the rule to go", SOON, || async { Ok(rule(room, &name).await?.is_empty().then_some(())) }).await?;
     Ok(told)
-}
-
-/// On request, though nobody answers: the row is off, no other column changes, and the flag says it.
-pub(super) async fn is_disabled_in_the_database(room: &Room) -> Result<String> {
-    change(room, json!({"state": "Enabled"})).await?;
-    wait(room, FLAG, "Ready", "True", "Synced").await?;
-    let row = format!("SELECT enabled FROM automation_rules WHERE name = '{RULE}'");
-    let others = format!(
-        "SELECT md5(string_agg((to_jsonb(r) - 'enabled')::text || (name <> '{RULE}' AND enabled), ',' ORDER BY id))
-         FROM automation_rules r"
-    );
-    let before = room.sql(&others).await?;
-    ensure!(room.sql(&row).await? == "t", "it was on");
-    set(room, "503").await?;
-    wait(room, FLAG, "Synced", "Unknown", "ApplicationFailing").await?;
-    let token = json!({"metadata": {"annotations": {"odoo-ai.atmatasolutions.com/disable-requested-at": "now"}}});
-    let flags = room.api::<FeatureFlag>();
-    flags.patch(FLAG, &PatchParams::default(), &Patch::Merge(token)).await?;
-    let request = |state: DisableState| async move {
-        wait_for(&format!("the request to be {state:?}"), SOON, || async {
-            let request = status(room, FLAG).await?.disable_request.context("no request")?;
-            ensure!(request.state == state, "it is {request:?}");
-            Ok(Some(request))
-        })
-        .await
-    };
-    let waits = request(DisableState::Waiting).await?;
-    ensure!(waits.message.contains("set it to Disabled") && room.sql(&row).await? == "t", "{waits:?}");
-    change(room, json!({"state": "Disabled"})).await?;
-    let began = std::time::Instant::now();
-    let done = request(DisableState::Succeeded).await?;
-    let took = began.elapsed();
-    ensure!(room.sql(&row).await? == "f" && done.message.contains("in the database"), "{done:?}");
-    ensure!(room.sql(&others).await? == before, "more than that column was written");
-    let ready = wait(room, FLAG, "Ready", "Unknown", "ApplicationFailing").await?;
-    ensure!(ready.contains("; meanwhile rule") && ready.contains("disabled in the database"), "{ready}");
-    let events = room.api::<k8s_openapi::api::events::v1::Event>().list(&ListParams::default()).await?.items;
-    ensure!(events.iter().any(|event| event.reason.as_deref() == Some("RuleDisabled")), "no Event");
-    clear(room).await?;
-    is_back(room).await?;
-    ensure!(room.sql(&row).await? == "f", "it came back with the API");
-    Ok(format!("{:.1} s: {}", took.as_secs_f64(), done.message))
 }

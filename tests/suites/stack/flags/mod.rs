@@ -5,6 +5,7 @@ pub(crate) mod core;
 mod faults;
 mod look;
 mod many;
+mod off;
 
 use anyhow::Result;
 
@@ -30,7 +31,9 @@ async fn a_sick_application_is_told_and_left_alone() -> Result<()> {
         for fault in ["503 POST", "lost POST"] {
             checks.check(&format!("a new rule meets {fault}"), faults::new_meets(room, fault)).await;
         }
-        checks.check("off while the API is down", faults::is_disabled_in_the_database(room)).await;
+        checks.check("off while the API is down", off::is_disabled_in_the_database(room)).await;
+        checks.check("on again while the Job waits", off::is_not_disabled_after_all(room)).await;
+        checks.check("off without an application", off::is_disabled_without_an_application(room)).await;
         // While its log is still there.
         checks.check("no secret is shown", crate::safety::no_secret_is_shown(room)).await;
         turns.alone().await;
