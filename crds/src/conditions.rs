@@ -201,8 +201,21 @@ pub mod reasons {
     pub const CATALOGUE_UNREADABLE: &str = "CatalogueUnreadable";
     /// A claim that is referred to doesn't exist.
     pub const VOLUME_MISSING: &str = "VolumeMissing";
-    /// The spec of the stack that is backed up is refused.
+    /// The spec of the stack that is backed up or restored is refused.
     pub const STACK_INVALID: &str = "StackInvalid";
+
+    /// The backup was restored completely.
+    pub const RESTORED: &str = "Restored";
+    /// The backup is being restored.
+    pub const RESTORING: &str = "Restoring";
+    /// An attempt to restore the backup failed; it is tried again.
+    pub const RESTORE_FAILED: &str = "RestoreFailed";
+    /// A backup is being made, which may remove what is to be restored.
+    pub const WAITING_FOR_BACKUP: &str = "WaitingForBackup";
+    /// The database server is not there yet.
+    pub const DATABASE_NOT_READY: &str = "DatabaseNotReady";
+    /// The Backup that is referred to doesn't exist.
+    pub const BACKUP_NOT_FOUND: &str = "BackupNotFound";
 
     /// A step took longer than its deadline.
     pub const PROGRESS_DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
@@ -309,6 +322,8 @@ pub mod labels {
     pub const VOLUME: &str = "odoo-ai.atmatasolutions.com/volume";
     /// Name of the Backup.
     pub const BACKUP: &str = "odoo-ai.atmatasolutions.com/backup";
+    /// Name of the Restore.
+    pub const RESTORE: &str = "odoo-ai.atmatasolutions.com/restore";
 }
 
 /// Annotations: requests by users, and the operator's own notes.
@@ -353,6 +368,8 @@ pub mod annotations {
     pub const ARTIFACTS_FINALIZER: &str = "odoo-ai.atmatasolutions.com/artifacts";
     /// Finalizer of a FeatureFlag whose rule is disabled or deleted with it.
     pub const RULE_FINALIZER: &str = "odoo-ai.atmatasolutions.com/rule";
+    /// Finalizer of a Restore that has not ended: what it began goes with it.
+    pub const RESTORE_FINALIZER: &str = "odoo-ai.atmatasolutions.com/restore";
     /// On a Job of a Backup: digest of where its catalogue is.
     pub const BACKUP_LOCATION: &str = "odoo-ai.atmatasolutions.com/backup-location";
     /// On a Job of a Backup: the request that it answers.

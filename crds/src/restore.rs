@@ -1,6 +1,7 @@
 //! `Restore`: bring a backup back, once.
 
-use crate::common::{LocalRef, display_as_name};
+use crate::backup::BackupJob;
+use crate::common::{LocalRef, display_as_name, is_unset};
 use crate::rules;
 use crate::{schema, source::ArtifactSource};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -55,7 +56,7 @@ display_as_name!(RestoreTarget, RestoreStep);
     derive = "PartialEq",
     cel,
     selectable = ".spec.stackRef.name",
-    doc = "Brings a backup back into an OdooAiStack's database server, once: beside the live database or in its place. Not acted on yet: the object is accepted and answers NotImplemented.",
+    doc = "Brings a backup back into an OdooAiStack's database server, once: beside the live database, or in its place (which answers NotImplemented in this version).",
     validation = (
         "self.metadata.name.size() <= 40",
         "the name of a Restore must have at most 40 characters: the names of its Jobs are made from it"
@@ -66,6 +67,8 @@ display_as_name!(RestoreTarget, RestoreStep);
     printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Complete")].reason"#, description = "Why it did, or didn't"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Artifact", type_ = "string", json_path = ".status.artifactId", description = "What was restored", priority = 1),
+    printcolumn(name = "Database", type_ = "string", json_path = ".status.database", description = "Where it was restored to", priority = 1),
+    printcolumn(name = "Size", type_ = "string", json_path = ".status.size", description = "How large that database is", priority = 1),
     printcolumn(name = "Step", type_ = "string", json_path = ".status.step", description = "Where it is", priority = 1),
     printcolumn(name = "Message", type_ = "string", json_path = r#".status.conditions[?(@.type=="Complete")].message"#, description = "What is going on", priority = 1)
 )]
@@ -112,6 +115,13 @@ pub struct RestoreSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 31_536_000))]
     pub replaced_database_retention_seconds: Option<i32>,
+    /// The Jobs that restore.
+    #[serde(default, skip_serializing_if = "is_unset")]
+    pub job: BackupJob,
+    /// Seconds that one attempt may take, 60 to 86400. Default: 3600.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 60, max = 86_400))]
+    pub timeout_seconds: Option<i32>,
 }
 
 /// How the restore goes.
@@ -137,6 +147,26 @@ pub struct RestoreStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub database: Option<String>,
+    /// Size of that database, bytes; it grows while it is loaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<i64>,
+    /// The same for people, for example `1.2GiB`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub size: Option<String>,
+    /// Tables that were restored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tables: Option<i32>,
+    /// Rows that were restored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<i64>,
+    /// Alembic's revision of what was restored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub alembic_revision: Option<String>,
+    /// Seconds that loading took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_seconds: Option<i32>,
     /// The name under which the replaced database is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]

@@ -8,13 +8,15 @@ use k8s_openapi::jiff::Timestamp;
 use kube::core::NamespaceResourceScope;
 use kube::runtime::reflector::{self, Store};
 use kube::{Api, Client, Resource, ResourceExt};
+use odoo_ai_crds::backup::Backup;
 use odoo_ai_crds::flag::FeatureFlag;
+use odoo_ai_crds::restore::Restore;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::backoff::Backoff;
-use crate::backup::run::Bell;
 use crate::cluster::apply::{self, Applier, Outcome};
+use crate::cluster::bell::Bell;
 use crate::cluster::cache::{Caches, Scope, Streams};
 use crate::cluster::children::Children;
 use crate::cluster::events::Events;
@@ -80,7 +82,11 @@ pub struct Context {
     /// How clients come to Traefik; nobody asks unless it is said so.
     pub entrance: Arc<Entrance>,
     /// Wakes Backups; nobody hears it unless it is said so.
-    pub backups: Bell,
+    pub backup_bell: Bell<Backup>,
+    /// Wakes Restores; nobody hears it unless it is said so.
+    pub restore_bell: Bell<Restore>,
+    /// The Restores of this scope.
+    pub restores: Store<Restore>,
     /// The flags of this scope.
     pub flags: Store<FeatureFlag>,
     /// The rules of each stack's application.
@@ -123,7 +129,9 @@ impl Context {
             pacer: Pacer::default(),
             stacks: Stacks::default(),
             entrance: Arc::default(),
-            backups: Bell::default(),
+            backup_bell: Bell::default(),
+            restore_bell: Bell::default(),
+            restores: reflector::store().0,
             flags: reflector::store().0,
             rules: Boards::default(),
             nodes: Arc::default(),

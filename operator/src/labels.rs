@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 pub use odoo_ai_crds::conditions::annotations::{APPLIED_HASH, CREDENTIALS_GENERATION};
 pub use odoo_ai_crds::conditions::labels::{
-    BACKUP, COMPONENT, INSTANCE, MANAGED_BY, NAME, PART_OF, PURPOSE, REVISION, STACK, VOLUME,
+    BACKUP, COMPONENT, INSTANCE, MANAGED_BY, NAME, PART_OF, PURPOSE, RESTORE, REVISION, STACK, VOLUME,
 };
 pub use odoo_ai_crds::conditions::{MANAGED_BY as OPERATOR, PART_OF as PLATFORM};
 
 /// Kinds that may own a child of a stack.
-pub const OWNER_KINDS: [&str; 5] = ["OdooAiStack", "ControllerRevision", "Job", "Backup", "FeatureFlag"];
+pub const OWNER_KINDS: [&str; 6] = ["OdooAiStack", "ControllerRevision", "Job", "Backup", "Restore", "FeatureFlag"];
 
 /// Annotation of new pod templates that a test asks for.
 pub const TEMPLATE: &str = "odoo-ai.atmatasolutions.com/template";

@@ -7,7 +7,8 @@ use futures::FutureExt;
 use futures::future::join_all;
 use kube::api::ListParams;
 use kube::core::NamespaceResourceScope;
-use kube::runtime::reflector;
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::reflector::{self, Store};
 use kube::{Api, Client, Resource};
 use odoo_ai_crds::backup::Backup;
 use odoo_ai_crds::flag::FeatureFlag;
@@ -17,8 +18,8 @@ use serde::de::DeserializeOwned;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::Args;
-use crate::backup::run::Bell;
-use crate::cluster::cache::Scope;
+use crate::cluster::bell::Bell;
+use crate::cluster::cache::{Scope, Streams};
 use crate::cluster::client;
 use crate::cluster::nodes::Nodes;
 use crate::context::Context;
@@ -28,7 +29,7 @@ use crate::routes::entrance::Entrance;
 use crate::routes::probe::Proxy;
 use crate::routes::rivals::Stacks;
 use crate::server::{self, Ready};
-use crate::{backup, flag, stack, unimplemented};
+use crate::{backup, flag, labels, restore, stack};
 
 /// Time for reconciles under way after SIGTERM; the pod's grace is 30 seconds.
 const LAST_RECONCILES: Duration = Duration::from_secs(20);
@@ -121,11 +122,6 @@ async fn act(
         ctx.entrance = Arc::clone(&entrance);
         ctx.stacks = stacks.clone();
         ctx.proxy = Proxy::on(&traefik.host, traefik.http_port, traefik.https_port);
-        let (bell, heard) = Bell::new();
-        ctx.backups = bell;
-        let (flags, flags_writer) = reflector::store();
-        ctx.flags = flags;
-        let ctx = Arc::new(ctx);
         let (client, ready, shutdown) = (client.clone(), ready.clone(), shutdown.clone());
         // Each by itself: a namespace that is gone keeps no other one from its operator.
         async move {
@@ -134,11 +130,7 @@ async fn act(
                 () = shutdown.clone() => return,
             }
             ready.set(true);
-            let backups = backup::run::run(Arc::clone(&ctx), scope, heard, shutdown.clone());
-            let flags = flag::run::run(Arc::clone(&ctx), scope, flags_writer, shutdown.clone());
-            let stacks = stack::run::run(ctx, scope, streams, store, shutdown.clone());
-            let others = unimplemented::run(client, scope.clone(), shutdown);
-            futures::future::join4(stacks, backups, flags, others).await;
+            control(ctx, scope, streams, store, shutdown).await;
         }
     });
     let out_of_patience = async {
@@ -161,6 +153,30 @@ async fn act(
             Err(error.map_or(Error::LeaseLost, Error::Lease))
         }
     }
+}
+
+/// Runs the controllers of all kinds in one scope until `shutdown`.
+pub async fn control(
+    mut ctx: Context,
+    scope: &Scope,
+    streams: Streams,
+    stacks: (Store<OdooAiStack>, Writer<OdooAiStack>),
+    shutdown: impl Future<Output = ()> + Clone + Send + Sync + 'static,
+) {
+    let (bell, for_backups) = Bell::new(labels::BACKUP);
+    ctx.backup_bell = bell;
+    let (bell, for_restores) = Bell::new(labels::RESTORE);
+    ctx.restore_bell = bell;
+    let (restores, restores_writer) = reflector::store();
+    ctx.restores = restores;
+    let (flags, flags_writer) = reflector::store();
+    ctx.flags = flags;
+    let ctx = Arc::new(ctx);
+    let backups = backup::run::run(Arc::clone(&ctx), scope, for_backups, shutdown.clone());
+    let restores = restore::run::run(Arc::clone(&ctx), scope, restores_writer, for_restores, shutdown.clone());
+    let flags = flag::run::run(Arc::clone(&ctx), scope, flags_writer, shutdown.clone());
+    let stacks = stack::run::run(ctx, scope, streams, stacks, shutdown);
+    futures::future::join4(stacks, backups, restores, flags).await;
 }
 
 /// Waits until all four kinds are served.

@@ -177,7 +177,7 @@ async fn kubectl_has_columns_short_names_and_a_category() -> Result<()> {
             "Name Ready Reason Revision URL Age (AI-Service) (Dashboard) (Routes) (Schema) (Head) (Last-Backup) (Message)",
         ),
         ("backups", "Name Stack Schedule Last-Success Ready Reason Age (Size) (Verified) (Next) (Failures) (Message)"),
-        ("restores", "Name Stack Target Complete Reason Age (Artifact) (Step) (Message)"),
+        ("restores", "Name Stack Target Complete Reason Age (Artifact) (Database) (Size) (Step) (Message)"),
         (
             "featureflags",
             "Name Rule Desired Effective Synced Reason Error Rate Age (Stack) (Type) (Action) (Id) (Message)",

@@ -40,10 +40,8 @@ use odoo_ai_crds::backup::Backup;
 use odoo_ai_crds::flag::FeatureFlag;
 use odoo_ai_crds::restore::Restore;
 use odoo_ai_crds::stack::OdooAiStack;
-use odoo_ai_operator::cluster::cache::Scope;
 use odoo_ai_operator::labels;
 use odoo_ai_operator::leader::Leader;
-use odoo_ai_operator::unimplemented;
 use odoo_ai_tests::{apply_file, apply_yaml, kubectl, repository, wait_for};
 use requests::Requests;
 use rights::{CLUSTER, NEEDED, NEVER, NOT_USED};
@@ -191,12 +189,6 @@ async fn everything_that_the_code_does_is_allowed_and_little_else() -> Result<()
     let leader = Leader::new(operator.clone(), "operator", "operator-0").await?;
     tokio::time::timeout(Duration::from_secs(20), leader.acquire()).await.context("the Lease")??;
     leader.release().await;
-    // The kinds that only say that they are not there yet.
-    let pending = tokio::spawn(unimplemented::run(
-        operator.clone(),
-        Scope::Namespace("odoo-ai".to_owned()),
-        std::future::pending(),
-    ));
     // A stack from nothing to Ready, a change, and its end.
     let stage = Stage::new(client.clone(), operator.clone(), "odoo-ai", |stack| {
         stack["spec"]["env"] =
@@ -261,7 +253,6 @@ async fn everything_that_the_code_does_is_allowed_and_little_else() -> Result<()
     })
     .await?;
     controller.abort();
-    pending.abort();
     // A refused Event is only logged.
     let events: Api<Event> = Api::namespaced(client.clone(), "odoo-ai");
     let events = events.list(&ListParams::default()).await?;

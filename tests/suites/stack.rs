@@ -32,6 +32,8 @@ mod poller;
 mod ready;
 #[path = "stack/record.rs"]
 mod record;
+#[path = "stack/restores/mod.rs"]
+mod restores;
 #[path = "stack/rollouts/mod.rs"]
 mod rollouts;
 #[path = "stack/room.rs"]
@@ -129,6 +131,8 @@ async fn a_stack_survives_faults_and_its_own_deletion() -> Result<()> {
         checks.check("the same stack with the same data", faults::comes_back(room, &mark)).await;
         checks.check("a new image brings its schema, after a backup", migrations::core::upgrades(room)).await;
         checks.check("the backup is restored as a test", backups::core::is_verified(room, cluster)).await;
+        checks.check("it is restored beside", restores::core::is_restored_beside(room, cluster)).await;
+        checks.check("a restore that is given up", restores::core::is_given_up(room)).await;
         checks.finish()
     })
     .await
@@ -141,7 +145,7 @@ async fn what_is_not_built_says_so() -> Result<()> {
         let (room, mut checks) = (&room, Checks::new("later"));
         turns.busy().await;
         checks.check("External", faults::external_needs_a_login(room)).await;
-        checks.check("Restore", faults::says_not_implemented(room, "restore.yaml", "Complete")).await;
+        checks.check("a Restore in place", faults::says_not_implemented(room, "restore.yaml", "Complete")).await;
         checks.finish()
     })
     .await

@@ -61,12 +61,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [odoo-ai.atmatasolutions.com]
   resources: [odooaistacks]
   verbs: [get, list, watch]
+# A FeatureFlag whose rule goes with it, and a Restore that has not ended, are held by a finalizer, the only thing that
+# is written.
 - apiGroups: [odoo-ai.atmatasolutions.com]
-  resources: [restores]
-  verbs: [list, watch]
-# A FeatureFlag whose rule goes with it is held by a finalizer, the only thing that is written.
-- apiGroups: [odoo-ai.atmatasolutions.com]
-  resources: [featureflags]
+  resources: [featureflags, restores]
   verbs: [get, list, watch, patch]
 # A stack asks its Backup for a backup before a migration: by an annotation, the only thing that is written.
 - apiGroups: [odoo-ai.atmatasolutions.com]
@@ -78,7 +76,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   verbs: [update]
 # Children block the foreground deletion of their owner; clusters that check owner references ask for this.
 - apiGroups: [odoo-ai.atmatasolutions.com]
-  resources: [odooaistacks/finalizers, backups/finalizers, featureflags/finalizers]
+  resources: [odooaistacks/finalizers, backups/finalizers, restores/finalizers, featureflags/finalizers]
   verbs: [update]
 # Credentials are read, generated once and copied for each revision. What is deleted are copies of revisions beyond
 # revisionHistoryLimit, by their UID: never a generated or a user's Secret.

@@ -165,7 +165,7 @@ pub struct Verification {
     pub max_age_seconds: Option<i32>,
 }
 
-/// The Jobs that make and verify backups.
+/// Jobs with PostgreSQL's programs: those that make, verify and restore backups.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BackupJob {

@@ -14,6 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use kube::ResourceExt;
 use odoo_ai_crds::backup::BackupReason;
 use odoo_ai_crds::conditions::annotations;
+use odoo_ai_crds::source::S3;
 
 use super::catalogue;
 use super::model::{Made, Policy, Storage};
@@ -27,7 +28,7 @@ use crate::stack::build::application::{connection, credentials};
 use crate::stack::build::credentials::{as_admin, keys};
 use crate::stack::build::job::{self, Run};
 use crate::stack::build::{AGENT, network, pod};
-use crate::stack::model::Operator;
+use crate::stack::model::{Operator, Stack};
 
 /// Where the volume is in a Job's pod.
 const VOLUME: &str = "/backups";
@@ -87,7 +88,7 @@ pub fn lasting(policy: &Policy) -> Vec<Intent> {
     let claim = policy.storage.volume.iter().filter_map(|volume| volume.made.as_ref());
     let mut intents: Vec<_> = claim.map(|made| self::claim(policy, made)).collect();
     if policy.stack.network.is_some() {
-        intents.push(reach(policy));
+        intents.push(network_policy(policy));
     }
     intents.push(cron_job(policy, Task::Backup, &policy.schedule));
     intents.push(cron_job(policy, Task::Verify, &policy.verification));
@@ -269,7 +270,8 @@ fn environment(policy: &Policy) -> Vec<EnvVar> {
     ]
 }
 
-fn storage(places: &Storage, volumes: &mut Vec<Volume>, mounts: &mut Vec<VolumeMount>, env: &mut Vec<EnvVar>) {
+/// Mounts and names where backups are.
+pub fn storage(places: &Storage, volumes: &mut Vec<Volume>, mounts: &mut Vec<VolumeMount>, env: &mut Vec<EnvVar>) {
     if let Some(volume) = &places.volume {
         let claim = PersistentVolumeClaimVolumeSource { claim_name: volume.claim.clone(), read_only: None };
         volumes.push(Volume { name: "backups".to_owned(), persistent_volume_claim: Some(claim), ..Volume::default() });
@@ -314,21 +316,8 @@ fn claim(policy: &Policy, made: &Made) -> Intent {
     })
 }
 
-/// Where the Jobs may go: the database, the bucket, and whoever knows their addresses. Nobody may come: that is the
-/// stack's own policy.
-fn reach(policy: &Policy) -> Intent {
-    let stack = &policy.stack;
-    let mut egress = vec![network::dns()];
-    egress.push(match stack.database.managed() {
-        Some(_) => {
-            network::egress(Some(vec![network::pods(stack, Component::Database)]), &[("TCP", stack.connection.port)])
-        }
-        None => network::egress(None, &[("TCP", stack.connection.port)]),
-    });
-    if let Some(bucket) = &policy.storage.bucket {
-        egress.push(network::egress(None, &[("TCP", port(bucket.endpoint.as_deref()))]));
-    }
-    let selected = [(labels::STACK, &stack.name), (labels::BACKUP, &policy.name)];
+fn network_policy(policy: &Policy) -> Intent {
+    let selected = [(labels::STACK, &policy.stack.name), (labels::BACKUP, &policy.name)];
     let selected = selected.into_iter().map(|(label, value)| (label.to_owned(), value.clone())).collect();
     Intent::apply(&NetworkPolicy {
         metadata: ObjectMeta {
@@ -338,13 +327,30 @@ fn reach(policy: &Policy) -> Intent {
             owner_references: Some(vec![policy.owner.clone()]),
             ..ObjectMeta::default()
         },
-        spec: Some(NetworkPolicySpec {
-            pod_selector: Some(LabelSelector { match_labels: Some(selected), match_expressions: None }),
-            policy_types: Some(vec!["Egress".to_owned()]),
-            ingress: None,
-            egress: Some(egress),
-        }),
+        spec: Some(reach(&policy.stack, policy.storage.bucket.as_ref(), selected)),
     })
+}
+
+/// Where the Jobs with these labels may go: the database, the bucket, and whoever knows their addresses. Nobody may come:
+/// that is the stack's own policy.
+#[must_use]
+pub fn reach(stack: &Stack, bucket: Option<&S3>, selected: BTreeMap<String, String>) -> NetworkPolicySpec {
+    let mut egress = vec![network::dns()];
+    egress.push(match stack.database.managed() {
+        Some(_) => {
+            network::egress(Some(vec![network::pods(stack, Component::Database)]), &[("TCP", stack.connection.port)])
+        }
+        None => network::egress(None, &[("TCP", stack.connection.port)]),
+    });
+    if let Some(bucket) = bucket {
+        egress.push(network::egress(None, &[("TCP", port(bucket.endpoint.as_deref()))]));
+    }
+    NetworkPolicySpec {
+        pod_selector: Some(LabelSelector { match_labels: Some(selected), match_expressions: None }),
+        policy_types: Some(vec!["Egress".to_owned()]),
+        ingress: None,
+        egress: Some(egress),
+    }
 }
 
 /// Port of the bucket's store.

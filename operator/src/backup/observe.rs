@@ -10,6 +10,7 @@ use super::remove;
 use crate::cluster::children::Children;
 use crate::cluster::pending;
 use crate::context::Context;
+use crate::restore;
 use crate::stack::error::Error;
 use crate::stack::references::{self, Data, Reference};
 
@@ -26,6 +27,8 @@ pub struct Observed {
     pub data: Data,
     /// The claim that the spec names exists; true where it names none.
     pub claim_exists: bool,
+    /// A Restore reads from here.
+    pub restoring: bool,
     /// Now.
     pub now: Timestamp,
 }
@@ -67,7 +70,9 @@ pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Optio
     children.pending = pending?;
     let (stack, data, claim_exists) = (stack?, data?, claim_exists?);
     let stack = stack.filter(|it| it.metadata.deletion_timestamp.is_none());
-    Ok(Some(Box::new(Observed { object, stack, children, data, claim_exists, now })))
+    let restoring =
+        !ctx.restores.state_filter(|it| restore::is_active(it) && restore::run::is_from(it, &object)).is_empty();
+    Ok(Some(Box::new(Observed { object, stack, children, data, claim_exists, restoring, now })))
 }
 
 async fn claim_exists(ctx: &Context, namespace: &str, object: &Backup) -> Result<bool, Error> {

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::TryStreamExt;
-use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender};
+use futures::channel::mpsc::UnboundedReceiver;
 use kube::runtime::controller::Config;
 use kube::runtime::reflector::{self, ObjectRef};
 use kube::runtime::{Controller, Predicate, PredicateConfig, WatchStreamExt, predicates, watcher};
-use kube::{Api, Resource, ResourceExt};
+use kube::{Api, ResourceExt};
 use odoo_ai_crds::backup::Backup;
 
 use super::{KIND, reconcile};
@@ -16,38 +16,11 @@ use crate::cluster::cache::Scope;
 use crate::cluster::watch::{calm, patient};
 use crate::context::Context;
 use crate::controller::drive;
-use crate::labels;
 
 /// Backups that are reconciled at the same time.
 const CONCURRENCY: u16 = 2;
 /// Events of one Backup within this time are one reconcile.
 const DEBOUNCE: Duration = Duration::from_millis(200);
-
-/// Wakes Backups for what is seen by the stacks' watches: one watch serves both.
-#[derive(Clone, Debug, Default)]
-pub struct Bell(Option<UnboundedSender<ObjectRef<Backup>>>);
-
-impl Bell {
-    /// A bell, and what is heard of it.
-    #[must_use]
-    pub fn new() -> (Self, UnboundedReceiver<ObjectRef<Backup>>) {
-        let (sender, receiver) = futures::channel::mpsc::unbounded();
-        (Self(Some(sender)), receiver)
-    }
-
-    /// Something of a Backup changed.
-    pub fn ring<K: Resource>(&self, child: &K) {
-        if let (Some(name), Some(namespace)) = (child.labels().get(labels::BACKUP), child.namespace()) {
-            self.ring_for(&ObjectRef::new(name).within(&namespace));
-        }
-    }
-
-    /// Something that the Backup depends on changed.
-    pub fn ring_for(&self, backup: &ObjectRef<Backup>) {
-        // Nobody hears it while the process ends.
-        self.0.iter().for_each(|sender| _ = sender.unbounded_send(backup.clone()));
-    }
-}
 
 /// Runs until `shutdown` resolves and the reconciles under way have ended.
 pub async fn run(

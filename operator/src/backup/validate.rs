@@ -1,7 +1,7 @@
 //! Parses the custom resource once, defaults included. What the schema can't see is refused here.
 
 use kube::{Resource, ResourceExt};
-use odoo_ai_crds::backup::{Backup, BackupSpec};
+use odoo_ai_crds::backup::{Backup, BackupJob};
 use odoo_ai_crds::conditions::reasons;
 use odoo_ai_crds::stack::OdooAiStack;
 
@@ -11,6 +11,7 @@ use super::remove::goes_with_it;
 use super::schedule::Schedule;
 use crate::stack::build::pod;
 use crate::stack::model::{Database, Operator};
+use crate::stack::references::Data;
 use crate::stack::resolve::credential;
 use crate::stack::validate::{Problem, resources, stack};
 
@@ -18,6 +19,8 @@ use crate::stack::validate::{Problem, resources, stack};
 pub const CLAIM: &str = "backups";
 /// The official images' user, whose files those on a volume are.
 pub const USER: i64 = 999;
+/// Nothing goes while a Restore reads: it may be what is read.
+const KEEP_ALL: i32 = 1_000_000;
 /// Two weeks.
 const MAX_AGE: i32 = 14 * 24 * 3600;
 
@@ -37,8 +40,8 @@ pub fn policy(seen: &Observed, operator: &Operator) -> Result<Policy, Problem> {
     let owner = object
         .controller_owner_ref(&())
         .ok_or_else(|| Problem::missing(reasons::NOT_OBSERVED, "the Backup has no UID yet"))?;
-    let stack = of_stack(seen.stack.as_ref(), &spec.stack_ref.name, operator)?;
-    let (image, user) = image(spec, &stack.database)?;
+    let stack = of_stack(seen.stack.as_ref(), &spec.stack_ref.name, operator, "a Backup")?;
+    let (image, user) = image(&spec.job, &stack.database)?;
     let user_id = spec.job.security.run_as_user.unwrap_or(user);
     Ok(Policy {
         name: object.name_any(),
@@ -48,8 +51,8 @@ pub fn policy(seen: &Observed, operator: &Operator) -> Result<Policy, Problem> {
         verification,
         suspended: spec.suspend,
         storage: storage(seen)?,
-        keep_last: spec.retention.keep_last.unwrap_or(30),
-        keep_pre_migration: spec.retention.keep_pre_migration.unwrap_or(5),
+        keep_last: if seen.restoring { KEEP_ALL } else { spec.retention.keep_last.unwrap_or(30) },
+        keep_pre_migration: if seen.restoring { KEEP_ALL } else { spec.retention.keep_pre_migration.unwrap_or(5) },
         verification_max_age: spec.verification.max_age_seconds.unwrap_or(MAX_AGE),
         image,
         resources: resources(&spec.job.resources, pod::resources("50m", "64Mi", "512Mi")),
@@ -62,14 +65,19 @@ pub fn policy(seen: &Observed, operator: &Operator) -> Result<Policy, Problem> {
     })
 }
 
-fn of_stack(
+/// The stack that an object of ours is for; `what` that is, for a message.
+///
+/// # Errors
+/// There is none, or it is refused.
+pub fn of_stack(
     object: Option<&OdooAiStack>,
     name: &str,
     operator: &Operator,
+    what: &str,
 ) -> Result<crate::stack::model::Stack, Problem> {
     let Some(object) = object else {
         let message =
-            format!("there is no OdooAiStack {name} in this namespace; create it, or make a Backup for another");
+            format!("there is no OdooAiStack {name} in this namespace; create it, or make {what} for another");
         return Err(Problem::missing(reasons::STACK_NOT_FOUND, message));
     };
     stack(object, operator).map_err(|problem| {
@@ -79,8 +87,11 @@ fn of_stack(
 }
 
 /// The image of the Jobs, and its user.
-fn image(spec: &BackupSpec, database: &Database) -> Result<(String, i64), Problem> {
-    match (&spec.job.image, database) {
+///
+/// # Errors
+/// Nobody says which one.
+pub fn image(job: &BackupJob, database: &Database) -> Result<(String, i64), Problem> {
+    match (&job.image, database) {
         (image, Database::Managed(server)) => {
             Ok((image.clone().unwrap_or_else(|| server.image.clone()), server.user_id))
         }
@@ -119,10 +130,18 @@ fn storage(seen: &Observed) -> Result<Storage, Problem> {
         );
         return Err(Problem::missing(reasons::VOLUME_MISSING, message));
     }
-    if let Some(bucket) = &storage.bucket {
-        for key in ["accessKeyId", "secretAccessKey"] {
-            credential(&seen.data, &bucket.credentials_secret_ref.name, key)?;
-        }
-    }
+    bucket_is_known(&storage, &seen.data)?;
     Ok(storage)
+}
+
+/// The bucket's credentials are there.
+///
+/// # Errors
+/// What is missing.
+pub fn bucket_is_known(storage: &Storage, data: &Data) -> Result<(), Problem> {
+    let Some(bucket) = &storage.bucket else { return Ok(()) };
+    for key in ["accessKeyId", "secretAccessKey"] {
+        credential(data, &bucket.credentials_secret_ref.name, key)?;
+    }
+    Ok(())
 }

@@ -266,17 +266,28 @@ impl Caches {
         }
     }
 
+    /// What belongs to one Restore: its Jobs and their pods, and the metadata of the stack's children.
+    #[must_use]
+    pub fn children_of_restore(&self, namespace: &str, stack: &str, restore: &str) -> Children {
+        self.children_with(namespace, stack, (labels::RESTORE, restore))
+    }
+
     /// What belongs to one Backup: its `CronJob`s, Jobs and their pods, and the metadata of the stack's children.
     #[must_use]
     pub fn children_of_backup(&self, namespace: &str, stack: &str, backup: &str) -> Children {
+        let mut children = self.children_with(namespace, stack, (labels::BACKUP, backup));
+        children.cron_jobs = by_name(&self.cron_jobs, namespace, stack);
+        children.cron_jobs.retain(|_, it| is_labelled(&it.metadata, labels::BACKUP, backup));
+        children
+    }
+
+    fn children_with(&self, namespace: &str, stack: &str, (label, name): (&str, &str)) -> Children {
         let mut children = self.children(namespace, stack);
-        let ours = |meta: &ObjectMeta| is_labelled(meta, labels::BACKUP, backup);
+        let ours = |meta: &ObjectMeta| is_labelled(meta, label, name);
         children.deployments.clear();
         children.stateful_sets.clear();
         children.jobs.retain(|_, job| ours(&job.metadata));
         children.pods.retain(|_, pod| ours(&pod.metadata));
-        children.cron_jobs = by_name(&self.cron_jobs, namespace, stack);
-        children.cron_jobs.retain(|_, it| ours(&it.metadata));
         children
     }
 

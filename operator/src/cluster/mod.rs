@@ -2,6 +2,7 @@
 //! writer, the caches, events. Nothing here decides.
 
 pub mod apply;
+pub mod bell;
 pub mod cache;
 pub mod children;
 pub mod client;

@@ -49,6 +49,28 @@ pub struct Report {
     pub catalogue: Option<CatalogueReport>,
     /// The verification that restored a backup completely.
     pub verified: Option<VerifiedReport>,
+    /// What was restored.
+    pub restore: Option<RestoreReport>,
+}
+
+/// Restore part of [`Report`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RestoreReport {
+    /// Name of the backup.
+    pub id: String,
+    /// Name of the database that it is in.
+    pub database: String,
+    /// How many tables.
+    pub tables: i32,
+    /// How many rows.
+    pub rows: i64,
+    /// Bytes of the database.
+    pub bytes: Option<i64>,
+    /// Seconds that it took; absent where it was there already.
+    pub seconds: Option<i32>,
+    /// Alembic's revisions.
+    pub alembic: Vec<String>,
 }
 
 /// Backup part of [`Report`].

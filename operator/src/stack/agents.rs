@@ -44,6 +44,18 @@ pub struct Answer {
     pub queues: Vec<Queue>,
     /// Webhooks that the application took.
     pub webhooks: Webhooks,
+    /// Databases that a Restore made.
+    pub restores: Vec<Restored>,
+}
+
+/// A database that a Restore made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Restored {
+    /// UID of the Restore.
+    pub owner: String,
+    /// Its size, where the agent may know.
+    pub bytes: Option<i64>,
 }
 
 /// One thing that the agent reaches, or not.
@@ -200,6 +212,8 @@ pub struct Directory {
 #[derive(Debug)]
 struct Known {
     facts: Option<Facts>,
+    /// No fact of the stack's: nobody is woken by it.
+    restores: Vec<Restored>,
     memory: Memory,
     asked: Instant,
     silent: u32,
@@ -211,13 +225,15 @@ impl Directory {
         let mut all = self.lock();
         let known = all.entry(uid.to_owned()).or_insert_with(|| Known {
             facts: None,
+            restores: vec![],
             memory: Memory::new(now),
             asked: now,
             silent: 0,
         });
         known.asked = now;
-        let facts = if let Some(answer) = answer {
+        let facts = if let Some(mut answer) = answer {
             known.silent = 0;
+            known.restores = std::mem::take(&mut answer.restores);
             Some(known.memory.facts(answer, known.facts.as_ref(), now))
         } else {
             known.silent = known.silent.saturating_add(1);
@@ -234,6 +250,14 @@ impl Directory {
         let all = self.lock();
         let known = all.get(uid).filter(|known| now.duration_since(known.asked) < FRESH)?;
         Some(known.facts.clone())
+    }
+
+    /// Bytes of the database that the Restore with this UID made, as an agent saw it lately.
+    #[must_use]
+    pub fn restored(&self, owner: &str) -> Option<i64> {
+        let all = self.lock();
+        let mut told = all.values().flat_map(|known| &known.restores).filter(|restored| restored.owner == owner);
+        told.find_map(|restored| restored.bytes)
     }
 
     /// Forgets all pods but these.

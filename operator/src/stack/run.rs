@@ -100,14 +100,18 @@ pub async fn run(
 /// The Backups of a stack are made anew of what it says now.
 fn wake_backups(ctx: &Context, stack: &OdooAiStack) {
     for backup in ctx.caches.backups_of(&stack.namespace().unwrap_or_default(), &stack.name_any()) {
-        ctx.backups.ring_for(&ObjectRef::from_obj(&*backup));
+        ctx.backup_bell.ring_for(&ObjectRef::from_obj(&*backup));
     }
 }
 
-/// What a watch tells is told to the Backup that it is about, too.
+/// What a watch tells is told to the Backup or Restore that it is about, too.
 fn ringing<K: Resource + Send + 'static>(ctx: &Context, events: Events<K>) -> Events<K> {
-    let bell = ctx.backups.clone();
-    events.inspect_ok(move |child| bell.ring(child)).boxed()
+    let (backups, restores) = (ctx.backup_bell.clone(), ctx.restore_bell.clone());
+    let ring = move |child: &K| {
+        backups.ring(child);
+        restores.ring(child);
+    };
+    events.inspect_ok(ring).boxed()
 }
 
 /// The same of the Secrets that Backups name.
@@ -117,7 +121,7 @@ fn ringing_for_buckets(ctx: &Arc<Context>, events: Events<Credentials>) -> Event
         .inspect_ok(move |secret| {
             let (namespace, name) = (secret.namespace().unwrap_or_default(), secret.name_any());
             for backup in memory.caches.backups_with(&namespace, &name) {
-                memory.backups.ring_for(&ObjectRef::from_obj(&*backup));
+                memory.backup_bell.ring_for(&ObjectRef::from_obj(&*backup));
             }
         })
         .boxed()

@@ -426,3 +426,18 @@ fn artifacts_go_with_a_backup_only_where_its_owner_said_so_and_not_for_ever() {
     world.seen.object.status.as_mut().and_then(|it| it.catalogue.as_mut()).expect("read").owner = None;
     assert_eq!(remove::step(&world.seen), Step::Release(None));
 }
+
+/// It may be what is read.
+#[test]
+fn nothing_goes_while_a_restore_reads() {
+    let mut world = World::settled();
+    let keeps = |world: &World| {
+        let policy = world.decide().policy.expect("accepted");
+        let all = build::lasting(&policy).into_iter().map(|intent| intent.object.to_string()).collect::<String>();
+        assert_eq!(policy.keep_last, if world.seen.restoring { 1_000_000 } else { 30 });
+        all.contains(r#"{"name":"ODOOAI_BACKUP_KEEP_PRE_MIGRATION","value":"1000000"}"#)
+    };
+    assert!(!keeps(&world));
+    world.seen.restoring = true;
+    assert!(keeps(&world), "also what the schedule starts");
+}

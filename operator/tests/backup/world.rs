@@ -54,6 +54,7 @@ impl World {
             children: Children::default(),
             data: BTreeMap::new(),
             claim_exists: true,
+            restoring: false,
             now: at("2026-01-01T12:00:00Z"),
         };
         let operator =

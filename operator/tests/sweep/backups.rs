@@ -110,11 +110,11 @@ impl World {
                     // What is tried again is tried at once.
                     let ago = SignedDuration::from_hours(i64::from(task == "purge"));
                     let report = json!({"result": "Failed", "reason": "StorageFull", "message": "no room"});
-                    self.end_job_of_backup(&name, &job, "Failed", ago, &report);
+                    self.end_job(&name, &job, "Failed", ago, &report);
                 }
                 Some(Ending::Succeeds) | None => {
                     let report = self.run_agent(&task, &job);
-                    self.end_job_of_backup(&name, &job, "Complete", SignedDuration::ZERO, &report);
+                    self.end_job(&name, &job, "Complete", SignedDuration::ZERO, &report);
                 }
             }
             if ending.is_some() {
@@ -162,7 +162,7 @@ impl World {
     }
 
     /// `ago`: so long before it began.
-    fn end_job_of_backup(&mut self, name: &str, job: &Value, how: &str, ago: SignedDuration, report: &Value) {
+    pub(crate) fn end_job(&mut self, name: &str, job: &Value, how: &str, ago: SignedDuration, report: &Value) {
         if self.store.get("pods", &format!("{name}-pod")).is_none() {
             let pod = kubelet::job_pod(name, job, &report.to_string());
             self.store.create("pods", "cluster", pod).expect("a new pod");

@@ -268,9 +268,13 @@ impl Watch {
     }
 }
 
-/// The operator's selectors ask only whether a label is there.
+/// The operator's selectors ask whether a label is there, or what it says.
 fn selected(selector: Option<&str>, object: &Value) -> bool {
-    selector.is_none_or(|label| !object["metadata"]["labels"][label].is_null())
+    let labels = &object["metadata"]["labels"];
+    selector.is_none_or(|it| match it.split_once('=') {
+        Some((label, value)) => labels[label] == value,
+        None => !labels[it].is_null(),
+    })
 }
 
 fn shown(object: &Value, metadata_only: bool) -> Value {

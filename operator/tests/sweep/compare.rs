@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
+/// Label of the Jobs of a Restore.
+pub(crate) const OF_RESTORE: &str = "/metadata/labels/odoo-ai.atmatasolutions.com~1restore";
+
 /// Times and what is named after them, versions, hashes over names that are random, and what a server allots.
 const LEFT_OUT: [&str; 17] = [
     "resourceVersion",
@@ -105,6 +108,14 @@ fn names(objects: &[(String, Value)], history: &Value) -> Vec<(String, String)> 
             for text in [time.to_string(), time.as_second().to_string()] {
                 names.push((text, format!("when {name} began")));
             }
+        }
+        if let Some(restore) = object.pointer(OF_RESTORE).and_then(Value::as_str) {
+            // A Restore that is gone has left its UID, and what is named after it.
+            let env = object.pointer("/spec/template/spec/containers/0/env").and_then(Value::as_array);
+            let told = |name: &str| env.into_iter().flatten().find(|it| it["name"] == name)?["value"].as_str();
+            let own = ["ODOOAI_RESTORE_OWNER", "ODOOAI_RESTORE_DATABASE"];
+            let own = own.into_iter().filter_map(|name| Some((told(name)?.to_owned(), format!("{name} of {restore}"))));
+            names.extend(own);
         }
         let uid = object["metadata"]["uid"].as_str().expect("a UID");
         names.push((uid.to_owned(), format!("the UID of {kind} {name}")));

@@ -14,6 +14,7 @@ mod operator;
 mod play;
 mod promises;
 mod request;
+mod restores;
 mod scenarios;
 mod store;
 mod world;
@@ -236,6 +237,7 @@ swept! {
     purge: "backups that go with their Backup";
     flags: "flags that take a rule over, add one, and go";
     flag_disable: "a rule that is disabled while the application is away";
+    restore: "a backup that is restored beside, and a restore that is given up";
 }
 
 /// The same file is held against the real API server: there the operator sends the same.

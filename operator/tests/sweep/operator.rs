@@ -10,18 +10,19 @@ use kube::runtime::controller::Action;
 use kube::runtime::reflector::{self, store::Writer};
 use kube::runtime::watcher;
 use odoo_ai_crds::flag::FeatureFlag;
+use odoo_ai_crds::restore::Restore;
 use odoo_ai_operator::cluster::cache::Scope;
-use odoo_ai_operator::context::{Context, Pacer};
+use odoo_ai_operator::context::{Context, Custom, Pacer};
 use odoo_ai_operator::metrics::Metrics;
 use odoo_ai_operator::rules::board::Boards;
 use odoo_ai_operator::stack::error::Error;
 use odoo_ai_operator::stack::model::{Network, Operator as Own};
-use odoo_ai_operator::{backup, flag, stack};
+use odoo_ai_operator::{backup, flag, restore, stack};
 use tokio::task::{JoinHandle, yield_now};
 
 use crate::cluster::Cluster;
 use crate::kubelet::NAMESPACE;
-use crate::world::{BACKUP, BACKUPS, FLAGS};
+use crate::world::{BACKUP, BACKUPS, FLAGS, RESTORES};
 
 /// Kinds that the operator watches besides its own.
 const KINDS: usize = 16;
@@ -63,6 +64,7 @@ pub(crate) struct Operator {
     watches: JoinHandle<()>,
     /// Their watch is the controller's own.
     flags: Mutex<Writer<FeatureFlag>>,
+    restores: Mutex<Writer<Restore>>,
     cluster: Arc<Cluster>,
 }
 
@@ -78,10 +80,13 @@ impl Operator {
         };
         let scope = Scope::Namespace(NAMESPACE.to_owned());
         let (ctx, streams) = Context::new(client, http.clone(), &scope, "operator-0", own, Metrics::registered().0);
-        let (flags, writer) = reflector::store::<FeatureFlag>();
-        let ctx = Arc::new(Context { pacer: Pacer::by(clock), rules: Boards::by(clock), clock: today, flags, ..ctx });
+        let (flags, flags_writer) = reflector::store();
+        let (restores, restores_writer) = reflector::store();
+        let (pacer, rules) = (Pacer::by(clock), Boards::by(clock));
+        let ctx = Arc::new(Context { pacer, rules, clock: today, flags, restores, ..ctx });
         let watches = tokio::spawn(streams.drain());
-        let operator = Self { ctx, watches, flags: Mutex::new(writer), cluster: Arc::clone(cluster) };
+        let (flags, restores) = (Mutex::new(flags_writer), Mutex::new(restores_writer));
+        let operator = Self { ctx, watches, flags, restores, cluster: Arc::clone(cluster) };
         operator.catch_up().await;
         let ready = tokio::time::timeout(Duration::from_secs(5), operator.ctx.caches.ready());
         ready.await.expect("every stream of the caches is read in `watch`");
@@ -90,7 +95,8 @@ impl Operator {
 
     /// Until the caches hold what was told.
     pub(crate) async fn catch_up(&self) {
-        self.list_flags();
+        self.list(&self.flags, FLAGS);
+        self.list(&self.restores, RESTORES);
         for _ in 0..PATIENCE {
             if self.cluster.is_quiet(KINDS) {
                 return;
@@ -100,14 +106,14 @@ impl Operator {
         panic!("the watches never come to rest");
     }
 
-    fn list_flags(&self) {
-        let mut flags = self.flags.lock().expect("nobody panicked with it");
-        flags.apply_watcher_event(&watcher::Event::Init);
-        for (_, flag) in self.cluster.world().store.all(FLAGS) {
-            let flag = serde_json::from_value(flag.clone()).expect("a flag");
-            flags.apply_watcher_event(&watcher::Event::InitApply(flag));
+    fn list<K: Custom + 'static>(&self, writer: &Mutex<Writer<K>>, plural: &str) {
+        let mut writer = writer.lock().expect("nobody panicked with it");
+        writer.apply_watcher_event(&watcher::Event::Init);
+        for (_, object) in self.cluster.world().store.all(plural) {
+            let object = serde_json::from_value(object.clone()).expect("an object of the kind");
+            writer.apply_watcher_event(&watcher::Event::InitApply(object));
         }
-        flags.apply_watcher_event(&watcher::Event::InitDone);
+        writer.apply_watcher_event(&watcher::Event::InitDone);
     }
 
     /// One reconcile of each object.
@@ -118,7 +124,8 @@ impl Operator {
             done = Box::pin(async {
                 let stack = self.reconcile_stack().await;
                 let backup = self.reconcile_backup().await;
-                stack.and(backup).and(self.reconcile_flags().await)
+                let restores = self.each(RESTORES, restore::reconcile).await;
+                stack.and(backup).and(restores).and(self.each(FLAGS, flag::reconcile).await)
             }) => Turn::Done(done),
         }
     }
@@ -136,11 +143,14 @@ impl Operator {
         if is_there { judge(done) } else { done.map(drop).map_err(|error| error.to_string()) }
     }
 
-    async fn reconcile_flags(&self) -> Result<(), String> {
-        let flags: Vec<_> = self.cluster.world().store.all(FLAGS).map(|(_, flag)| flag.clone()).collect();
-        for object in flags {
-            let object = serde_json::from_value(object).expect("a flag");
-            let done = Box::pin(flag::reconcile(Arc::new(object), Arc::clone(&self.ctx))).await;
+    async fn each<K: Custom, F>(&self, plural: &str, reconcile: fn(Arc<K>, Arc<Context>) -> F) -> Result<(), String>
+    where
+        F: Future<Output = Result<Action, Error>>,
+    {
+        let objects: Vec<_> = self.cluster.world().store.all(plural).map(|(_, object)| object.clone()).collect();
+        for object in objects {
+            let object = serde_json::from_value(object).expect("an object of the kind");
+            let done = Box::pin(reconcile(Arc::new(object), Arc::clone(&self.ctx))).await;
             done.map(drop).or_else(|error| if error.is_conflict() { Ok(()) } else { Err(error.to_string()) })?;
         }
         Ok(())

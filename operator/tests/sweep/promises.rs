@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use crate::backups::OF_BACKUP;
+use crate::compare::OF_RESTORE;
 use crate::request::{Call, Verb};
 use crate::world::{BACKUP, BACKUPS, STACKS, World};
 
@@ -90,7 +91,8 @@ fn one_job_at_a_time(world: &World, call: &Call) -> Option<String> {
         return None;
     }
     let same = |job: &Value, label| job.pointer(label) == call.body.pointer(label);
-    let others = world.store.all("jobs").filter(|(_, job)| same(job, COMPONENT) && same(job, REVISION));
+    let kind = [COMPONENT, REVISION, OF_RESTORE];
+    let others = world.store.all("jobs").filter(|(_, job)| kind.iter().all(|label| same(job, label)));
     let mut others = others.map(|(name, job)| (name, job["status"]["conditions"].as_array()));
     others.find_map(|(name, conditions)| match conditions {
         None => Some(format!("Job {name} still runs")),

@@ -51,7 +51,7 @@ impl Call {
         let query = uri.query().unwrap_or_default();
         let parameter = |wanted: &str| {
             let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-            pairs.find(|(key, _)| *key == wanted).map(|(_, value)| value.replace("%2F", "/"))
+            pairs.find(|(key, _)| *key == wanted).map(|(_, value)| value.replace("%2F", "/").replace("%3D", "="))
         };
         let verb = match (method, sub, content_type) {
             (&Method::GET, "", _) if parameter("watch").is_some() => Verb::Watch,

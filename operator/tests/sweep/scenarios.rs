@@ -5,7 +5,7 @@ use odoo_ai_crds::conditions::annotations;
 use serde_json::json;
 
 use crate::backups::{BACK_UP, VERIFY};
-use crate::world::{BACKUP, BACKUPS, Ending, FLAGS, World};
+use crate::world::{BACKUP, BACKUPS, Ending, FLAGS, RESTORES, World};
 
 /// One thing that somebody does, and what is waited for afterwards.
 pub(crate) struct Act {
@@ -38,7 +38,7 @@ const SECOND: &str = "odoo-ai-platform/ai-service:1.1.0";
 pub(crate) const INSTALL: &[Act] = &[Act { edit: |_| {}, until: ready }];
 
 /// All of them.
-pub(crate) const ALL: [Scenario; 20] = [
+pub(crate) const ALL: [Scenario; 21] = [
     Scenario { name: "first install", start: Start::Nothing, script: INSTALL },
     Scenario {
         name: "another image and another secret",
@@ -366,6 +366,35 @@ pub(crate) const ALL: [Scenario; 20] = [
                 },
             },
             Act { edit: |world| world.rules.refusals = 0, until: |world| synced(world, "known") },
+        ],
+    },
+    Scenario {
+        name: "a backup that is restored beside, and a restore that is given up",
+        start: Start::Settled,
+        script: &[
+            Act { edit: |world| world.create_backup(&json!({})), until: catalogue_is_read },
+            Act { edit: |world| world.ask_backup(BACK_UP, "one"), until: |world| has_backups(world, 1, "Succeeded") },
+            Act {
+                edit: |world| {
+                    world.endings.push_back(Ending::Fails);
+                    world.create_restore("look");
+                },
+                until: |world| world.restored("look") == "Restored" && world.databases.len() == 1,
+            },
+            Act {
+                edit: |world| {
+                    world.endings.push_back(Ending::Runs);
+                    world.create_restore("other");
+                },
+                until: |world| world.restored("other") == "Restoring",
+            },
+            Act {
+                edit: |world| {
+                    world.endings.clear();
+                    world.store.delete(RESTORES, "other", &json!({})).expect("it goes");
+                },
+                until: |world| world.store.get(RESTORES, "other").is_none() && world.databases.len() == 1,
+            },
         ],
     },
 ];

@@ -8,7 +8,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::backups::{OF_BACKUP, Volume};
-use crate::compare;
+use crate::compare::{self, OF_RESTORE};
 use crate::kubelet;
 use crate::operator::today;
 use crate::promises::Promises;
@@ -19,6 +19,8 @@ pub(crate) const STACKS: &str = "odooaistacks";
 /// Plural and name of the Backup that a stack may name.
 pub(crate) const BACKUPS: &str = "backups";
 pub(crate) const BACKUP: &str = "nightly";
+/// Plural of the Restores.
+pub(crate) const RESTORES: &str = "restores";
 /// Plural of the flags.
 pub(crate) const FLAGS: &str = "featureflags";
 /// Pod of a version that ends at once.
@@ -57,6 +59,8 @@ pub(crate) struct World {
     pub(crate) endings: VecDeque<Ending>,
     /// What is kept in volumes for backups, by claim.
     pub(crate) volumes: BTreeMap<String, Volume>,
+    /// Databases that a Restore made, and which.
+    pub(crate) databases: BTreeMap<String, String>,
     /// What must hold at each request.
     pub(crate) promises: Promises,
 }
@@ -100,6 +104,7 @@ impl World {
         all.insert("rules of the application".to_owned(), json!(rows));
         let kept = self.volumes.iter().map(|(claim, volume)| (claim, volume.artifacts.len()));
         all.insert("backups".to_owned(), json!(kept.collect::<BTreeMap<_, _>>()));
+        all.insert("restored databases".to_owned(), json!(self.databases.len()));
         all
     }
 
@@ -140,10 +145,13 @@ impl World {
         }
         self.crash();
         self.run_jobs_of_backups();
+        self.run_jobs_of_restores();
         self.age_flags();
         let jobs = self.store.all("jobs").filter(|(_, job)| job["status"]["conditions"].is_null());
         // One of somebody else is none of ours.
-        let jobs = jobs.filter(|(_, job)| !job["metadata"]["labels"].is_null() && job.pointer(OF_BACKUP).is_none());
+        let jobs = jobs.filter(|(_, job)| !job["metadata"]["labels"].is_null());
+        let others = [OF_BACKUP, OF_RESTORE];
+        let jobs = jobs.filter(|(_, job)| others.iter().all(|other| job.pointer(other).is_none()));
         // A kubelet starts no pod whose Secrets aren't there.
         let jobs = jobs.filter(|(name, _)| !name.contains("-login-") || self.store.get("secrets", name).is_some());
         let jobs: Vec<_> = jobs.map(|(name, job)| (name.to_owned(), job.clone())).collect();

@@ -4,7 +4,7 @@
 pub(crate) const NEEDED: &[(&str, &str)] = &[
     ("get list watch", "odoo-ai.atmatasolutions.com:odooaistacks"),
     ("get list watch patch", "odoo-ai.atmatasolutions.com:backups"),
-    ("list watch", "odoo-ai.atmatasolutions.com:restores"),
+    ("get list watch patch", "odoo-ai.atmatasolutions.com:restores"),
     ("get list watch patch", "odoo-ai.atmatasolutions.com:featureflags"),
     ("update", "odoo-ai.atmatasolutions.com:odooaistacks/status"),
     ("update", "odoo-ai.atmatasolutions.com:backups/status"),
@@ -35,7 +35,7 @@ pub(crate) const NEVER: &[(&str, &str)] = &[
     ("delete deletecollection update", "persistentvolumeclaims"),
     ("create update patch delete deletecollection", "odoo-ai.atmatasolutions.com:odooaistacks"),
     ("create update delete deletecollection", "odoo-ai.atmatasolutions.com:backups"),
-    ("create update patch delete deletecollection", "odoo-ai.atmatasolutions.com:restores"),
+    ("create update delete deletecollection", "odoo-ai.atmatasolutions.com:restores"),
     ("create update delete deletecollection", "odoo-ai.atmatasolutions.com:featureflags"),
     ("create update patch delete deletecollection", "pods"),
     ("get create", "pods/exec"),

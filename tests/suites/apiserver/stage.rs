@@ -19,17 +19,16 @@ use kube::core::NamespaceResourceScope;
 use kube::runtime::reflector;
 use kube::{Api, Client, Resource, ResourceExt};
 use odoo_ai_crds::stack::OdooAiStack;
-use odoo_ai_operator::backup::{self, run::Bell};
 use odoo_ai_operator::cluster::cache::{Scope, Streams};
 use odoo_ai_operator::cluster::covers::covers;
 use odoo_ai_operator::cluster::traefik::{IngressRoute, Middleware};
 use odoo_ai_operator::context::Context;
-use odoo_ai_operator::flag;
 use odoo_ai_operator::labels;
 use odoo_ai_operator::metrics::Metrics;
 use odoo_ai_operator::routes::rivals::Stacks;
+use odoo_ai_operator::run;
 use odoo_ai_operator::stack::model::{Network, Operator};
-use odoo_ai_operator::stack::{self, reconcile};
+use odoo_ai_operator::stack::reconcile;
 use odoo_ai_tests::{repository, wait_for};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -162,22 +161,14 @@ impl Stage {
         bail!("never Ready: {}", self.condition("Ready").await?)
     }
 
-    /// The controllers of stacks, Backups and flags themselves, with watches of its own, until it is aborted.
+    /// The controllers of all kinds themselves, with watches of its own, until it is aborted.
     pub(crate) fn control(&self) -> Result<JoinHandle<()>> {
         let scope = Scope::Namespace(self.namespace.clone());
         let (mut ctx, streams) = context(&self.operator, &scope, self.rules)?;
         let (stacks, writer) = reflector::store();
         ctx.stacks = Stacks::new(vec![stacks.clone()]);
-        let (bell, heard) = Bell::new();
-        ctx.backups = bell;
-        let (flags, flags_writer) = reflector::store();
-        ctx.flags = flags;
-        let ctx = Arc::new(ctx);
         Ok(tokio::spawn(async move {
-            let stacks = stack::run::run(Arc::clone(&ctx), &scope, streams, (stacks, writer), std::future::pending());
-            let backups = backup::run::run(Arc::clone(&ctx), &scope, heard, std::future::pending());
-            let flags = flag::run::run(Arc::clone(&ctx), &scope, flags_writer, std::future::pending());
-            tokio::join!(stacks, backups, flags);
+            run::control(ctx, &scope, streams, (stacks, writer), std::future::pending()).await;
         }))
     }
 

@@ -3,33 +3,16 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use odoo_ai_tests::{docker, docker_quiet, wait_for};
+use odoo_ai_tests::docker;
 
 use crate::figures::{aim, table};
+use crate::filled::Filled;
 
-/// Agents of a company's platform: texts, JSON, indexes. About 500 bytes a row, a third of them indexes and overhead.
-const FILL: &str = "
-CREATE TABLE documents (id bigint PRIMARY KEY, kind text, author text, body text, facts jsonb, made timestamptz);
-INSERT INTO documents
-SELECT g, (ARRAY['invoice','order','ticket','lead'])[1 + g % 4], 'user' || g % 500,
-  repeat((ARRAY['The customer asks for a delivery date. ','Payment is late by days. ','Please see the order. '])[1 + g % 3], 2)
-    || md5(g::text) || md5((g * 7)::text),
-  jsonb_build_object('amount', g % 10007, 'partner', md5((g % 9973)::text), 'tags', ARRAY['a' || g % 13, 'b' || g % 17]),
-  timestamptz '2026-01-01' + g * interval '7 seconds'
-FROM generate_series(FROM_ROW, TO_ROW) g;
-";
-const INDEXES: &str = "
-CREATE INDEX ON documents (author, made); CREATE INDEX ON documents (kind, made); CREATE INDEX ON documents USING gin (facts);
-CREATE TABLE alembic_version (version_num text); INSERT INTO alembic_version VALUES ('003'); VACUUM ANALYZE;
-";
 const QUERY: &str = "\\set id random(1, ROWS)\nSELECT body, facts FROM documents WHERE id = :id;\n\
     SELECT count(*) FROM documents WHERE author = 'user' || (:id % 500) AND made > timestamptz '2026-01-01' + :id * interval '7 seconds';\n";
-/// Rows that are made at a time.
-const BATCH: u64 = 200_000;
-const COMES_UP: Duration = Duration::from_mins(1);
 /// Transactions a second that the load asks for: about a quarter of what two cores do.
 const RATE: u32 = 200;
 const QUIET_SECONDS: u64 = 15;
@@ -45,7 +28,7 @@ struct Way {
 pub(crate) async fn run(agent: &Path, rounds: u32, gigabytes: u64) -> Result<()> {
     ensure!(rounds > 0 && gigabytes > 0, "at least one round, and one gigabyte");
     for version in [17, 15] {
-        let server = Server::start(version, agent).await?;
+        let server = Filled::start("backup", version, agent).await?;
         let result = Box::pin(server.measure(rounds, gigabytes)).await;
         docker(["rm", "-fv", &server.name]).await?;
         result?;
@@ -53,63 +36,10 @@ pub(crate) async fn run(agent: &Path, rounds: u32, gigabytes: u64) -> Result<()>
     Ok(())
 }
 
-struct Server {
-    version: u32,
-    name: String,
-}
-
-impl Server {
-    async fn start(version: u32, agent: &Path) -> Result<Self> {
-        let name = format!("odooai-bench-backup-{version}");
-        docker_quiet(["rm", "-fv", &name]).await;
-        let agent = format!("{}:/agent:ro", agent.display());
-        let image = format!("postgres:{version}");
-        let run =
-            ["run", "-d", "--shm-size=1g", "--name", &name, "-v", &agent, "-e", "POSTGRES_PASSWORD=bench", &image];
-        let settings = ["-c", "max_wal_size=4GB", "-c", "maintenance_work_mem=256MB"];
-        docker(run.into_iter().chain(settings)).await?;
-        let server = Self { version, name };
-        wait_for("PostgreSQL", COMES_UP, || async {
-            Ok(server.sh("psql -h 127.0.0.1 -U postgres -Atqc 'SELECT 1'").await.is_ok().then_some(()))
-        })
-        .await?;
-        Ok(server)
-    }
-
-    async fn sh(&self, script: &str) -> Result<String> {
-        let exec =
-            ["exec", "-u", "postgres", "-e", "PGPASSWORD=bench", &self.name, "bash", "-o", "pipefail", "-c", script];
-        docker(exec).await
-    }
-
-    async fn sql(&self, database: &str, sql: &str) -> Result<String> {
-        self.sh(&format!("psql -h 127.0.0.1 -U postgres -d {database} -v ON_ERROR_STOP=1 -Atqc \"{sql}\"")).await
-    }
-
-    /// Rows until the database is as large as is asked for.
-    async fn fill(&self, gigabytes: u64) -> Result<(u64, u64)> {
-        self.sql("postgres", "CREATE DATABASE app").await?;
-        let size = async || self.sql("app", "SELECT pg_database_size('app')").await?.parse::<u64>().context("a size");
-        let mut rows = 0;
-        // The indexes take another fifth.
-        while size().await? < gigabytes * 1_000_000_000 * 4 / 5 {
-            let fill = FILL.replace("FROM_ROW", &(rows + 1).to_string()).replace("TO_ROW", &(rows + BATCH).to_string());
-            let fill =
-                if rows == 0 { fill } else { fill.split_once(";\n").map(|it| it.1.to_owned()).unwrap_or_default() };
-            self.sql("app", &fill).await?;
-            rows += BATCH;
-        }
-        self.sh(&format!("psql -h 127.0.0.1 -U postgres -d app -v ON_ERROR_STOP=1 -q <<'END'\n{INDEXES}\nEND")).await?;
-        self.sh(&format!(
-            "cat >/tmp/query.sql <<'END'\n{}END\nmkdir -p /tmp/out && printf bench >/tmp/password",
-            QUERY.replace("ROWS", &rows.to_string())
-        ))
-        .await?;
-        Ok((rows, size().await?))
-    }
-
+impl Filled {
     async fn measure(&self, rounds: u32, gigabytes: u64) -> Result<()> {
         let (rows, size) = self.fill(gigabytes).await?;
+        self.sh(&format!("cat >/tmp/query.sql <<'END'\n{}END", QUERY.replace("ROWS", &rows.to_string()))).await?;
         println!("\nPostgreSQL {}: {rows} rows, {} bytes, {rounds} rounds in turns", self.version, size);
         let alone = self.p99(&format!("sleep {QUIET_SECONDS}")).await?.1;
         let (mut gzip, mut dump, mut whole, mut peak) = (Way::default(), Way::default(), Way::default(), 0);

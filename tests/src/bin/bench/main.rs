@@ -1,6 +1,6 @@
 //! Figures of the operator, for `hack/bench`: what many stacks cost without nodes (`scale`), and
 //! how long one takes on a real node beside a script that does the same (`cluster`), and what its
-//! migrations cost (`migrate`), its rollouts (`rollout`), its routes (`routes`), its flags (`flags`) and its backups (`backup`).
+//! migrations cost (`migrate`), its rollouts (`rollout`), its routes (`routes`), its flags (`flags`), its backups (`backup`) and its restores (`restore`).
 
 mod audit;
 mod backup;
@@ -9,6 +9,7 @@ mod backup;
 mod client;
 mod cluster;
 mod figures;
+mod filled;
 mod flags;
 #[path = "../../../suites/stack/flags/look.rs"]
 #[expect(dead_code, reason = "shared with the suite `stack`")]
@@ -28,6 +29,7 @@ mod process;
 #[path = "../../../suites/stack/routes/proxy.rs"]
 #[expect(dead_code, reason = "shared with the suite `stack`")]
 mod proxy;
+mod restore;
 mod rollout;
 #[path = "../../../suites/stack/room.rs"]
 mod room;
@@ -66,6 +68,18 @@ enum Command {
     },
     /// Backups of a large database, beside `pg_dump | gzip`.
     Backup {
+        /// The agent's release binary.
+        #[arg(long)]
+        agent: PathBuf,
+        /// How often each of the ways has its turn.
+        #[arg(long, default_value_t = 3)]
+        rounds: u32,
+        /// Size of the database, 10^9 bytes.
+        #[arg(long, default_value_t = 2)]
+        gigabytes: u64,
+    },
+    /// Restores of a large database, beside `gunzip | psql`.
+    Restore {
         /// The agent's release binary.
         #[arg(long)]
         agent: PathBuf,
@@ -129,6 +143,7 @@ async fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::Scale(arguments) => Box::pin(scale::run(&arguments)).await,
         Command::Backup { agent, rounds, gigabytes } => Box::pin(backup::run(&agent, rounds, gigabytes)).await,
+        Command::Restore { agent, rounds, gigabytes } => Box::pin(restore::run(&agent, rounds, gigabytes)).await,
         Command::Rollout { rounds } => Box::pin(rollout::run(rounds)).await,
         Command::Routes { rounds, idle_seconds } => Box::pin(routes::run(rounds, idle_seconds)).await,
         Command::Flags { rounds, flags, idle_seconds } => Box::pin(flags::run(rounds, flags, idle_seconds)).await,

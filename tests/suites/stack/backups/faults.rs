@@ -152,12 +152,15 @@ pub(super) async fn other_version(room: &Room) -> Result<String> {
     Ok(stalled.message)
 }
 
-/// One bit of the newest dump.
-pub(super) async fn changed_on_the_volume(room: &Room) -> Result<String> {
+/// One byte of the newest dump becomes another.
+pub(crate) async fn flip_a_byte(room: &Room) -> Result<()> {
     let newest = status(room).await?.last_success.context("no backup")?.id;
     let dump = format!("/backups/{}/{STACK}/{newest}/dump", room.ns);
-    let change = format!("printf '\\377' | dd of={dump} bs=1 seek=4000 conv=notrunc");
-    on_the_volume(room, &change).await?;
+    on_the_volume(room, &format!("printf '\\377' | dd of={dump} bs=1 seek=4000 conv=notrunc")).await
+}
+
+pub(super) async fn changed_on_the_volume(room: &Room) -> Result<String> {
+    flip_a_byte(room).await?;
     let request = ask(room, "verify").await?;
     let run = ended(room, &request, RUN).await?;
     ensure!(run.result == RunResult::Failed && run.failure.as_deref() == Some("ArtifactDamaged"), "it is {run:?}");

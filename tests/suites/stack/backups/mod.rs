@@ -3,9 +3,9 @@
 
 mod bucket;
 pub(crate) mod core;
-mod faults;
-mod look;
-mod policy;
+pub(crate) mod faults;
+pub(crate) mod look;
+pub(crate) mod policy;
 
 use anyhow::Result;
 

@@ -17,7 +17,7 @@ use crate::operator::{self, Metrics};
 use crate::room::{COMPONENT, Room, sample};
 use crate::steady::{unchanged, versions};
 
-pub(super) async fn installs(room: &Room) -> Result<String> {
+pub(crate) async fn installs(room: &Room) -> Result<String> {
     room.apply(&sample("local.yaml")?).await?;
     room.wait_ready(READY).await?;
     Ok(String::new())

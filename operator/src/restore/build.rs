@@ -1,0 +1,140 @@
+//! Builders: the accepted restore in, Kubernetes objects out. They cannot fail and hold no client.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Container, EnvVar, PodSpec, Volume, VolumeMount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+
+use super::model::Plan;
+use crate::backup::build::{reach, storage};
+use crate::cluster::intent::Intent;
+use crate::labels;
+use crate::stack::build::application::{connection, credentials};
+use crate::stack::build::credentials::{as_admin, keys};
+use crate::stack::build::job::{self, Run};
+use crate::stack::build::{AGENT, pod};
+
+/// Seconds beyond `timeoutSeconds`: the agent ends itself before and tells why.
+const GRACE: i64 = 120;
+/// A database is dropped within this time, seconds.
+const DISCARD: i64 = 300;
+
+/// What a Job of a Restore does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Loads the backup into a new database.
+    Load,
+    /// Drops what was begun.
+    Discard,
+}
+
+impl Task {
+    /// The agent's command, and the suffix of the Jobs' names; the number of the attempt follows.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Load => "load",
+            Self::Discard => "discard",
+        }
+    }
+
+    /// Component label of its Jobs, and name of their container.
+    #[must_use]
+    pub fn component(self) -> &'static str {
+        match self {
+            Self::Load => "restore-load",
+            Self::Discard => "restore-discard",
+        }
+    }
+
+    /// What the names of its Jobs begin with.
+    #[must_use]
+    pub fn prefix(self, restore: &str) -> String {
+        format!("{restore}-{}-", self.word())
+    }
+}
+
+/// Where the Jobs may go: the database, the bucket, and whoever knows their addresses.
+#[must_use]
+pub fn lasting(plan: &Plan) -> Option<Intent> {
+    plan.stack.network.as_ref()?;
+    let selected = [(labels::STACK, &plan.stack.name), (labels::RESTORE, &plan.name)];
+    let selected = selected.into_iter().map(|(label, value)| (label.to_owned(), value.clone())).collect();
+    let metadata = metadata(plan, Some(plan.owner.clone()), plan.child("restore"), "restore");
+    let spec = reach(&plan.stack, plan.storage.bucket.as_ref(), selected);
+    Some(Intent::apply(&NetworkPolicy { metadata, spec: Some(spec) }))
+}
+
+/// A Job. The one that drops what was begun has no owner: foreground deletion of the Restore would take it first.
+#[must_use]
+pub fn job(plan: &Plan, task: Task, attempt: u32) -> Intent {
+    let name = format!("{}{attempt}", task.prefix(&plan.name));
+    let (owner, seconds, keep_seconds) = match task {
+        Task::Load => (Some(plan.owner.clone()), i64::from(plan.timeout) + GRACE, job::KEEP_SECONDS),
+        Task::Discard => (None, DISCARD, 3600),
+    };
+    let metadata = metadata(plan, owner, name, task.component());
+    let run = Run { container: task.component(), seconds, keep_seconds, spec: pod_spec(plan, task) };
+    job::run(metadata, labels_of(plan, task.component()), run)
+}
+
+fn metadata(plan: &Plan, owner: Option<OwnerReference>, name: String, component: &str) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name),
+        namespace: Some(plan.namespace.clone()),
+        labels: Some(labels_of(plan, component)),
+        owner_references: owner.map(|owner| vec![owner]),
+        ..ObjectMeta::default()
+    }
+}
+
+fn labels_of(plan: &Plan, component: &str) -> BTreeMap<String, String> {
+    let mut labels = labels::child(&plan.stack.name, component);
+    labels.insert(labels::RESTORE.to_owned(), plan.name.clone());
+    labels
+}
+
+fn pod_spec(plan: &Plan, task: Task) -> PodSpec {
+    let stack = &plan.stack;
+    let (install, agent_volume, agent_mount) = pod::agent(&stack.operator_image);
+    let (login_volume, login_mount) = credentials(stack, &[keys::DATABASE_PASSWORD, keys::DATABASE_CA]);
+    let mut volumes = vec![agent_volume, pod::scratch("tmp", "1Gi"), login_volume];
+    let mut mounts = vec![agent_mount, pod::mount("tmp", "/tmp", false), login_mount];
+    let mut env = connection(stack);
+    as_admin(stack, &mut volumes, &mut mounts, &mut env);
+    env.push(pod::env("ODOOAI_RESTORE_OWNER", plan.uid.clone()));
+    env.push(pod::env("ODOOAI_RESTORE_DATABASE", plan.database.clone()));
+    match task {
+        Task::Load => source(plan, &mut volumes, &mut mounts, &mut env),
+        Task::Discard => env.push(pod::env("ODOOAI_RESTORE_TIMEOUT_SECONDS", DISCARD.to_string())),
+    }
+    let container = Container {
+        name: task.component().to_owned(),
+        image: Some(plan.image.clone()),
+        image_pull_policy: Some(pod::PULL_POLICY.to_owned()),
+        command: Some([AGENT, "restore", task.word()].map(str::to_owned).to_vec()),
+        env: Some(env),
+        resources: Some(plan.resources.clone()),
+        security_context: pod::locked_down(),
+        volume_mounts: Some(mounts),
+        ..Container::default()
+    };
+    PodSpec {
+        init_containers: Some(vec![install]),
+        containers: vec![container],
+        volumes: Some(volumes),
+        ..pod::spec(stack, plan.user_id, plan.group_id)
+    }
+}
+
+/// Which backup, and where it is.
+fn source(plan: &Plan, volumes: &mut Vec<Volume>, mounts: &mut Vec<VolumeMount>, env: &mut Vec<EnvVar>) {
+    let (namespace, stack) = &plan.catalogue;
+    env.push(pod::env("ODOOAI_BACKUP_NAMESPACE", namespace.clone()));
+    env.push(pod::env("ODOOAI_BACKUP_STACK", stack.clone()));
+    env.push(pod::env("ODOOAI_RESTORE_TIMEOUT_SECONDS", plan.timeout.to_string()));
+    env.extend(plan.artifact.id.as_ref().map(|id| pod::env("ODOOAI_RESTORE_ID", id.clone())));
+    env.extend(plan.artifact.selector.map(|it| pod::env("ODOOAI_RESTORE_SELECTOR", it.to_string())));
+    storage(&plan.storage, volumes, mounts, env);
+}

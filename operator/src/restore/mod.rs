@@ -1,0 +1,51 @@
+//! The `Restore` controller: observe → decide → apply → report.
+//!
+//! A Restore runs once: what came of it stays in its status. The work is the agent's, in Jobs; what it makes says on
+//! the database itself whose it is and how far, so an attempt that was killed is begun anew.
+
+pub mod apply;
+pub mod build;
+pub mod conditions;
+pub mod decide;
+pub mod model;
+pub mod observe;
+pub mod remove;
+pub mod report;
+pub mod run;
+pub mod validate;
+
+use std::sync::Arc;
+
+use kube::ResourceExt;
+use kube::runtime::controller::Action;
+use odoo_ai_crds::restore::Restore;
+
+use crate::context::Context;
+use crate::stack::error::Error;
+
+/// Kind in logs and metrics.
+const KIND: &str = "Restore";
+
+/// Brings one Restore a step closer to its end.
+///
+/// # Errors
+/// What kept it from doing so; the conditions say it too, where the API server could be reached.
+pub async fn reconcile(object: Arc<Restore>, ctx: Arc<Context>) -> Result<Action, Error> {
+    let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+    let Some(seen) = observe::observe(&ctx, &name, &namespace).await? else {
+        return Ok(Action::await_change());
+    };
+    if seen.object.metadata.deletion_timestamp.is_some() {
+        return remove::remove(&ctx, &seen).await;
+    }
+    let seen = remove::hold(&ctx, seen).await?;
+    let decision = decide::decide(&seen, &ctx.operator);
+    let done = apply::apply(&ctx, &seen, &decision).await;
+    Box::pin(report::outcome(&ctx, seen, decision, done)).await
+}
+
+/// It has begun, and not ended.
+#[must_use]
+pub fn is_active(object: &Restore) -> bool {
+    object.status.as_ref().is_some_and(|status| status.started_at.is_some() && status.completed_at.is_none())
+}

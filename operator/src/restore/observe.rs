@@ -1,0 +1,117 @@
+//! Everything that a reconcile looks at, read once at its beginning.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
+use odoo_ai_crds::backup::Backup;
+use odoo_ai_crds::restore::{Restore, RestoreStatus};
+use odoo_ai_crds::stack::OdooAiStack;
+
+use super::{remove, validate};
+use crate::backup::build::Task;
+use crate::cluster::children::Children;
+use crate::cluster::pending;
+use crate::context::Context;
+use crate::labels;
+use crate::rollout::jobs;
+use crate::stack::error::Error;
+use crate::stack::references::{self, Data, Reference};
+
+/// One moment of a Restore.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// The custom resource, read live.
+    pub object: Restore,
+    /// The stack whose database server is used, read live; one that is being deleted is none.
+    pub stack: Option<OdooAiStack>,
+    /// The Backup that the source refers to.
+    pub backup: Option<Backup>,
+    /// Its Jobs and their pods, and the metadata of the stack's children, from the caches.
+    pub children: Children,
+    /// Data of the Secret with the bucket's credentials.
+    pub data: Data,
+    /// The claim that the source names exists; true where it names none.
+    pub claim_exists: bool,
+    /// The Job that makes a backup in the same storage at this moment.
+    pub backing_up: Option<String>,
+    /// Bytes of the database that is restored into, as an agent saw it lately.
+    pub bytes: Option<i64>,
+    /// Now.
+    pub now: Timestamp,
+}
+
+impl Observed {
+    /// The status, or an empty one.
+    #[must_use]
+    pub fn status(&self) -> RestoreStatus {
+        self.object.status.clone().unwrap_or_default()
+    }
+
+    /// The generation of the spec.
+    #[must_use]
+    pub fn generation(&self) -> i64 {
+        self.object.metadata.generation.unwrap_or_default()
+    }
+}
+
+/// Reads the Restore live and its surroundings; `None` when it is gone, or goes without us.
+///
+/// # Errors
+/// [`Error::Api`] when the API server can't be asked.
+pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Option<Box<Observed>>, Error> {
+    let api: Api<Restore> = Api::namespaced(ctx.client.clone(), namespace);
+    let Some(object) = api.get_opt(name).await? else { return Ok(None) };
+    if object.metadata.deletion_timestamp.is_some() && !remove::is_held(&object) {
+        return Ok(None);
+    }
+    let (spec, now) = (&object.spec, (ctx.clock)());
+    let backup = spec.source.backup_ref.as_ref();
+    let backup = backup.and_then(|it| ctx.caches.backup(namespace, &it.name)).map(|it| Backup::clone(&it));
+    let storage = validate::places(spec, backup.as_ref());
+    let mut children = ctx.caches.children_of_restore(namespace, &spec.stack_ref.name, name);
+    if object.metadata.deletion_timestamp.is_some() {
+        // One that the caches don't know yet would load what nobody drops any more.
+        children.jobs = live_jobs(ctx, namespace, name).await?;
+    }
+    let stacks: Api<OdooAiStack> = Api::namespaced(ctx.client.clone(), namespace);
+    let bucket = storage.as_ref().and_then(|it| it.bucket.as_ref());
+    let secrets = bucket.map(|it| Reference::Secret(it.credentials_secret_ref.name.clone())).into_iter().collect();
+    let claim = storage.as_ref().and_then(|it| it.volume.as_ref()).map(|it| it.claim.as_str());
+    let (stack, data, pending, claim_exists) = tokio::join!(
+        stacks.get_opt(&spec.stack_ref.name),
+        references::read(&ctx.client, namespace, secrets),
+        pending::read(&ctx.client, namespace, &children, now),
+        claim_exists(ctx, namespace, claim),
+    );
+    children.pending = pending?;
+    let (stack, data, claim_exists) = (stack?, data?, claim_exists?);
+    let stack = stack.filter(|it| it.metadata.deletion_timestamp.is_none());
+    let backing_up = backup.as_ref().and_then(|backup| backing_up(ctx, namespace, backup));
+    let bytes = ctx.agents.restored(object.metadata.uid.as_deref().unwrap_or_default());
+    Ok(Some(Box::new(Observed { object, stack, backup, children, data, claim_exists, backing_up, bytes, now })))
+}
+
+async fn live_jobs(ctx: &Context, namespace: &str, name: &str) -> Result<BTreeMap<String, Arc<Job>>, Error> {
+    let api: Api<Job> = Api::namespaced(ctx.client.clone(), namespace);
+    let ours = ListParams::default().labels(&format!("{}={name}", labels::RESTORE));
+    let jobs = api.list(&ours).await?.items.into_iter();
+    Ok(jobs.map(|job| (job.name_any(), Arc::new(job))).collect())
+}
+
+async fn claim_exists(ctx: &Context, namespace: &str, claim: Option<&str>) -> Result<bool, Error> {
+    let Some(claim) = claim else { return Ok(true) };
+    let api: Api<PersistentVolumeClaim> = Api::namespaced(ctx.client.clone(), namespace);
+    Ok(api.get_metadata_opt(claim).await?.is_some())
+}
+
+/// What was started before this Restore goes by what it was told then, also of what it may remove.
+fn backing_up(ctx: &Context, namespace: &str, backup: &Backup) -> Option<String> {
+    let name = backup.metadata.name.as_deref().unwrap_or_default();
+    let children = ctx.caches.children_of_backup(namespace, &backup.spec.stack_ref.name, name);
+    jobs::unfinished(&children, Task::Backup.component()).map(|(name, _)| name.clone()).next()
+}

@@ -1,0 +1,73 @@
+//! Wires the controller: which events wake which Restore.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use futures::channel::mpsc::UnboundedReceiver;
+use kube::runtime::controller::Config;
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::{Controller, Predicate, PredicateConfig, WatchStreamExt, predicates, watcher};
+use kube::{Api, ResourceExt};
+use odoo_ai_crds::backup::Backup;
+use odoo_ai_crds::restore::Restore;
+
+use super::{KIND, is_active, reconcile};
+use crate::cluster::cache::Scope;
+use crate::cluster::watch::{calm, patient};
+use crate::context::Context;
+use crate::controller::drive;
+
+/// Restores that are reconciled at the same time.
+const CONCURRENCY: u16 = 2;
+/// Events of one Restore within this time are one reconcile.
+const DEBOUNCE: Duration = Duration::from_millis(200);
+
+/// Runs until `shutdown` resolves and the reconciles under way have ended.
+pub async fn run(
+    ctx: Arc<Context>,
+    scope: &Scope,
+    writer: Writer<Restore>,
+    heard: UnboundedReceiver<ObjectRef<Restore>>,
+    shutdown: impl Future<Output = ()> + Send + Sync + 'static,
+) {
+    let api: Api<Restore> = scope.api(&ctx.client);
+    let restores = ctx.restores.clone();
+    // A status write is no reason to look again.
+    let wanted = predicates::generation.combine(predicates::annotations);
+    let (known, memory) = (restores.clone(), Arc::clone(&ctx));
+    let changes = patient(watcher(api, watcher::Config::default()))
+        .inspect_ok(move |event| match event {
+            watcher::Event::Apply(now) | watcher::Event::InitApply(now) => {
+                let before = known.get(&ObjectRef::from_obj(now));
+                if before.is_some_and(|before| is_active(&before)) != is_active(now) {
+                    wake_backup(&memory, now);
+                }
+            }
+            watcher::Event::Delete(gone) => wake_backup(&memory, gone),
+            watcher::Event::Init | watcher::Event::InitDone => {}
+        })
+        .reflect(writer)
+        .touched_objects();
+    let trigger = calm(changes).predicate_filter(wanted, PredicateConfig::default());
+    let controller = Controller::for_stream(trigger, restores)
+        .with_config(Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE))
+        .reconcile_on(heard)
+        .graceful_shutdown_on(shutdown);
+    drive(controller, KIND, ctx, reconcile).await;
+}
+
+/// A Backup removes nothing while a Restore reads from it.
+fn wake_backup(ctx: &Context, restore: &Restore) {
+    if let (Some(backup), Some(namespace)) = (&restore.spec.source.backup_ref, restore.namespace()) {
+        ctx.backup_bell.ring_for(&ObjectRef::new(&backup.name).within(&namespace));
+    }
+}
+
+/// The Restore reads from the Backup.
+#[must_use]
+pub fn is_from(restore: &Restore, backup: &Backup) -> bool {
+    let source = restore.spec.source.backup_ref.as_ref();
+    restore.namespace() == backup.namespace() && source.is_some_and(|it| it.name == backup.name_any())
+}

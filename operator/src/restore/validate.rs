@@ -1,0 +1,99 @@
+//! Parses the custom resource once, defaults included. What the schema can't see is refused here.
+
+use kube::{Resource, ResourceExt};
+use odoo_ai_crds::backup::{Backup, BackupJob};
+use odoo_ai_crds::conditions::reasons;
+use odoo_ai_crds::restore::{RestoreSpec, RestoreTarget};
+
+use super::model::Plan;
+use super::observe::Observed;
+use crate::backup::model::{Storage, Volume};
+use crate::backup::validate::{bucket_is_known, image, of_stack, places as places_of_backup};
+use crate::cluster::intent::hash;
+use crate::stack::build::pod;
+use crate::stack::model::Operator;
+use crate::stack::validate::{Problem, resources};
+
+/// PostgreSQL's names have 63 bytes; the rest is added.
+const LONGEST: usize = 44;
+
+/// The parsed restore.
+///
+/// # Errors
+/// A [`Problem`] with the sentence that the user reads.
+pub fn plan(seen: &Observed, operator: &Operator) -> Result<Plan, Problem> {
+    let (object, spec) = (&seen.object, &seen.object.spec);
+    let not_yet = |what: &str| {
+        let message = format!("{what} is not implemented in this version of the operator: nothing is done");
+        Problem::refused(reasons::NOT_IMPLEMENTED, message)
+    };
+    if spec.target == Some(RestoreTarget::InPlace) {
+        return Err(not_yet("a restore in place"));
+    }
+    let Some(artifact) = spec.source.artifact.clone() else { return Err(not_yet("a restore of a plain dump")) };
+    let owner = object
+        .controller_owner_ref(&())
+        .ok_or_else(|| Problem::missing(reasons::NOT_OBSERVED, "the Restore has no UID yet"))?;
+    let stack = of_stack(seen.stack.as_ref(), &spec.stack_ref.name, operator, "a Restore")?;
+    // A Backup's own image knows the server's version too.
+    let job = seen.backup.as_ref().filter(|_| spec.job == BackupJob::default()).map_or(&spec.job, |it| &it.spec.job);
+    let (image, user) = image(job, &stack.database)?;
+    let user_id = job.security.run_as_user.unwrap_or(user);
+    let (namespace, uid) = (object.namespace().unwrap_or_default(), object.uid().unwrap_or_default());
+    let catalogue = match &spec.source.catalogue {
+        Some(catalogue) => catalogue.split_once('/').map_or_else(
+            || (namespace.clone(), catalogue.clone()),
+            |(namespace, stack)| (namespace.to_owned(), stack.to_owned()),
+        ),
+        None => (namespace.clone(), seen.backup.as_ref().map_or(&stack.name, |it| &it.spec.stack_ref.name).clone()),
+    };
+    Ok(Plan {
+        name: object.name_any(),
+        namespace,
+        owner,
+        storage: storage(seen)?,
+        catalogue,
+        artifact,
+        database: database(&stack.connection.database, &uid),
+        image,
+        resources: resources(&job.resources, pod::resources("50m", "64Mi", "512Mi")),
+        user_id,
+        group_id: job.security.fs_group.unwrap_or(user_id),
+        timeout: spec.timeout_seconds.unwrap_or(3600),
+        uid,
+        stack,
+    })
+}
+
+/// Name of a new database: no two Restores have the same, also of those of one name.
+#[must_use]
+pub fn database(live: &str, uid: &str) -> String {
+    let head = &live[..live.floor_char_boundary(LONGEST)];
+    format!("{head}_restored_{}", &hash(&serde_json::json!(uid))[..8])
+}
+
+/// Where the source is, whether it is there or not; `None`: its Backup isn't known.
+#[must_use]
+pub fn places(spec: &RestoreSpec, backup: Option<&Backup>) -> Option<Storage> {
+    let Some(storage) = &spec.source.storage else { return backup.map(places_of_backup) };
+    let volume = storage.persistent_volume_claim.as_ref();
+    let volume = volume.map(|it| Volume { claim: it.claim_name.clone(), made: None });
+    Some(Storage { volume, bucket: storage.s3.clone() })
+}
+
+fn storage(seen: &Observed) -> Result<Storage, Problem> {
+    let spec = &seen.object.spec;
+    let Some(storage) = places(spec, seen.backup.as_ref()) else {
+        let name = spec.source.backup_ref.as_ref().map_or("", |it| &it.name);
+        let message = format!(
+            "there is no Backup {name} in this namespace; create it, or give source.storage instead of source.backupRef"
+        );
+        return Err(Problem::missing(reasons::BACKUP_NOT_FOUND, message));
+    };
+    if let Some(Volume { claim, .. }) = storage.volume.as_ref().filter(|_| !seen.claim_exists) {
+        let message = format!("there is no PersistentVolumeClaim {claim} in this namespace, and backups are in it");
+        return Err(Problem::missing(reasons::VOLUME_MISSING, message));
+    }
+    bucket_is_known(&storage, &seen.data)?;
+    Ok(storage)
+}

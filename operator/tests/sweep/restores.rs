@@ -1,0 +1,70 @@
+//! The agent's side of Restores: the databases that its Jobs make and drop.
+
+use k8s_openapi::jiff::SignedDuration;
+use serde_json::{Value, json};
+
+use crate::compare::OF_RESTORE;
+use crate::world::{BACKUP, Ending, RESTORES, STACK, World};
+
+impl World {
+    /// Somebody creates a Restore of the newest backup.
+    pub(crate) fn create_restore(&mut self, name: &str) {
+        let restore = json!({
+            "apiVersion": "odoo-ai.atmatasolutions.com/v1alpha1", "kind": "Restore",
+            "metadata": {"name": name, "namespace": "odoo-ai"},
+            "spec": {
+                "stackRef": {"name": STACK},
+                "source": {"backupRef": {"name": BACKUP}, "artifact": {"selector": "Latest"}},
+            },
+        });
+        self.store.create(RESTORES, "somebody", restore).expect("a new Restore");
+    }
+
+    /// What a Restore says of its end.
+    pub(crate) fn restored(&self, name: &str) -> &str {
+        let restore = self.store.get(RESTORES, name).expect("the Restore");
+        let mut conditions = restore["status"]["conditions"].as_array().into_iter().flatten();
+        conditions.find(|it| it["type"] == "Complete").and_then(|it| it["reason"].as_str()).unwrap_or_default()
+    }
+
+    /// Jobs of Restores that can run do what their agent would.
+    pub(crate) fn run_jobs_of_restores(&mut self) {
+        let jobs = self.store.all("jobs").filter(|(_, job)| job["status"]["conditions"].is_null());
+        let jobs = jobs.filter(|(_, job)| job.pointer(OF_RESTORE).is_some());
+        let jobs: Vec<_> = jobs.map(|(name, job)| (name.to_owned(), job.clone())).collect();
+        for (name, job) in jobs {
+            match self.endings.front() {
+                Some(Ending::Runs) => continue,
+                Some(Ending::Fails) => {
+                    let report = json!({"result": "Failed", "reason": "StorageFull", "message": "no room"});
+                    self.end_job(&name, &job, "Failed", SignedDuration::from_hours(1), &report);
+                }
+                Some(Ending::Succeeds) | None => {
+                    let report = self.load_or_discard(&job);
+                    self.end_job(&name, &job, "Complete", SignedDuration::ZERO, &report);
+                }
+            }
+            self.endings.pop_front();
+        }
+    }
+
+    fn load_or_discard(&mut self, job: &Value) -> Value {
+        let container = &job["spec"]["template"]["spec"]["containers"][0];
+        let env = |name: &str| {
+            let all = container["env"].as_array().into_iter().flatten();
+            all.filter(|it| it["name"] == name).find_map(|it| it["value"].as_str()).expect("a variable").to_owned()
+        };
+        let (owner, database) = (env("ODOOAI_RESTORE_OWNER"), env("ODOOAI_RESTORE_DATABASE"));
+        let mut report = json!({"version": 1, "result": "Succeeded", "reason": "Done", "message": "done"});
+        if container["command"][2] == "discard" {
+            if self.databases.get(&database) == Some(&owner) {
+                self.databases.remove(&database);
+            }
+        } else {
+            self.databases.insert(database.clone(), owner);
+            report["restore"] =
+                json!({"id": "artifact-1", "database": database, "tables": 2, "rows": 3, "bytes": 2048, "seconds": 1});
+        }
+        report
+    }
+}

@@ -1,0 +1,107 @@
+//! What a restore costs: `agent restore load` beside today's `gunzip | psql`, in a container of PostgreSQL's image, on the
+//! same server, in turns.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use odoo_ai_tests::docker;
+
+use crate::figures::{aim, table};
+use crate::filled::Filled;
+
+/// What the agent reads to know server and storage.
+const ENVIRONMENT: &str = "export ODOOAI_DATABASE_HOST=127.0.0.1 ODOOAI_DATABASE_PORT=5432 ODOOAI_DATABASE_NAME=app \
+    ODOOAI_DATABASE_USER=postgres ODOOAI_DATABASE_PASSWORD_FILE=/tmp/password ODOOAI_LOCK_DATABASE=postgres \
+    ODOOAI_BACKUP_POLICY=bench ODOOAI_BACKUP_NAMESPACE=ns ODOOAI_BACKUP_STACK=stack ODOOAI_BACKUP_VOLUME=/tmp/out \
+    ODOOAI_TERMINATION_LOG=/tmp/report ODOOAI_RESTORE_OWNER=bench ODOOAI_RESTORE_DATABASE=restored \
+    ODOOAI_RESTORE_SELECTOR=Latest";
+
+/// A command, looked at until it ends: the peak of all that it starts, in kilobytes.
+const WATCHED: &str = "total() { for p in $(pgrep -f '^(/agent|pg_restore|gunzip|gzip|psql)'); do sed -n 's/^VmRSS:[^0-9]*\\([0-9]*\\).*/\\1/p' /proc/$p/status 2>/dev/null; done | awk '{s+=$1} END {print s+0}'; }; \
+    ( COMMAND ) >/tmp/restore.log 2>&1 & work=$!; peak=0; \
+    while kill -0 $work 2>/dev/null; do now=$(total); [ \"$now\" -gt $peak ] && peak=$now; sleep 0.2; done; \
+    wait $work || { tail -3 /tmp/restore.log; exit 1; }; echo $peak";
+
+/// Of one way of restoring.
+#[derive(Default)]
+struct Way {
+    seconds: Vec<f64>,
+    peak: u64,
+}
+
+pub(crate) async fn run(agent: &Path, rounds: u32, gigabytes: u64) -> Result<()> {
+    ensure!(rounds > 0 && gigabytes > 0, "at least one round, and one gigabyte");
+    for version in [17, 15] {
+        let server = Filled::start("restore", version, agent).await?;
+        let result = Box::pin(server.restore(rounds, gigabytes)).await;
+        docker(["rm", "-fv", &server.name]).await?;
+        result?;
+    }
+    Ok(())
+}
+
+impl Filled {
+    async fn restore(&self, rounds: u32, gigabytes: u64) -> Result<()> {
+        let (rows, size) = self.fill(gigabytes).await?;
+        println!("\nPostgreSQL {}: {rows} rows, {size} bytes, {rounds} rounds in turns", self.version);
+        self.sh("pg_dump -h 127.0.0.1 -U postgres app | gzip >/tmp/old.sql.gz").await?;
+        self.sh(&format!("{ENVIRONMENT}; /agent backup >/tmp/agent.log 2>&1 || {{ tail -3 /tmp/agent.log; exit 1; }}"))
+            .await?;
+        let (mut today, mut one, mut two) = (Way::default(), Way::default(), Way::default());
+        let psql = "createdb -h 127.0.0.1 -U postgres restored && gunzip -c /tmp/old.sql.gz | psql -h 127.0.0.1 -U postgres -d restored -q -v ON_ERROR_STOP=1";
+        for _ in 0..rounds {
+            self.turn(&mut today, psql).await?;
+            for (way, jobs) in [(&mut one, 1), (&mut two, 2)] {
+                self.turn(way, &format!("{ENVIRONMENT} ODOOAI_RESTORE_JOBS={jobs}; /agent restore load")).await?;
+            }
+        }
+        print(&today, &one, &two);
+        Ok(())
+    }
+
+    async fn turn(&self, way: &mut Way, command: &str) -> Result<()> {
+        self.sh(
+            "dropdb -h 127.0.0.1 -U postgres --if-exists restored; sync; psql -h 127.0.0.1 -U postgres -qc CHECKPOINT",
+        )
+        .await?;
+        let began = Instant::now();
+        let peak = self.sh(&WATCHED.replace("COMMAND", command)).await?;
+        way.seconds.push(began.elapsed().as_secs_f64());
+        way.peak = way.peak.max(peak.trim().parse().context("kilobytes")?);
+        let rows = "SELECT (SELECT count(*) FROM documents) > 1000 AND (SELECT count(*) FROM pg_indexes WHERE tablename = 'documents') = 4";
+        ensure!(self.sql("restored", rows).await?.trim() == "t", "it isn't restored");
+        Ok(())
+    }
+}
+
+fn print(today: &Way, one: &Way, two: &Way) {
+    let rows = [("gunzip | psql", today), ("agent restore load", one), ("the same, two sessions", two)];
+    let rows: Vec<_> = rows.into_iter().map(|(name, way)| way.row(name)).collect();
+    table(&["", "seconds", "median", "peak, MiB"], &rows);
+    let (slower, faster) = (today.median() / one.median(), today.median() / two.median());
+    aim("never slower than today", &format!("{slower:.2}"), slower >= 1.0);
+    aim("at least 1.5 times as fast where several indexes allow it", &format!("{faster:.2}"), faster >= 1.5);
+}
+
+impl Way {
+    fn median(&self) -> f64 {
+        let mut seconds = self.seconds.clone();
+        seconds.sort_by(f64::total_cmp);
+        seconds.get(seconds.len() / 2).copied().unwrap_or_default()
+    }
+
+    fn row(&self, name: &str) -> Vec<String> {
+        let mut seconds = String::new();
+        for time in &self.seconds {
+            let _never_fails = write!(seconds, "{time:.1} ");
+        }
+        vec![
+            name.to_owned(),
+            seconds.trim().to_owned(),
+            format!("{:.1}", self.median()),
+            (self.peak / 1024).to_string(),
+        ]
+    }
+}
