@@ -109,6 +109,8 @@ enum Restore {
     Load,
     /// Let it and the live database change places; the command of a Job.
     Swap,
+    /// Drop what was loaded and took no place; the command of a Job.
+    Discard,
 }
 
 #[derive(Debug, Subcommand)]
@@ -153,6 +155,7 @@ fn main() -> ExitCode {
         Command::Login => login::main(&env, &redactor),
         Command::Restore(Restore::Load) => restore::load(&env, &redactor),
         Command::Restore(Restore::Swap) => restore::swap(&env, &redactor),
+        Command::Restore(Restore::Discard) => restore::discard(&env, &redactor),
         Command::Flag(Flag::Disable) => flag::disable(&env, &redactor),
     }
 }

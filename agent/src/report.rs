@@ -158,20 +158,41 @@ impl VerifiedReport {
 }
 
 /// A backup that is a database again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RestoreReport {
     /// Name of the backup.
     pub(crate) id: String,
     /// The database that it is in.
     pub(crate) database: String,
-    /// Its tables.
-    pub(crate) tables: usize,
-    /// Their rows.
-    pub(crate) rows: i64,
+    /// Its tables; absent where the backup is gone meanwhile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tables: Option<usize>,
+    /// Their rows; likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) rows: Option<i64>,
+    /// Alembic's revisions in the backup; likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) alembic: Option<Vec<String>>,
+    /// Size of the database; absent where it couldn't be measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) bytes: Option<i64>,
     /// How long it took; absent where it was there already.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) seconds: Option<u64>,
+}
+
+impl RestoreReport {
+    /// What a manifest says of it, as long as there is one.
+    pub(crate) fn of(manifest: Option<&Manifest>) -> Self {
+        Self {
+            id: manifest.map(|it| it.id.to_string()).unwrap_or_default(),
+            tables: manifest.map(|it| it.tables.len()),
+            rows: manifest.map(|it| it.tables.values().sum()),
+            alembic: manifest.map(|it| it.alembic.clone()),
+            ..Self::default()
+        }
+    }
 }
 
 /// Two databases that changed places.

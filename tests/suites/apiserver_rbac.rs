@@ -212,8 +212,8 @@ async fn everything_that_the_code_does_is_allowed_and_little_else() -> Result<()
     stage.pod("odoo-ai-postgresql-0", database.template, &json!({"phase": "Pending"})).await?;
     stage.edit(&json!({"logLevel": "Warning"})).await?;
     wait_for("the Job to be deleted", Duration::from_secs(20), || async {
-        let gone = stage.api::<Job>().get_opt(&job.name_any()).await?.is_none();
-        Ok(gone.then_some(()))
+        let left = stage.api::<Job>().get_opt(&job.name_any()).await?;
+        Ok(left.is_none_or(|job| job.metadata.deletion_timestamp.is_some()).then_some(()))
     })
     .await?;
     stage.until_ready().await?;
@@ -264,7 +264,7 @@ async fn everything_that_the_code_does_is_allowed_and_little_else() -> Result<()
         used.insert(line(sent.verb, &sent.group, &sent.resource));
         // An object that isn't there is created by applying it, and the API server asks for both.
         // Of these only metadata are written.
-        let annotated = ["backups", "featureflags"];
+        let annotated = ["backups", "restores", "featureflags"];
         if sent.verb == "patch" && !sent.resource.contains('/') && !annotated.contains(&sent.resource.as_str()) {
             used.insert(line("create", &sent.group, &sent.resource));
         }

@@ -60,8 +60,13 @@ impl State {
 
 /// Good ones of a policy, the newest first, and whether each is verified.
 pub(crate) fn of_policy<'a>(entries: &'a [Entry], policy: &str) -> Vec<(&'a Manifest, bool)> {
+    good(entries, |manifest, _| manifest.policy == policy)
+}
+
+/// Good ones that are wanted, the newest first, and whether each is verified.
+pub(crate) fn good(entries: &[Entry], wanted: impl Fn(&Manifest, bool) -> bool) -> Vec<(&Manifest, bool)> {
     let good = entries.iter().filter_map(|entry| match &entry.state {
-        State::Good { manifest, verified } if manifest.policy == policy => Some((&**manifest, *verified)),
+        State::Good { manifest, verified } if wanted(manifest, *verified) => Some((&**manifest, *verified)),
         State::Good { .. } | State::Damaged(_) | State::Unfinished => None,
     });
     let mut good: Vec<_> = good.collect();

@@ -2,6 +2,7 @@
 //! is what has a manifest, and the manifest is written last.
 
 pub(crate) mod bucket;
+pub(crate) mod choose;
 pub(crate) mod command;
 pub(crate) mod entry;
 pub(crate) mod id;

@@ -120,6 +120,14 @@ impl Place {
         }
     }
 
+    /// See [`Volume::path`]; `None`: what is in a bucket has none.
+    pub(crate) fn path(&self, id: &Id) -> Option<PathBuf> {
+        match self {
+            Self::Volume(volume) => Some(volume.path(id)),
+            Self::Bucket(_) => None,
+        }
+    }
+
     /// See [`Volume::commit`].
     pub(crate) async fn commit(&self, manifest: &Manifest) -> io::Result<()> {
         match self {

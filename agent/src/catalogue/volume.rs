@@ -107,9 +107,14 @@ impl Volume {
     /// # Errors
     /// What the system said.
     pub(crate) fn dump(&self, id: &Id) -> io::Result<File> {
-        let file = File::open(self.folder(id).join(DUMP))?;
+        let file = File::open(self.path(id))?;
         rustix::fs::fadvise(&file, 0, None, Advice::DontNeed)?;
         Ok(file)
+    }
+
+    /// Where the dump is.
+    pub(crate) fn path(&self, id: &Id) -> PathBuf {
+        self.folder(id).join(DUMP)
     }
 
     /// Makes it a backup.

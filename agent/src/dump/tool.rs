@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Read;
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 
 use tokio::io::BufReader;
@@ -23,6 +24,8 @@ pub(crate) type Source = Box<dyn Read + Send>;
 pub(crate) const APPLICATION_NAME: &str = "odooai-backup";
 const DUMP: &str = "pg_dump";
 const RESTORE: &str = "pg_restore";
+/// Of a restore: all of it or an error, and roles and their rights are those of the server.
+const INTO: [&str; 4] = ["--exit-on-error", "--no-password", "--no-owner", "--no-privileges"];
 /// The first whose `pg_dump` knows zstd, where it was built with it.
 const HAS_ZSTD: i32 = 16;
 /// What it says where it wasn't.
@@ -128,9 +131,27 @@ impl<'a> Tools<'a> {
     /// # Errors
     /// As [`Tools::read_back`].
     pub(crate) async fn restore(&self, file: Source, compression: Compression) -> Result<Stored, BackupError> {
-        let database = format!("--dbname={}", self.database);
-        let arguments = ["--exit-on-error", "--no-password", "--no-owner", "--no-privileges", &database];
+        let database = self.dbname_argument();
+        let arguments: Vec<_> = INTO.into_iter().chain([database.as_str()]).collect();
         self.pg_restore(&arguments, file, compression).await
+    }
+
+    /// The same from a file, by so many sessions at once: for that `pg_restore` goes back and forth in it. Nobody hashes
+    /// what it reads.
+    ///
+    /// # Errors
+    /// It can't.
+    pub(crate) async fn restore_file(&self, file: &Path, jobs: u32) -> Result<(), BackupError> {
+        let (database, jobs) = (self.dbname_argument(), format!("--jobs={jobs}"));
+        let mut command = self.command(RESTORE, &INTO);
+        command.args([&database, &jobs]).arg(file);
+        let mut child = Self::start(RESTORE, command, Stdio::null(), Stdio::null())?;
+        let (status, tail) = self.finish(RESTORE, &mut child).await?;
+        success(RESTORE, status, tail)
+    }
+
+    fn dbname_argument(&self) -> String {
+        format!("--dbname={}", self.database)
     }
 
     async fn pg_restore(
@@ -161,7 +182,10 @@ impl<'a> Tools<'a> {
         stdin: Stdio,
         stdout: Stdio,
     ) -> Result<Child, BackupError> {
-        let mut command = self.command(program, arguments);
+        Self::start(program, self.command(program, arguments), stdin, stdout)
+    }
+
+    fn start(program: &'static str, mut command: Command, stdin: Stdio, stdout: Stdio) -> Result<Child, BackupError> {
         command.stdin(stdin).stdout(stdout).stderr(Stdio::piped());
         command.spawn().map_err(|source| BackupError::Spawn { program, source })
     }

@@ -7,9 +7,12 @@ use crate::job::{ATTEMPT, PATIENCE, patiently};
 use crate::migrate::error::{MigrateError, Step as _};
 use crate::migrate::lock::Lock;
 use crate::migrate::pooler;
-use crate::postgres::{self, Login, Session};
+use crate::postgres::{self, DatabaseError, Login, Session};
 use crate::redact::Redactor;
 use crate::secret::Secret;
+
+/// A swap takes less.
+const ONCE_MORE: Duration = Duration::from_secs(1);
 
 /// The logins of one command.
 #[derive(Debug)]
@@ -60,9 +63,17 @@ impl Logins {
                 pooler::check(&session, &self.application).await?;
             }
         }
+        self.lock_of(&self.application.database, patience).await
+    }
+
+    /// The same for any database of the server, into which nobody needs to get.
+    ///
+    /// # Errors
+    /// As [`Logins::lock`].
+    pub(crate) async fn lock_of(&self, database: &str, patience: Option<Duration>) -> Result<Lock, MigrateError> {
         let locking = login(&self.locker, "log in for the lock").await?;
         pooler::check(&locking, &self.locker).await?;
-        Lock::acquire(locking, &self.application.database, patience).await
+        Lock::acquire(locking, database, patience).await
     }
 }
 
@@ -71,5 +82,21 @@ impl Logins {
 /// # Errors
 /// What the server said.
 pub(crate) async fn login(login: &Login, step: &'static str) -> Result<Session, MigrateError> {
-    patiently(Instant::now() + PATIENCE, async || postgres::connect(login, ATTEMPT).await.step(step)).await
+    patiently(Instant::now() + PATIENCE, async || connect(login).await.step(step)).await
+}
+
+/// Tries once. Whoever comes in the moment in which two databases change places is told that there is none of this
+/// name, though there is one before and after: it is looked for once more.
+///
+/// # Errors
+/// What the server said.
+pub(crate) async fn connect(login: &Login) -> Result<Session, DatabaseError> {
+    match postgres::connect(login, ATTEMPT).await {
+        Err(DatabaseError::Missing(why)) => {
+            tracing::info!(why, "looking for the database once more");
+            tokio::time::sleep(ONCE_MORE).await;
+            postgres::connect(login, ATTEMPT).await
+        }
+        other => other,
+    }
 }

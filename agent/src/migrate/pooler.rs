@@ -10,8 +10,8 @@
 
 use std::time::Duration;
 
-use crate::job::ATTEMPT;
 use crate::migrate::error::{MigrateError, Step};
+use crate::migrate::logins;
 use crate::postgres::{self, DatabaseError, Login, Session, bounded};
 use crate::report::Outcome;
 
@@ -25,7 +25,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 pub(crate) async fn check(session: &Session, login: &Login) -> Result<(), MigrateError> {
     const STEP: &str = "look for a pooler";
     let options = Login { options: postgres::LOCK_TIMEOUT, ..login.clone() };
-    let other = match postgres::connect(&options, ATTEMPT).await {
+    let other = match logins::connect(&options).await {
         Err(DatabaseError::Unreachable(text)) if text.contains("startup parameter") => {
             return Err(unfit(
                 "the pooler in front of PostgreSQL refuses the option lock_timeout: connect to PostgreSQL directly, \

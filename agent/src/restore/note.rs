@@ -7,6 +7,7 @@ use postgres_protocol::escape::{escape_identifier, escape_literal};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::catalogue::id::Id;
 use crate::dump::error::{BackupError, Step as _};
 use crate::postgres::{Session, bounded};
 
@@ -35,6 +36,24 @@ pub(crate) struct Note {
     pub(crate) artifact: String,
     /// How far it is.
     pub(crate) state: State,
+    /// It was the live database before this restore: what is in it is not the backup.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) original: bool,
+    /// Number of the swap that brought it where it is; 0: none did, or one of an agent that didn't count.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) sequence: u64,
+}
+
+impl Note {
+    /// Of a database that a restore makes.
+    pub(crate) fn new(owner: &str, artifact: &Id, state: State) -> Self {
+        Self { owner: owner.to_owned(), artifact: artifact.to_string(), state, original: false, sequence: 0 }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 #[derive(Serialize, Deserialize)]
@@ -60,6 +79,25 @@ pub(crate) fn mark(owner: &str) -> i32 {
     1_000_000 + (i32::from_be_bytes(*head) & 0x00ff_ffff)
 }
 
+/// The note in a comment; `None`: it is somebody else's.
+pub(crate) fn parse(comment: &str) -> Option<Note> {
+    serde_json::from_str::<Comment>(comment).ok().map(|it| it.odooai_restore)
+}
+
+/// Names of all databases that this restore noted something on, and what.
+///
+/// # Errors
+/// What the server said.
+pub(crate) async fn all(session: &Session, owner: &str) -> Result<Vec<(String, Note)>, BackupError> {
+    const QUESTION: &str = "
+        SELECT datname::text, shobj_description(oid, 'pg_database') FROM pg_database
+        WHERE shobj_description(oid, 'pg_database') LIKE '{\"odooaiRestore\"%' ORDER BY 1";
+    let rows = bounded(LIMIT, session.query(QUESTION, &[])).await.step("look for databases of this restore")?;
+    // It may be gone between the two questions.
+    let noted = rows.iter().filter_map(|row| Some((row.get(0), parse(row.get::<_, Option<&str>>(1)?)?)));
+    Ok(noted.filter(|(_, note): &(String, Note)| note.owner == owner).collect())
+}
+
 /// Looks a database up.
 ///
 /// # Errors
@@ -70,9 +108,8 @@ pub(crate) async fn find(session: &Session, database: &str) -> Result<Option<Fou
     let row = bounded(LIMIT, session.query_opt(QUESTION, &[&database])).await.step("look the database up")?;
     Ok(row.map(|row| {
         let comment: Option<String> = row.get(0);
-        let note = comment.as_ref().and_then(|text| serde_json::from_str::<Comment>(text).ok());
         let begun = (comment.is_none() && !row.get::<_, bool>(1)).then(|| row.get(2));
-        Found { note: note.map(|it| it.odooai_restore), begun }
+        Found { note: comment.as_deref().and_then(parse), begun }
     }))
 }
 
@@ -93,4 +130,20 @@ pub(crate) async fn set(session: &Session, database: &str, note: &Note) -> Resul
         return Ok(());
     }
     Err(BackupError::failed("RestoreFailed", format!("the database {database} is gone, or somebody else notes on it")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_without_what_came_later_is_read_and_written_as_it_was() {
+        let old = r#"{"odooaiRestore":{"owner":"uid-1","artifact":"20260101t000000z-aaaaaa","state":"Live"}}"#;
+        let note = parse(old).expect("a note");
+        assert_eq!((note.state, note.original, note.sequence), (State::Live, false, 0));
+        assert!(statement("d", &note).contains(old));
+        let new = Note { original: true, sequence: 2, ..note };
+        assert!(statement("d", &new).contains(r#""state":"Live","original":true,"sequence":2}}"#));
+        assert_eq!(parse("somebody's own"), None);
+    }
 }

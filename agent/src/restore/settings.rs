@@ -3,12 +3,18 @@
 use std::time::Duration;
 
 use crate::catalogue::bucket::SettingsError;
+use crate::catalogue::choose;
+use crate::catalogue::entry::Entry;
 use crate::catalogue::id::Id;
+use crate::catalogue::manifest::Manifest;
 use crate::catalogue::place::Storage;
 use crate::config::{ConfigError, Env};
+use crate::dump::error::BackupError;
 use crate::redact::Redactor;
 
 const ID: &str = "ODOOAI_RESTORE_ID";
+const SELECTOR: &str = "ODOOAI_RESTORE_SELECTOR";
+const RESERVE_BYTES: &str = "ODOOAI_RESTORE_RESERVE_BYTES";
 /// What PostgreSQL cuts a name to, silently.
 const LONGEST_NAME: usize = 63;
 
@@ -37,15 +43,72 @@ impl Target {
     }
 }
 
+/// Which backup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// This one.
+    Id(Id),
+    /// The newest good one of any policy.
+    Latest,
+    /// The newest of those that a verification restored completely.
+    LatestVerified,
+}
+
+impl Wanted {
+    /// Reads `ODOOAI_RESTORE_ID` or `ODOOAI_RESTORE_SELECTOR`.
+    ///
+    /// # Errors
+    /// Neither is there, or both are, or it can't be understood.
+    fn from_env(env: &Env) -> Result<Self, ConfigError> {
+        let invalid = |name, reason| ConfigError::Invalid { name, reason };
+        match (env.get(ID), env.get(SELECTOR)) {
+            (Some(id), None) => id.parse().map(Self::Id).map_err(|reason| invalid(ID, reason)),
+            (None, Some("Latest")) => Ok(Self::Latest),
+            (None, Some("LatestVerified")) => Ok(Self::LatestVerified),
+            (None, Some(_)) => Err(invalid(SELECTOR, "it must be one of Latest, LatestVerified".to_owned())),
+            (Some(_), Some(_)) => Err(invalid(SELECTOR, format!("{ID} is set too, and only one of both may be"))),
+            (None, None) => Err(ConfigError::Missing(ID)),
+        }
+    }
+
+    /// Whether an artifact that was taken before may be the one that is meant: a selector would choose another one
+    /// every day.
+    pub(crate) fn allows(&self, artifact: &str) -> bool {
+        match self {
+            Self::Id(id) => id.to_string() == artifact,
+            Self::Latest | Self::LatestVerified => true,
+        }
+    }
+
+    /// Chooses.
+    ///
+    /// # Errors
+    /// `ArtifactMissing`; `ArtifactDamaged`.
+    pub(crate) fn choose(&self, entries: &[Entry]) -> Result<Manifest, BackupError> {
+        let (found, what) = match self {
+            Self::Id(id) => return choose::by_id(entries, id),
+            Self::Latest => (choose::newest(entries, |_, _| true), "no good backup"),
+            Self::LatestVerified => {
+                (choose::newest(entries, |_, verified| verified), "no good backup that is verified")
+            }
+        };
+        found.ok_or_else(|| BackupError::refused("ArtifactMissing", format!("there is {what} in this catalogue")))
+    }
+}
+
 /// Of `load`.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     /// Where to.
     pub(crate) target: Target,
     /// The backup.
-    pub(crate) id: Id,
+    pub(crate) wanted: Wanted,
     /// Where it is.
     pub(crate) storage: Storage,
+    /// Bytes of the server's disk that are left alone; `None`: as [`crate::restore::room`] says.
+    pub(crate) reserve: Option<u64>,
+    /// Sessions at once, where the dump lets more than one read it.
+    pub(crate) jobs: u32,
 }
 
 impl Settings {
@@ -54,8 +117,13 @@ impl Settings {
     /// # Errors
     /// What is missing or can't be understood.
     pub(crate) fn from_env(env: &Env, redactor: &Redactor) -> Result<Self, SettingsError> {
-        let id = env.required(ID)?.parse().map_err(|reason| ConfigError::Invalid { name: ID, reason })?;
-        Ok(Self { target: Target::from_env(env)?, id, storage: Storage::from_env(env, redactor)? })
+        Ok(Self {
+            target: Target::from_env(env)?,
+            wanted: Wanted::from_env(env)?,
+            storage: Storage::from_env(env, redactor)?,
+            reserve: env.get(RESERVE_BYTES).map(|_| env.parsed(RESERVE_BYTES, 0)).transpose()?,
+            jobs: env.parsed("ODOOAI_RESTORE_JOBS", 1)?,
+        })
     }
 }
 
@@ -70,4 +138,75 @@ pub(crate) fn name(env: &Env, variable: &'static str) -> Result<String, ConfigEr
         return Err(ConfigError::Invalid { name: variable, reason });
     }
     Ok(name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalogue::entry::State;
+    use crate::catalogue::manifest::tests::manifest;
+    use rstest::rstest;
+
+    const SOME_ID: &str = "20260101t000000z-aaaaaa";
+
+    #[rstest]
+    #[case::an_id(Some(SOME_ID), None, true)]
+    #[case::a_selector(None, Some("LatestVerified"), true)]
+    #[case::neither(None, None, false)]
+    #[case::both(Some(SOME_ID), Some("Latest"), false)]
+    #[case::no_id(Some("latest"), None, false)]
+    #[case::no_selector(None, Some("latest"), false)]
+    fn exactly_one_of_both(#[case] id: Option<&str>, #[case] selector: Option<&str>, #[case] good: bool) {
+        let env: Env = [(ID, id), (SELECTOR, selector)]
+            .map(|(name, value)| (name, value.unwrap_or_default()))
+            .into_iter()
+            .collect();
+        assert_eq!(Wanted::from_env(&env).is_ok(), good);
+    }
+
+    /// Days of January; upper case is verified, `o` of another policy, `d` damaged, `u` unfinished.
+    fn entries(letters: &str) -> Vec<Entry> {
+        let entry = |(day, letter): (usize, char)| {
+            let mut manifest = manifest(day + 1);
+            if letter.eq_ignore_ascii_case(&'o') {
+                manifest.policy = "other".to_owned();
+            }
+            let id = manifest.id.clone();
+            let state = match letter {
+                'd' => State::Damaged(String::new()),
+                'u' => State::Unfinished,
+                _ => State::Good { manifest: Box::new(manifest), verified: letter.is_ascii_uppercase() },
+            };
+            Entry { id, state }
+        };
+        letters.chars().enumerate().map(entry).collect()
+    }
+
+    #[rstest]
+    #[case::none("", None, None)]
+    #[case::the_newest("SssS", Some(3), Some(3))]
+    #[case::of_any_policy("sSo", Some(2), Some(1))]
+    #[case::verified_of_any_policy("sOs", Some(2), Some(1))]
+    #[case::good_ones_alone("Ssdu", Some(1), Some(0))]
+    #[case::nothing_verified("sdu", Some(0), None)]
+    fn the_newest_good_one(#[case] letters: &str, #[case] latest: Option<usize>, #[case] verified: Option<usize>) {
+        let entries = entries(letters);
+        for (wanted, at) in [(Wanted::Latest, latest), (Wanted::LatestVerified, verified)] {
+            let chosen = wanted.choose(&entries).map(|manifest| manifest.id).ok();
+            assert_eq!(chosen, at.map(|at| entries[at].id.clone()), "{wanted:?}");
+        }
+    }
+
+    #[test]
+    fn of_one_moment_the_id_decides() {
+        let mut entries = entries("ss");
+        let moment = manifest(9).completed_at;
+        for entry in &mut entries {
+            let State::Good { manifest, .. } = &mut entry.state else { panic!("good") };
+            manifest.completed_at = moment;
+        }
+        entries.reverse();
+        let chosen = Wanted::Latest.choose(&entries).expect("there");
+        assert_eq!(chosen.id, entries[0].id);
+    }
 }

@@ -4,6 +4,7 @@
 //! Who is logged in is logged out; who wants to log in waits, because the rename holds the database. So nothing has to be
 //! closed before and opened again afterwards, and somebody who is killed leaves all of it done or nothing.
 
+use std::num::NonZeroU64;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -12,13 +13,12 @@ use postgres_protocol::escape::escape_identifier;
 use crate::config::{Database, Env};
 use crate::dump::error::{BackupError, Step as _};
 use crate::job::{self, PATIENCE, Success};
-use crate::migrate::lock::Lock;
-use crate::migrate::logins::{Logins, login};
-use crate::migrate::pooler;
+use crate::migrate::logins::Logins;
 use crate::postgres::{DatabaseError, Session, bounded};
 use crate::redact::Redactor;
 use crate::report::{Facts, SwapReport};
-use crate::restore::note::{self, Note, State};
+use crate::restore::note;
+use crate::restore::places::{Names, Notes, There, Verdict, judge};
 use crate::restore::settings::{Target, name};
 
 /// For both renames: the server itself waits 5 s for others to leave, for each.
@@ -29,16 +29,6 @@ const AGAIN: Duration = Duration::from_millis(100);
 const IN_USE: &str = "55006";
 /// PostgreSQL's `insufficient_privilege`.
 const NOT_ALLOWED: &str = "42501";
-
-/// The names.
-struct Names {
-    /// What takes the place.
-    restored: String,
-    /// The place.
-    live: String,
-    /// How the one that was there is called from then on.
-    replaced: String,
-}
 
 /// Runs the command.
 pub(crate) fn main(env: &Env, redactor: &Redactor) -> ExitCode {
@@ -59,41 +49,43 @@ async fn within(env: &Env, redactor: &Redactor, facts: &mut Facts) -> Result<Suc
 async fn swap(env: &Env, redactor: &Redactor, target: Target, facts: &mut Facts) -> Result<Success, BackupError> {
     let database = Database::from_env(env)?;
     let logins = Logins::read(env, &database, redactor)?;
+    let sequence = env.parsed("ODOOAI_RESTORE_SEQUENCE", NonZeroU64::MIN)?;
     let names =
         Names { restored: target.database, live: database.name, replaced: name(env, "ODOOAI_RESTORE_REPLACED")? };
     if logins.locker.database == names.live {
         let message = "a database can't be renamed by who is logged in to it: give a lock database that is another one";
         return Err(BackupError::refused("RenameNotPossible", message));
     }
-    let lock = async |name: &str| {
-        let session = login(&logins.locker, "log in for the lock").await?;
-        pooler::check(&session, &logins.locker).await?;
-        Lock::acquire(session, name, Some(PATIENCE)).await
-    };
     // Nobody migrates the one, and nobody dumps the other.
-    let held = lock(&names.restored).await?;
-    let lock = lock(&names.live).await?;
+    let held = logins.lock_of(&names.restored, Some(PATIENCE)).await?;
+    let lock = logins.lock_of(&names.live, Some(PATIENCE)).await?;
     let message = |millis| {
         let Names { restored, live, replaced } = &names;
         let told = format!("{restored} is {live} now, and what was {live} is kept as {replaced}");
         if millis { told } else { format!("{told}; it was so already") }
     };
     let report = |millis| SwapReport { replaced: names.replaced.clone(), millis };
-    let Some(artifact) = ready(lock.session(), &names, &target.owner).await? else {
-        facts.swap = Some(report(None));
-        return Ok(("Swapped", message(false)));
+    let verdict = async |session| judge(&names, &there(session, &names).await?, &target.owner, sequence.get());
+    let notes = match verdict(lock.session()).await? {
+        Verdict::Swap(notes) => notes,
+        stands => {
+            if let Verdict::Renumber(notes) = stands {
+                let both = format!("BEGIN; {}; COMMIT", noted(&names, &notes));
+                bounded(LIMIT, lock.session().batch_execute(&both)).await.step("note it on the databases")?;
+            }
+            facts.swap = Some(report(None));
+            return Ok(("Swapped", message(false)));
+        }
     };
     let began = Instant::now();
-    let note = |state| Note { owner: target.owner.clone(), artifact: artifact.clone(), state };
-    let (replaced, live) = (note(State::Replaced), note(State::Live));
     let done = tokio::select! {
         // By the session of the lock: as long as the server works on it, nobody else does.
-        done = rename(lock.session(), &names, &replaced, &live) => done,
+        done = rename(lock.session(), &names, &notes) => done,
         never = log_out(held.session(), &names) => never,
     };
     if let Err(source) = done {
         // The answer may have been lost, not the renames.
-        if !matches!(ready(held.session(), &names, &target.owner).await, Ok(None)) {
+        if !matches!(verdict(held.session()).await, Ok(Verdict::Done)) {
             return Err(why(source, held.session(), &names).await);
         }
     }
@@ -104,42 +96,25 @@ async fn swap(env: &Env, redactor: &Redactor, target: Target, facts: &mut Facts)
     Ok(("Swapped", message(true)))
 }
 
-/// Both databases are as they must be: the id of the backup; `None`: they were swapped already.
-async fn ready(session: &Session, names: &Names, owner: &str) -> Result<Option<String>, BackupError> {
-    let Names { restored, live, replaced } = names;
+async fn there(session: &Session, names: &Names) -> Result<There, BackupError> {
     let find = async |name: &str| note::find(session, name).await;
-    let (new, place, old) = (find(restored).await?, find(live).await?, find(replaced).await?);
-    let ours = |found: &Option<note::Found>, states: &[State]| {
-        let note = found.as_ref()?.note.as_ref()?;
-        (note.owner == owner && states.contains(&note.state)).then(|| note.artifact.clone())
-    };
-    if new.is_none() && ours(&place, &[State::Live]).is_some() && ours(&old, &[State::Replaced]).is_some() {
-        return Ok(None);
-    }
-    if place.is_none() {
-        return Err(BackupError::refused("DatabaseMissing", format!("there is no database {live} to be replaced")));
-    }
-    if old.is_some() {
-        let message = format!("there is a database {replaced} already: the replaced one can't be kept under that name");
-        return Err(BackupError::refused("DatabaseExists", message));
-    }
-    // What was replaced, and what replaced it, may change places again.
-    let artifact = ours(&new, &[State::Loaded, State::Replaced, State::Live]);
-    artifact.map(Some).ok_or_else(|| {
-        let message = format!("{restored} isn't a database that this restore has loaded completely");
-        BackupError::refused("DatabaseNotLoaded", message)
-    })
+    let Names { restored, live, replaced } = names;
+    Ok(There { restored: find(restored).await?, live: find(live).await?, replaced: find(replaced).await? })
 }
 
-async fn rename(session: &Session, names: &Names, replaced: &Note, live: &Note) -> Result<(), DatabaseError> {
-    let [restored_name, live_name, replaced_name] =
+/// The statements that note a swap on both.
+fn noted(names: &Names, notes: &Notes) -> String {
+    let replaced = note::statement(&names.replaced, &notes.replaced);
+    format!("{replaced}; {}", note::statement(&names.live, &notes.live))
+}
+
+async fn rename(session: &Session, names: &Names, notes: &Notes) -> Result<(), DatabaseError> {
+    let [restored, live, replaced] =
         [&names.restored, &names.live, &names.replaced].map(|name| escape_identifier(name));
     let all = format!(
         "BEGIN; SET LOCAL lock_timeout = '10s'; SET LOCAL statement_timeout = '15s';
-         ALTER DATABASE {live_name} RENAME TO {replaced_name}; ALTER DATABASE {restored_name} RENAME TO {live_name};
-         {}; {}; COMMIT",
-        note::statement(&names.replaced, replaced),
-        note::statement(&names.live, live),
+         ALTER DATABASE {live} RENAME TO {replaced}; ALTER DATABASE {restored} RENAME TO {live}; {}; COMMIT",
+        noted(names, notes)
     );
     bounded(LIMIT, session.batch_execute(&all)).await
 }

@@ -8,6 +8,7 @@ use tokio::sync::Mutex;
 use crate::config;
 use crate::postgres::{self, DatabaseError, Login, Session, bounded};
 use crate::redact::Redactor;
+use crate::restore::note::{self, Note};
 use crate::secret::Secret;
 use crate::serve::fresh::Fresh;
 
@@ -19,6 +20,8 @@ const OLD_CONNECTION: Duration = Duration::from_secs(1);
 const NEW_CONNECTION: Duration = Duration::from_secs(2);
 /// Counting may read a whole table; this often at most, and for so long at most.
 const COUNT_EVERY: Duration = Duration::from_secs(15);
+/// To measure a database the server looks at each of its files.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 const STATEMENT_LIMIT: &str = "SET statement_timeout = '2s'";
 
 /// The connection and how to get another.
@@ -28,6 +31,18 @@ pub(crate) struct Database {
     redactor: Arc<Redactor>,
     session: Mutex<Option<Arc<Session>>>,
     unprocessed: Fresh<Option<i64>>,
+    restores: Fresh<Vec<Restored>>,
+}
+
+/// A database of the server that a restore made or moved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Restored {
+    /// Its name.
+    pub(crate) database: String,
+    /// What is noted on it.
+    pub(crate) note: Note,
+    /// Its size, where the role may know it.
+    pub(crate) bytes: Option<i64>,
 }
 
 /// What is in the database, as far as it could be read.
@@ -37,6 +52,8 @@ pub(crate) struct Content {
     pub(crate) schema: Vec<String>,
     /// Webhooks that were received and not processed.
     pub(crate) unprocessed: Option<i64>,
+    /// Databases of restores, by name.
+    pub(crate) restores: Vec<Restored>,
     /// Why something could not be read.
     pub(crate) message: String,
 }
@@ -44,7 +61,13 @@ pub(crate) struct Content {
 impl Database {
     /// Connects later.
     pub(crate) fn new(config: config::Database, redactor: Arc<Redactor>) -> Self {
-        Self { config, redactor, session: Mutex::new(None), unprocessed: Fresh::new(COUNT_EVERY) }
+        Self {
+            config,
+            redactor,
+            session: Mutex::new(None),
+            unprocessed: Fresh::new(COUNT_EVERY),
+            restores: Fresh::new(LOOK_EVERY),
+        }
     }
 
     /// `SELECT 1`, over a new connection if the kept one fails.
@@ -98,8 +121,31 @@ impl Database {
                 }
             })
             .await;
+        content.restores = self
+            .restores
+            .get(|_| async {
+                bounded(LIMIT, restores(&session)).await.unwrap_or_else(|error| {
+                    tracing::debug!(%error, "databases of restores not looked for");
+                    Vec::new()
+                })
+            })
+            .await;
         content
     }
+}
+
+async fn restores(session: &Session) -> Result<Vec<Restored>, tokio_postgres::Error> {
+    const QUESTION: &str = "
+        SELECT datname::text, shobj_description(oid, 'pg_database'),
+               CASE WHEN has_database_privilege(oid, 'CONNECT') OR pg_has_role('pg_read_all_stats', 'USAGE')
+                    THEN pg_database_size(oid) END
+        FROM pg_database WHERE shobj_description(oid, 'pg_database') LIKE '{\"odooaiRestore\"%' ORDER BY 1";
+    let rows = session.query(QUESTION, &[]).await?;
+    let read = |row: &tokio_postgres::Row| {
+        let note = note::parse(row.get::<_, Option<&str>>(1)?)?;
+        Some(Restored { database: row.get(0), note, bytes: row.get(2) })
+    };
+    Ok(rows.iter().filter_map(read).collect())
 }
 
 async fn count_unprocessed(session: &Session) -> Result<Option<i64>, tokio_postgres::Error> {

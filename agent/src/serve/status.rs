@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::odoo;
+use crate::restore::note::State;
 use crate::serve::observe::{Basics, Observation, Reached};
 
 /// Of both formats.
@@ -49,6 +50,7 @@ pub(crate) struct Status {
     odoo: odoo::Answer,
     queues: Vec<QueueStatus>,
     webhooks: WebhookStatus,
+    restores: Vec<RestoreStatus>,
 }
 
 #[derive(Debug, Serialize)]
@@ -88,6 +90,16 @@ struct WebhookStatus {
     unprocessed: Option<i64>,
 }
 
+/// A database that a restore made or moved.
+#[derive(Debug, Serialize)]
+struct RestoreStatus {
+    owner: String,
+    database: String,
+    artifact: String,
+    state: State,
+    bytes: Option<i64>,
+}
+
 impl From<Observation> for Status {
     fn from(seen: Observation) -> Self {
         let text = |reached: &Reached, detail: String| reached.clone().err().unwrap_or(detail);
@@ -122,6 +134,18 @@ impl From<Observation> for Status {
                 })
                 .collect(),
             webhooks: WebhookStatus { unprocessed: seen.database.unprocessed },
+            restores: seen
+                .database
+                .restores
+                .into_iter()
+                .map(|it| RestoreStatus {
+                    owner: it.note.owner,
+                    database: it.database,
+                    artifact: it.note.artifact,
+                    state: it.note.state,
+                    bytes: it.bytes,
+                })
+                .collect(),
         }
     }
 }

@@ -1,8 +1,11 @@
-//! Is what was restored what the manifest says? Plain.
+//! Is what was restored what the manifest says? It is counted here; the comparison is plain.
 
 use std::collections::BTreeMap;
 
 use crate::catalogue::manifest::{Manifest, Objects};
+use crate::dump::census::Snapshot;
+use crate::dump::error::BackupError;
+use crate::postgres::Session;
 
 /// Differences that are named; more are counted.
 const NAMED: usize = 5;
@@ -16,6 +19,18 @@ pub(crate) struct Restored {
     pub(crate) objects: Objects,
     /// Alembic's revisions.
     pub(crate) alembic: Vec<String>,
+}
+
+impl Restored {
+    /// Counts what is in a database, by two sessions that are logged in to it: one keeps the moment, the other counts.
+    ///
+    /// # Errors
+    /// What the server said.
+    pub(crate) async fn count(keeper: Session, counter: &Session, lock_seconds: u64) -> Result<Self, BackupError> {
+        let snapshot = Snapshot::export(keeper, lock_seconds).await?;
+        let tables = snapshot.rows(counter).await?;
+        Ok(Self { tables, objects: snapshot.objects().await?, alembic: snapshot.alembic().await? })
+    }
 }
 
 /// What differs, for people; empty: nothing.

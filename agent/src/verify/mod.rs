@@ -12,14 +12,14 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use crate::catalogue::entry::{Entry, State, Verified};
+use crate::catalogue::choose;
+use crate::catalogue::entry::{Entry, Verified};
 use crate::catalogue::manifest::Manifest;
 use crate::catalogue::place::Place;
 use crate::catalogue::summary::Summary;
 use crate::catalogue::volume;
 use crate::config::Env;
 use crate::dump::archive;
-use crate::dump::census::Snapshot;
 use crate::dump::error::BackupError;
 use crate::dump::tool::{Source, Tools};
 use crate::job::{self, Success};
@@ -60,7 +60,7 @@ async fn within(env: &Env, redactor: &Redactor, facts: &mut Facts) -> Result<Suc
 
 async fn verify(redactor: &Redactor, settings: &Settings, facts: &mut Facts) -> Result<Success, BackupError> {
     let place = settings.storage.open().map_err(BackupError::storage("open the catalogue"))?;
-    let manifest = choose(place.list().await.map_err(BackupError::storage("read the catalogue"))?, settings)?;
+    let manifest = choose(&place.list().await.map_err(BackupError::storage("read the catalogue"))?, settings)?;
     // What a run left that was killed.
     remove(&settings.scratch)
         .and_then(|()| std::fs::create_dir_all(&settings.scratch))
@@ -87,31 +87,14 @@ async fn verify(redactor: &Redactor, settings: &Settings, facts: &mut Facts) -> 
 }
 
 /// The one that is asked for, or the newest good one of the policy.
-fn choose(entries: Vec<Entry>, settings: &Settings) -> Result<Manifest, BackupError> {
-    let mut newest: Option<Manifest> = None;
-    for entry in entries {
-        let asked = settings.id.as_ref() == Some(&entry.id);
-        match entry.state {
-            State::Good { manifest, .. } if asked => return Ok(*manifest),
-            State::Good { manifest, .. } if settings.id.is_none() && manifest.policy == settings.policy => {
-                if newest.as_ref().is_none_or(|newest| newest.completed_at <= manifest.completed_at) {
-                    newest = Some(*manifest);
-                }
-            }
-            State::Damaged(why) if asked => {
-                return Err(BackupError::refused("ArtifactDamaged", format!("backup {}: {why}", entry.id)));
-            }
-            State::Good { .. } | State::Damaged(_) | State::Unfinished => {}
-        }
+fn choose(entries: &[Entry], settings: &Settings) -> Result<Manifest, BackupError> {
+    let Settings { id, policy, .. } = settings;
+    if let Some(id) = id {
+        return choose::by_id(entries, id);
     }
-    let missing = || {
-        let Some(id) = &settings.id else {
-            let message = format!("there is no good backup of the policy {} yet", settings.policy);
-            return BackupError::failed("ArtifactMissing", message);
-        };
-        BackupError::refused("ArtifactMissing", format!("there is no backup {id}"))
-    };
-    newest.ok_or_else(missing)
+    choose::newest(entries, |manifest, _| manifest.policy == *policy).ok_or_else(|| {
+        BackupError::failed("ArtifactMissing", format!("there is no good backup of the policy {policy} yet"))
+    })
 }
 
 /// The host has one disk, and a verification must not fill it.
@@ -171,9 +154,8 @@ async fn restore(
     tools.restore(open(place, manifest)?, manifest.compression).await?;
     // Rounded up: it is a promise.
     let seconds = began.elapsed().as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX);
-    let snapshot = Snapshot::export(server.session(DATABASE).await?, LOCK_SECONDS).await?;
-    let tables = snapshot.rows(&server.session(DATABASE).await?).await?;
-    let restored = Restored { tables, objects: snapshot.objects().await?, alembic: snapshot.alembic().await? };
+    let session = async || server.session(DATABASE).await;
+    let restored = Restored::count(session().await?, &session().await?, LOCK_SECONDS).await?;
     Ok((restored, seconds))
 }
 

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::agent::{Agent, exit_code, terminate};
 use crate::catalogue::{Stack, ran};
 use crate::servers::tmpfs::Tmpfs;
-use crate::servers::{Postgres, block_on, newest_binaries, skip};
+use crate::servers::{Postgres, block_on, eventually, newest_binaries, skip};
 
 const ROWS: &str =
     "CREATE TABLE t AS SELECT g AS id, md5(g::text) || md5((g + 1)::text) AS filler FROM generate_series(1, 60000) g";
@@ -26,7 +26,7 @@ fn backed_up(test: &str) -> Option<(Stack, String)> {
 }
 
 /// A folder with a program that comes before the real one.
-fn instead(program: &str, script: &str) -> TempDir {
+pub(crate) fn instead(program: &str, script: &str) -> TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join(program);
     let real = newest_binaries().expect("programs").join(program);
@@ -35,7 +35,7 @@ fn instead(program: &str, script: &str) -> TempDir {
     folder
 }
 
-fn with(agent: Agent, folder: &Path) -> Agent {
+pub(crate) fn with(agent: Agent, folder: &Path) -> Agent {
     let binaries = newest_binaries().expect("programs");
     agent.env("PATH", format!("{}:{}:/usr/bin:/bin", folder.display(), binaries.display()))
 }
@@ -187,6 +187,34 @@ fn a_table_that_somebody_locks_is_waited_for_a_while() {
     }
     assert!(began.elapsed() < Duration::from_secs(20));
     assert_eq!(stack.names(), [id.as_str(), "owner.json"]);
+}
+
+/// As of a swap of two databases.
+#[test]
+fn a_database_that_has_no_name_for_a_moment_is_looked_for_once_more() {
+    let Some((stack, _)) = backed_up("no name for a moment") else { return };
+    let live = &stack.database;
+    let external = || {
+        stack
+            .agent()
+            .env("ODOOAI_DATABASE_ADMIN_USER", "")
+            .env("ODOOAI_DATABASE_ADMIN_PASSWORD_FILE", "")
+            .env("ODOOAI_LOCK_DATABASE", "postgres")
+    };
+    let missed = || stack.server.log().matches(&format!("database \"{live}\" does not exist")).count();
+    stack.sql(&format!("ALTER TABLE t OWNER TO \"{live}\""));
+    for (at, mut agent) in [stack.agent(), external()].into_iter().enumerate() {
+        stack.server.execute("postgres", &format!("ALTER DATABASE \"{live}\" RENAME TO \"{live}-away\""));
+        let mut child = agent.spawn();
+        eventually("it was missed", Duration::from_secs(10), || missed() > at);
+        stack.server.execute("postgres", &format!("ALTER DATABASE \"{live}-away\" RENAME TO \"{live}\""));
+        let (code, _) = exit_code(&mut child);
+        assert_eq!(code, Some(0), "{}", agent.report());
+    }
+    // One that stays away is missed twice, and told.
+    stack.server.execute("postgres", &format!("ALTER DATABASE \"{live}\" RENAME TO \"{live}-away\""));
+    ran(&mut external()).expect("Refused", "DatabaseMissing");
+    assert_eq!(missed(), 4);
 }
 
 #[test]

@@ -21,6 +21,8 @@ mod plan;
 mod plan_newer;
 mod probe;
 mod restore;
+mod restore_alike;
+mod restore_late;
 mod run;
 mod sample;
 mod serve;

@@ -1,4 +1,5 @@
-//! `agent restore load`: a backup becomes a database beside the live one, or nothing has changed.
+//! `agent restore load` and `swap`: a backup becomes a database beside the live one and takes its place, or nothing has
+//! changed.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use crate::backup::UNUSUAL;
 use crate::catalogue::{Stack, ran};
 
 /// A stack with a backup of unusual things, and a name for what it becomes.
-fn backed_up(test: &str) -> Option<(Stack, String, String)> {
+pub(crate) fn backed_up(test: &str) -> Option<(Stack, String, String)> {
     let stack = Stack::new(test)?;
     // As the application made them.
     stack.sql(&format!("SET ROLE \"{}\"; {UNUSUAL}", stack.database));
@@ -19,36 +20,40 @@ fn backed_up(test: &str) -> Option<(Stack, String, String)> {
     Some((stack, id, database))
 }
 
-/// `agent restore load` for the Restore `uid-1`.
-fn loader(stack: &Stack, id: &str, database: &str) -> Agent {
+/// UID of the stack's Restore; no other has it, as in a cluster.
+pub(crate) fn owner(stack: &Stack) -> String {
+    format!("uid-of-{}", stack.database)
+}
+
+/// `agent restore …` for that Restore.
+pub(crate) fn restorer(stack: &Stack, command: &str, database: &str) -> Agent {
     let mut agent = stack.agent();
-    agent.command = {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_agent"));
-        command.args(["restore", "load"]).env_clear();
-        command.envs(agent.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
-        command
-    };
-    agent
-        .env("ODOOAI_RESTORE_ID", id)
-        .env("ODOOAI_RESTORE_OWNER", "uid-1")
-        .env("ODOOAI_RESTORE_DATABASE", database)
-        .env("ODOOAI_RESTORE_RESERVE_BYTES", "1")
+    let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_agent"));
+    program.args(["restore", command]).env_clear();
+    program.envs(agent.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    program.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    agent.command = program;
+    agent.env("ODOOAI_RESTORE_OWNER", owner(stack)).env("ODOOAI_RESTORE_DATABASE", database)
+}
+
+/// `agent restore load` of this backup.
+pub(crate) fn loader(stack: &Stack, id: &str, database: &str) -> Agent {
+    restorer(stack, "load", database).env("ODOOAI_RESTORE_ID", id).env("ODOOAI_RESTORE_RESERVE_BYTES", "1")
 }
 
 /// How a database of this Restore is known before it has its note.
-fn mark(owner: &str) -> u32 {
+pub(crate) fn mark(owner: &str) -> u32 {
     use sha2::Digest as _;
     let digest = sha2::Sha256::digest(owner);
     1_000_000 + (u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]) & 0x00ff_ffff)
 }
 
-fn exists(stack: &Stack, database: &str) -> bool {
+pub(crate) fn exists(stack: &Stack, database: &str) -> bool {
     let sql = format!("SELECT 1 FROM pg_database WHERE datname = '{database}'");
     !stack.server.execute("postgres", &sql).is_empty()
 }
 
-fn note(stack: &Stack, database: &str) -> Value {
+pub(crate) fn note(stack: &Stack, database: &str) -> Value {
     let sql = format!("SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = '{database}'");
     serde_json::from_str(&stack.server.execute("postgres", &sql)[0]).expect("JSON")
 }
@@ -128,7 +133,9 @@ fn what_was_begun_and_killed_is_begun_anew() {
     // Somebody else's that is closed isn't.
     stack.server.execute("postgres", &format!("CREATE DATABASE \"{database}\" ALLOW_CONNECTIONS false"));
     ran(&mut loader(&stack, id, &database)).expect("Refused", "DatabaseExists");
-    stack.server.execute("postgres", &format!("ALTER DATABASE \"{database}\" CONNECTION LIMIT {}", mark("uid-1")));
+    stack
+        .server
+        .execute("postgres", &format!("ALTER DATABASE \"{database}\" CONNECTION LIMIT {}", mark(&owner(&stack))));
     ran(&mut loader(&stack, id, &database)).expect("Succeeded", "Restored");
     assert_eq!(stack.server.execute(&database, "SELECT count(*) FROM big"), ["300000"]);
     assert_eq!(fingerprint(&stack), live);
@@ -183,19 +190,13 @@ fn without_room_nothing_is_begun() {
     assert!(!exists(&stack, &database));
 }
 
-/// `agent restore swap` of the same Restore: this database becomes the live one, which is kept under another name.
-fn swapper(stack: &Stack, database: &str, kept: &str) -> Agent {
-    let mut agent = loader(stack, "none", database);
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_agent"));
-    command.args(["restore", "swap"]).env_clear();
-    command.envs(agent.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
-    agent.command = command;
-    agent.env("ODOOAI_RESTORE_REPLACED", kept)
+/// `agent restore swap`: this database becomes the live one, which is kept under another name.
+pub(crate) fn swapper(stack: &Stack, database: &str, kept: &str) -> Agent {
+    restorer(stack, "swap", database).env("ODOOAI_RESTORE_REPLACED", kept)
 }
 
 /// A live database with 1 in it, and a loaded one with 0.
-fn loaded(test: &str) -> Option<(Stack, String, String)> {
+pub(crate) fn loaded(test: &str) -> Option<(Stack, String, String)> {
     let stack = Stack::new(test)?;
     stack.sql(&format!("SET ROLE \"{}\"; CREATE TABLE t AS SELECT 0 AS is_live", stack.database));
     let id = stack.back_up().expect("Succeeded", "BackupSucceeded").report["backup"]["id"].clone();
@@ -205,7 +206,7 @@ fn loaded(test: &str) -> Option<(Stack, String, String)> {
     Some((stack, database, kept))
 }
 
-fn is_live(stack: &Stack, database: &str) -> String {
+pub(crate) fn is_live(stack: &Stack, database: &str) -> String {
     stack.server.execute(database, "SELECT is_live FROM t")[0].clone()
 }
 
@@ -225,13 +226,13 @@ fn two_databases_change_places_and_back() {
     let again = ran(&mut swapper(&stack, &database, &kept)).expect("Succeeded", "Swapped");
     assert!(again.report["swap"]["millis"].is_null() && again.message().contains("already"), "{}", again.report);
     // The same way back.
-    ran(&mut swapper(&stack, &kept, &database)).expect("Succeeded", "Swapped");
+    ran(&mut swapper(&stack, &kept, &database).env("ODOOAI_RESTORE_SEQUENCE", "2")).expect("Succeeded", "Swapped");
     assert_eq!(
         (is_live(&stack, &live), is_live(&stack, &database), exists(&stack, &kept)),
         ("1".to_owned(), "0".to_owned(), false)
     );
     // And forth once more.
-    ran(&mut swapper(&stack, &database, &kept)).expect("Succeeded", "Swapped");
+    ran(&mut swapper(&stack, &database, &kept).env("ODOOAI_RESTORE_SEQUENCE", "3")).expect("Succeeded", "Swapped");
     assert_eq!(is_live(&stack, &live), "0");
 }
 

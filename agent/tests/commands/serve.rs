@@ -239,6 +239,46 @@ fn status_and_metrics_show_the_surroundings() {
     assert!(took < Duration::from_secs(1), "{took:?}");
 }
 
+/// Databases of restores are told wherever they are on the server.
+#[test]
+fn status_shows_what_restores_have_made() {
+    let Some(redis) = Redis::start(free_port()) else {
+        return skip("restores in the status", "no Redis here");
+    };
+    let app = Http::start("200 OK", "{}");
+    let Some(serving) = serve("restores in the status", &redis.url_file(), app.port, &[]) else { return };
+    let live = &serving.database;
+    let run = |sql: String| serving.postgres.execute("postgres", &sql);
+    let [ours, closed, other] = ["ours", "closed", "other"].map(|name| format!("{live}-{name}"));
+    let note = |name: &str, state: &str| {
+        let note = json!({"odooaiRestore": {"owner": "uid-of-a-restore", "artifact": "a-1", "state": state}});
+        run(format!("COMMENT ON DATABASE \"{name}\" IS '{note}'"));
+    };
+    for name in [&ours, &closed, &other] {
+        run(format!("CREATE DATABASE \"{name}\""));
+    }
+    run(format!("REVOKE CONNECT ON DATABASE \"{closed}\" FROM PUBLIC"));
+    run(format!("COMMENT ON DATABASE \"{other}\" IS 'somebody''s own'"));
+    note(&ours, "Loading");
+    note(&closed, "Replaced");
+    // Other tests have restores on the same server.
+    let seen = || {
+        let status = get_json(serving.port, "/status").1;
+        let all = status["restores"].as_array().expect("a list").clone();
+        Value::Array(
+            all.into_iter().filter(|it| it["database"].as_str().is_some_and(|it| it.starts_with(live))).collect(),
+        )
+    };
+    let bytes: u64 = run(format!("SELECT pg_database_size('{ours}')"))[0].parse().expect("a number");
+    let entry = |database: &str, state: &str, bytes: Option<u64>| json!({"owner": "uid-of-a-restore", "database": database, "artifact": "a-1", "state": state, "bytes": bytes});
+    assert_eq!(seen(), json!([entry(&closed, "Replaced", None), entry(&ours, "Loading", Some(bytes))]));
+    note(&ours, "Loaded");
+    eventually("the new state", Duration::from_secs(8), || seen()[1]["state"] == "Loaded");
+    run(format!("DROP DATABASE \"{ours}\""));
+    run(format!("DROP DATABASE \"{closed}\""));
+    eventually("none is left", Duration::from_secs(8), || seen() == json!([]));
+}
+
 #[test]
 fn odoo_that_denies_or_hangs_is_told_apart_and_blocks_nothing() {
     let Some(redis) = Redis::start(free_port()) else {

@@ -17,6 +17,8 @@ use crate::stack::build::{AGENT, pod};
 
 /// Seconds beyond `timeoutSeconds`: the agent ends itself before and tells why.
 const GRACE: i64 = 120;
+/// Sessions that build indexes at once, where the dump lies on a volume; the live database needs the rest of the host.
+const SESSIONS: u32 = 2;
 /// A database is dropped within this time, seconds.
 const DISCARD: i64 = 300;
 
@@ -137,4 +139,5 @@ fn source(plan: &Plan, volumes: &mut Vec<Volume>, mounts: &mut Vec<VolumeMount>,
     env.extend(plan.artifact.id.as_ref().map(|id| pod::env("ODOOAI_RESTORE_ID", id.clone())));
     env.extend(plan.artifact.selector.map(|it| pod::env("ODOOAI_RESTORE_SELECTOR", it.to_string())));
     storage(&plan.storage, volumes, mounts, env);
+    env.push(pod::env("ODOOAI_RESTORE_JOBS", SESSIONS.to_string()));
 }

@@ -11,7 +11,7 @@ use super::observe::Observed;
 use super::validate;
 use crate::backup::catalogue::size;
 use crate::cluster::status::{Tri, Verdict};
-use crate::rollout::jobs::{self, Progress, RestoreReport, Work};
+use crate::rollout::jobs::{self, Progress, Report, Work};
 use crate::stack::model::Operator;
 
 /// What to do now.
@@ -104,7 +104,7 @@ fn load(seen: &Observed, plan: Box<Plan>, mut status: RestoreStatus) -> Decision
     let about = |job: &k8s_openapi::api::batch::v1::Job| {
         job.metadata.owner_references.iter().flatten().any(|owner| is_ours(&owner.uid))
     };
-    let complete = |report: &jobs::Report| report.restore.is_some();
+    let complete = |report: &Report| report.restore.is_some();
     let unknown = |reason, message: String| Verdict::new(Tri::Unknown, reason, message);
     let (complete, stalled, start) = match jobs::progress(work, &seen.children, about, complete, |_| true, seen.now) {
         Progress::Start { attempt, failure } => {
@@ -121,10 +121,7 @@ fn load(seen: &Observed, plan: Box<Plan>, mut status: RestoreStatus) -> Decision
             (unknown(reasons::RESTORE_FAILED, format!("{failure}; it is tried again")), false, None)
         }
         Progress::Refused { reason, message } => (Verdict::new(false, &reason, message), true, None),
-        Progress::Succeeded(report) => {
-            let restored = report.restore.clone().unwrap_or_default();
-            (done(&mut status, &restored, seen), false, None)
-        }
+        Progress::Succeeded(report) => (done(&mut status, &report, seen), false, None),
     };
     Decision { status, complete, stalled, plan: Some(plan), start }
 }
@@ -136,20 +133,25 @@ fn grown(status: &mut RestoreStatus, bytes: Option<i64>) {
 }
 
 /// Writes down what was restored, and says it.
-fn done(status: &mut RestoreStatus, restored: &RestoreReport, seen: &Observed) -> Verdict {
+fn done(status: &mut RestoreStatus, report: &Report, seen: &Observed) -> Verdict {
+    let restored = report.restore.clone().unwrap_or_default();
     status.step = None;
     status.completed_at = Some(Time(seen.now));
     status.artifact_id = Some(restored.id.clone());
-    status.tables = Some(restored.tables);
-    status.rows = Some(restored.rows);
+    (status.tables, status.rows) = (restored.tables, restored.rows);
     status.load_seconds = restored.seconds;
     status.alembic_revision = Some(restored.alembic.join(",")).filter(|it| !it.is_empty());
     grown(status, restored.bytes);
-    let size = status.size.as_ref().map(|size| format!(", {size}")).unwrap_or_default();
-    let seconds = restored.seconds.map(|it| format!(", loaded in {it} s")).unwrap_or_default();
-    let message = format!(
-        "backup {} is in the database {}: {} tables, {} rows{size}{seconds}; the live database is as it was",
-        restored.id, restored.database, restored.tables, restored.rows
-    );
+    let counted = restored.tables.zip(restored.rows);
+    let told = [
+        counted.map(|(tables, rows)| format!(": {tables} tables, {rows} rows")),
+        status.size.as_ref().map(|size| format!(", {size}")),
+        restored.seconds.map(|seconds| format!(", loaded in {seconds} s")),
+        // What the live database has and this one hasn't.
+        report.message.find("; not copied: ").map(|at| report.message[at..].to_owned()),
+    ];
+    let told: String = told.into_iter().flatten().collect();
+    let (id, database) = (&restored.id, &restored.database);
+    let message = format!("backup {id} is in the database {database}{told}; the live database is as it was");
     Verdict::new(true, reasons::RESTORED, message)
 }

@@ -61,10 +61,10 @@ pub struct RestoreReport {
     pub id: String,
     /// Name of the database that it is in.
     pub database: String,
-    /// How many tables.
-    pub tables: i32,
+    /// How many tables; absent where nobody knows any more.
+    pub tables: Option<i32>,
     /// How many rows.
-    pub rows: i64,
+    pub rows: Option<i64>,
     /// Bytes of the database.
     pub bytes: Option<i64>,
     /// Seconds that it took; absent where it was there already.

@@ -91,5 +91,6 @@ pub(crate) const NOT_USED: &[&str] = &[
     // Asked for by clusters that check owner references, not by a request of ours.
     "update odoo-ai.atmatasolutions.com:odooaistacks/finalizers",
     "update odoo-ai.atmatasolutions.com:backups/finalizers",
+    "update odoo-ai.atmatasolutions.com:restores/finalizers",
     "update odoo-ai.atmatasolutions.com:featureflags/finalizers",
 ];

@@ -195,11 +195,22 @@ impl Stage {
     pub(crate) async fn perform(&self) -> Result<()> {
         self.pods_become_ready().await?;
         for job in self.ours::<Job>().await? {
+            if job.metadata.deletion_timestamp.is_some() {
+                self.collect(&job).await?;
+                continue;
+            }
             let ended = job.status.as_ref().is_some_and(|status| status.conditions.is_some());
             if !ended && self.mounts_exist(&job).await? {
                 self.finish(&job).await?;
             }
         }
+        Ok(())
+    }
+
+    /// As the garbage collector does once a Job's pods are gone.
+    async fn collect(&self, job: &Job) -> Result<()> {
+        let done = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+        self.api::<Job>().patch_metadata(&job.name_any(), &PatchParams::default(), &done).await?;
         Ok(())
     }
 

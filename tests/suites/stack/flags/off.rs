@@ -25,10 +25,10 @@ async fn ask(room: &Room, token: &str) -> Result<()> {
     Ok(())
 }
 
-async fn request(room: &Room, state: DisableState) -> Result<DisableRequest> {
-    wait_for(&format!("the request to be {state:?}"), SOON, || async {
+async fn request(room: &Room, token: &str, state: DisableState) -> Result<DisableRequest> {
+    wait_for(&format!("the request {token} to be {state:?}"), SOON, || async {
         let request = status(room, FLAG).await?.disable_request.context("no request")?;
-        ensure!(request.state == state, "it is {request:?}");
+        ensure!(request.id == token && request.state == state, "it is {request:?}");
         Ok(Some(request))
     })
     .await
@@ -63,11 +63,11 @@ pub(super) async fn is_disabled_in_the_database(room: &Room) -> Result<String> {
     set(room, "503").await?;
     wait(room, FLAG, "Synced", "Unknown", "ApplicationFailing").await?;
     ask(room, "now").await?;
-    let waits = request(room, DisableState::Waiting).await?;
+    let waits = request(room, "now", DisableState::Waiting).await?;
     ensure!(waits.message.contains("set it to Disabled") && room.sql(&row).await? == "t", "{waits:?}");
     change(room, json!({"state": "Disabled"})).await?;
     let began = std::time::Instant::now();
-    let done = request(room, DisableState::Succeeded).await?;
+    let done = request(room, "now", DisableState::Succeeded).await?;
     let took = began.elapsed();
     ensure!(room.sql(&row).await? == "f" && done.message.contains("in the database"), "{done:?}");
     ensure!(room.sql(&others).await? == before, "more than that column was written");
@@ -95,7 +95,7 @@ pub(super) async fn is_not_disabled_after_all(room: &Room) -> Result<String> {
     change(room, json!({"state": "Disabled"})).await?;
     ask(room, "too soon").await?;
     let began = Instant::now();
-    request(room, DisableState::Running).await?;
+    request(room, "too soon", DisableState::Running).await?;
     wait_for("the Job's pod to run", SOON, || async {
         let pods = room.pods_of("flag-disable").await?;
         let runs = |pod: &Pod| pod.status.as_ref().and_then(|it| it.phase.as_deref()) == Some("Running");
@@ -104,7 +104,7 @@ pub(super) async fn is_not_disabled_after_all(room: &Room) -> Result<String> {
     .await?;
     ensure!(jobs(room).await?.len() == 1 && is_on(room).await?, "it isn't held up");
     change(room, json!({"state": "Enabled"})).await?;
-    let waits = request(room, DisableState::Waiting).await?;
+    let waits = request(room, "too soon", DisableState::Waiting).await?;
     wait_for("the Job to go", SOON, || async { Ok(jobs(room).await?.is_empty().then_some(())) }).await?;
     let took = began.elapsed();
     ensure!(took < Duration::from_secs(40), "the row was let go before: {took:?}");
@@ -114,7 +114,7 @@ pub(super) async fn is_not_disabled_after_all(room: &Room) -> Result<String> {
     is_back(room).await?;
     ensure!(is_on(room).await?, "it was disabled all the same");
     change(room, json!({"state": "Disabled"})).await?;
-    let done = request(room, DisableState::Succeeded).await?;
+    let done = request(room, "too soon", DisableState::Succeeded).await?;
     ensure!(!is_on(room).await?, "{done:?}");
     Ok(waits.message)
 }
@@ -153,7 +153,7 @@ pub(super) async fn is_disabled_without_an_application(room: &Room) -> Result<St
                 wait(room, FLAG, "Synced", "Unknown", "ApplicationUnavailable").await?;
                 change(room, json!({"state": "Disabled"})).await?;
                 ask(room, "nobody is there").await?;
-                let done = request(room, DisableState::Succeeded).await?;
+                let done = request(room, "nobody is there", DisableState::Succeeded).await?;
                 ensure!(!is_on(room).await? && done.message.contains("in the database"), "{done:?}");
                 return wait(room, FLAG, "Ready", "Unknown", "ApplicationUnavailable").await;
             }
