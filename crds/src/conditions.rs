@@ -204,6 +204,13 @@ pub mod reasons {
     /// The spec of the stack that is backed up or restored is refused.
     pub const STACK_INVALID: &str = "StackInvalid";
 
+    /// The generated keys were saved outside the cluster.
+    pub const EXPORTED: &str = "Exported";
+    /// Nobody noted that the generated keys were saved.
+    pub const NOT_EXPORTED: &str = "NotExported";
+    /// A generated key is another one than when they were saved.
+    pub const CHANGED_SINCE_EXPORT: &str = "ChangedSinceExport";
+
     /// The backup was restored completely.
     pub const RESTORED: &str = "Restored";
     /// The backup is being restored.
@@ -340,6 +347,8 @@ pub mod annotations {
     pub const ROLLBACK_REQUESTED_AT: &str = "odoo-ai.atmatasolutions.com/rollback-requested-at";
     /// The revision that a requested rollback goes to; without it, the current one.
     pub const ROLLBACK_TO: &str = "odoo-ai.atmatasolutions.com/rollback-to";
+    /// On a stack, by whoever saved its generated keys outside the cluster: their digest, as docs/secrets.md makes it.
+    pub const KEYS_EXPORTED: &str = "odoo-ai.atmatasolutions.com/keys-exported";
     /// Request on a Backup: run now. Any new value. A stack asks so before a migration.
     pub const BACKUP_REQUESTED_AT: &str = "odoo-ai.atmatasolutions.com/backup-requested-at";
     /// Request on a FeatureFlag that is Disabled: disable its rule in the database where the API can't be asked. Any new

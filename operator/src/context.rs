@@ -33,6 +33,7 @@ use crate::routes::rivals::Stacks;
 use crate::rules::board::Boards;
 use crate::stack;
 use crate::stack::agents::Directory;
+use crate::stack::keys::Digests;
 use crate::stack::model::Operator;
 
 /// A kind of ours.
@@ -91,6 +92,8 @@ pub struct Context {
     pub flags: Store<FeatureFlag>,
     /// The rules of each stack's application.
     pub rules: Boards,
+    /// Digests of the generated keys.
+    pub keys: Digests,
     /// Images on the nodes; nobody asks for them unless it is said so.
     pub nodes: Arc<Nodes>,
     /// What children must know of the operator.
@@ -134,6 +137,7 @@ impl Context {
             restores: reflector::store().0,
             flags: reflector::store().0,
             rules: Boards::default(),
+            keys: Digests::default(),
             nodes: Arc::default(),
             operator,
             metrics,
@@ -198,6 +202,7 @@ impl Context {
         self.backoff.succeeded(&(stack::KIND, name.clone()));
         self.pacer.reset(name);
         self.rules.forget(name);
+        self.keys.forget(name);
         self.ask_for_routes(name, Vec::new());
         self.metrics.ready.remove(&Object { namespace: namespace.clone(), name: stack.clone() });
     }

@@ -94,6 +94,8 @@ pub struct Metrics {
     pub backups: Backups,
     /// 1 while a flag's rule is as declared.
     pub flags: Family<Object, Gauge>,
+    /// 1 once a Restore ended well.
+    pub restores: Family<Object, Gauge>,
     /// Requests to rules APIs.
     pub rules_requests: Family<Called, Counter>,
     /// 1 while this process holds the Lease.
@@ -133,6 +135,7 @@ impl Metrics {
             certificates: Family::default(),
             backups: Backups::default(),
             flags: Family::default(),
+            restores: Family::default(),
             rules_requests: Family::default(),
             leader: Gauge::default(),
         };
@@ -155,6 +158,7 @@ impl Metrics {
         let name = "certificate_expiration_timestamp";
         registry.register_with_unit(name, help, Unit::Seconds, metrics.certificates.clone());
         metrics.backups.register(&mut registry);
+        registry.register("restore_complete", "1 once the Restore ended well", metrics.restores.clone());
         registry.register("flag_synced", "1 while the FeatureFlag's rule is as declared", metrics.flags.clone());
         let help = "Requests to the applications' rules APIs";
         registry.register("rules_requests", help, metrics.rules_requests.clone());
@@ -215,6 +219,15 @@ impl Metrics {
                 Some(value) => _ = family.get_or_create(&labels).set(value),
                 None => _ = family.remove(&labels),
             }
+        }
+    }
+
+    /// Notes whether a Restore ended well; `None`: it is gone.
+    pub fn restore(&self, (namespace, name): &(String, String), complete: Option<bool>) {
+        let labels = Object { namespace: namespace.clone(), name: name.clone() };
+        match complete {
+            Some(complete) => _ = self.restores.get_or_create(&labels).set(complete.into()),
+            None => _ = self.restores.remove(&labels),
         }
     }
 

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Container, EnvVar, PodSpec, Volume, VolumeMount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use odoo_ai_crds::source::Artifact;
 
-use super::model::Plan;
+use super::model::{Plan, Wanted};
 use crate::backup::build::{reach, storage};
 use crate::cluster::intent::Intent;
 use crate::labels;
@@ -136,8 +137,13 @@ fn source(plan: &Plan, volumes: &mut Vec<Volume>, mounts: &mut Vec<VolumeMount>,
     env.push(pod::env("ODOOAI_BACKUP_NAMESPACE", namespace.clone()));
     env.push(pod::env("ODOOAI_BACKUP_STACK", stack.clone()));
     env.push(pod::env("ODOOAI_RESTORE_TIMEOUT_SECONDS", plan.timeout.to_string()));
-    env.extend(plan.artifact.id.as_ref().map(|id| pod::env("ODOOAI_RESTORE_ID", id.clone())));
-    env.extend(plan.artifact.selector.map(|it| pod::env("ODOOAI_RESTORE_SELECTOR", it.to_string())));
+    match &plan.wanted {
+        Wanted::Artifact(Artifact { id, selector }) => {
+            env.extend(id.as_ref().map(|id| pod::env("ODOOAI_RESTORE_ID", id.clone())));
+            env.extend(selector.map(|it| pod::env("ODOOAI_RESTORE_SELECTOR", it.to_string())));
+        }
+        Wanted::File(path) => env.push(pod::env("ODOOAI_RESTORE_FILE", path.clone())),
+    }
     storage(&plan.storage, volumes, mounts, env);
     env.push(pod::env("ODOOAI_RESTORE_JOBS", SESSIONS.to_string()));
 }

@@ -3,10 +3,11 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use odoo_ai_crds::conditions::{reasons, types};
 use odoo_ai_crds::restore::{RestoreStatus, RestoreStep};
+use odoo_ai_crds::source::Artifact;
 use odoo_ai_crds::stack::OdooAiStack;
 
 use super::build::Task;
-use super::model::Plan;
+use super::model::{Plan, Wanted};
 use super::observe::Observed;
 use super::validate;
 use crate::backup::catalogue::size;
@@ -86,7 +87,9 @@ fn database(stack: Option<&OdooAiStack>) -> (bool, &str) {
 
 fn load(seen: &Observed, plan: Box<Plan>, mut status: RestoreStatus) -> Decision {
     status.database = Some(plan.database.clone());
-    status.artifact_id = plan.artifact.id.clone().or(status.artifact_id);
+    if let Wanted::Artifact(Artifact { id: Some(id), .. }) = &plan.wanted {
+        status.artifact_id = Some(id.clone());
+    }
     status.step = Some(RestoreStep::Load);
     let begins = status.started_at.is_none();
     status.started_at.get_or_insert(Time(seen.now));
@@ -121,7 +124,7 @@ fn load(seen: &Observed, plan: Box<Plan>, mut status: RestoreStatus) -> Decision
             (unknown(reasons::RESTORE_FAILED, format!("{failure}; it is tried again")), false, None)
         }
         Progress::Refused { reason, message } => (Verdict::new(false, &reason, message), true, None),
-        Progress::Succeeded(report) => (done(&mut status, &report, seen), false, None),
+        Progress::Succeeded(report) => (done(&mut status, &plan, &report, seen), false, None),
     };
     Decision { status, complete, stalled, plan: Some(plan), start }
 }
@@ -133,11 +136,10 @@ fn grown(status: &mut RestoreStatus, bytes: Option<i64>) {
 }
 
 /// Writes down what was restored, and says it.
-fn done(status: &mut RestoreStatus, report: &Report, seen: &Observed) -> Verdict {
+fn done(status: &mut RestoreStatus, plan: &Plan, report: &Report, seen: &Observed) -> Verdict {
     let restored = report.restore.clone().unwrap_or_default();
     status.step = None;
     status.completed_at = Some(Time(seen.now));
-    status.artifact_id = Some(restored.id.clone());
     (status.tables, status.rows) = (restored.tables, restored.rows);
     status.load_seconds = restored.seconds;
     status.alembic_revision = Some(restored.alembic.join(",")).filter(|it| !it.is_empty());
@@ -152,6 +154,13 @@ fn done(status: &mut RestoreStatus, report: &Report, seen: &Observed) -> Verdict
     ];
     let told: String = told.into_iter().flatten().collect();
     let (id, database) = (&restored.id, &restored.database);
-    let message = format!("backup {id} is in the database {database}{told}; the live database is as it was");
+    let what = match plan.wanted {
+        Wanted::Artifact(_) => {
+            status.artifact_id = Some(id.clone());
+            "backup"
+        }
+        Wanted::File(_) => "dump",
+    };
+    let message = format!("{what} {id} is in the database {database}{told}; the live database is as it was");
     Verdict::new(true, reasons::RESTORED, message)
 }

@@ -33,6 +33,7 @@ const KIND: &str = "Restore";
 pub async fn reconcile(object: Arc<Restore>, ctx: Arc<Context>) -> Result<Action, Error> {
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
     let Some(seen) = observe::observe(&ctx, &name, &namespace).await? else {
+        ctx.metrics.restore(&(namespace, name), None);
         return Ok(Action::await_change());
     };
     if seen.object.metadata.deletion_timestamp.is_some() {

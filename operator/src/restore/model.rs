@@ -24,8 +24,8 @@ pub struct Plan {
     pub storage: Storage,
     /// Whose backups there: `<namespace>/<stack>`.
     pub catalogue: (String, String),
-    /// Which of them.
-    pub artifact: Artifact,
+    /// What is restored.
+    pub wanted: Wanted,
     /// Name of the database that is restored into.
     pub database: String,
     /// Image of the Jobs: PostgreSQL's programs, of the server's major version.
@@ -38,6 +38,15 @@ pub struct Plan {
     pub group_id: i64,
     /// Longest time of one attempt, seconds.
     pub timeout: i32,
+}
+
+/// What is restored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// One of the catalogue.
+    Artifact(Artifact),
+    /// A plain dump, by its path in the storage.
+    File(String),
 }
 
 impl Plan {

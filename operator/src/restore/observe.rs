@@ -19,6 +19,7 @@ use crate::cluster::pending;
 use crate::context::Context;
 use crate::labels;
 use crate::rollout::jobs;
+use crate::stack;
 use crate::stack::error::Error;
 use crate::stack::references::{self, Data, Reference};
 
@@ -70,8 +71,10 @@ pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Optio
         return Ok(None);
     }
     let (spec, now) = (&object.spec, (ctx.clock)());
-    let backup = spec.source.backup_ref.as_ref();
-    let backup = backup.and_then(|it| ctx.caches.backup(namespace, &it.name)).map(|it| Backup::clone(&it));
+    let backup = match &spec.source.backup_ref {
+        Some(reference) => stack::observe::backup(ctx, namespace, &reference.name).await?.map(|it| Backup::clone(&it)),
+        None => None,
+    };
     let storage = validate::places(spec, backup.as_ref());
     let mut children = ctx.caches.children_of_restore(namespace, &spec.stack_ref.name, name);
     if object.metadata.deletion_timestamp.is_some() {

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use odoo_ai_crds::conditions::{reasons, types};
 use odoo_ai_crds::restore::{Restore, RestoreStatus};
@@ -15,6 +16,8 @@ use crate::cluster::status::{self, Tri, Verdict};
 use crate::context::Context;
 use crate::stack::error::Error;
 
+/// What only a person can change is looked at again this often.
+const LATER: Duration = Duration::from_mins(1);
 /// What is waited for is looked at again this often; events usually come first.
 const AGAIN: Duration = Duration::from_secs(15);
 /// How far a Job is comes from the agents this often.
@@ -39,6 +42,8 @@ pub async fn outcome(
     let wanted = status(&seen, &decision, done.as_ref().err());
     let ended = wanted.completed_at.is_some();
     let moves = decision.start.is_some() || before.started_at.is_none() && wanted.started_at.is_some();
+    let name = (seen.object.namespace().unwrap_or_default(), seen.object.name_any());
+    ctx.metrics.restore(&name, Some(decision.complete.status == Tri::True));
     let mut object = seen.object;
     if wanted != before {
         object.status = Some(wanted);
@@ -51,10 +56,11 @@ pub async fn outcome(
         remove::release(ctx, &object).await?;
         return Ok(Action::await_change());
     }
-    Ok(Action::requeue(match (written > 0 || moves, decision.complete.status) {
+    Ok(Action::requeue(match (written > 0 || moves, decision.stalled) {
         (true, _) => SOON,
-        (false, Tri::Unknown) if object.status.is_some_and(|it| it.step.is_some()) => PROGRESS,
-        (false, _) => AGAIN,
+        (false, true) => LATER,
+        (false, false) if decision.complete.reason == reasons::RESTORING => PROGRESS,
+        (false, false) => AGAIN,
     }))
 }
 

@@ -45,7 +45,10 @@ pub async fn run(
                     wake_backup(&memory, now);
                 }
             }
-            watcher::Event::Delete(gone) => wake_backup(&memory, gone),
+            watcher::Event::Delete(gone) => {
+                memory.metrics.restore(&(gone.namespace().unwrap_or_default(), gone.name_any()), None);
+                wake_backup(&memory, gone);
+            }
             watcher::Event::Init | watcher::Event::InitDone => {}
         })
         .reflect(writer)

@@ -5,7 +5,7 @@ use odoo_ai_crds::backup::{Backup, BackupJob};
 use odoo_ai_crds::conditions::reasons;
 use odoo_ai_crds::restore::{RestoreSpec, RestoreTarget};
 
-use super::model::Plan;
+use super::model::{Plan, Wanted};
 use super::observe::Observed;
 use crate::backup::model::{Storage, Volume};
 use crate::backup::validate::{bucket_is_known, image, of_stack, places as places_of_backup};
@@ -30,7 +30,8 @@ pub fn plan(seen: &Observed, operator: &Operator) -> Result<Plan, Problem> {
     if spec.target == Some(RestoreTarget::InPlace) {
         return Err(not_yet("a restore in place"));
     }
-    let Some(artifact) = spec.source.artifact.clone() else { return Err(not_yet("a restore of a plain dump")) };
+    let file = || spec.source.file.clone().unwrap_or_default();
+    let wanted = spec.source.artifact.clone().map_or_else(|| Wanted::File(file()), Wanted::Artifact);
     let owner = object
         .controller_owner_ref(&())
         .ok_or_else(|| Problem::missing(reasons::NOT_OBSERVED, "the Restore has no UID yet"))?;
@@ -53,7 +54,7 @@ pub fn plan(seen: &Observed, operator: &Operator) -> Result<Plan, Problem> {
         owner,
         storage: storage(seen)?,
         catalogue,
-        artifact,
+        wanted,
         database: database(&stack.connection.database, &uid),
         image,
         resources: resources(&job.resources, pod::resources("50m", "64Mi", "512Mi")),

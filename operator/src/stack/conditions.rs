@@ -8,9 +8,9 @@ use odoo_ai_crds::stack::{FailureOutcome, Step};
 use super::base::Base;
 use super::decide::Decision;
 use super::error::Error;
-use super::health;
 use super::observe::Observed;
 use super::roll::{self, Roll};
+use super::{health, keys};
 use crate::cluster::intent::Key;
 use crate::cluster::status::{Tri, Verdict};
 use crate::component::Component;
@@ -38,6 +38,7 @@ pub fn of(seen: &Observed, decision: &Decision, failure: Option<&Error>) -> Vec<
         (types::ODOO_REACHABLE, Some(health::odoo(seen))),
         (types::QUEUES_CONSUMED, Some(health::queues(seen))),
         (types::WEBHOOKS_PROCESSED, Some(health::webhooks(seen))),
+        (types::KEYS_EXPORTED, keys::verdict(seen.export)),
     ];
     if let Some(base) = decision.base() {
         all.push((types::ROUTES_READY, routes(seen, base)));

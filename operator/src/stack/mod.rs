@@ -10,6 +10,7 @@ pub mod decide;
 pub mod error;
 pub mod facts;
 pub mod health;
+pub mod keys;
 pub mod limits;
 pub mod model;
 pub mod observe;

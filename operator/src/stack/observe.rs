@@ -16,6 +16,7 @@ use super::build::credentials::keys;
 use super::build::data;
 use super::credentials::Live;
 use super::error::Error;
+use super::keys::Export;
 use super::references::{self, Data};
 use crate::cluster::children::Children;
 use crate::cluster::nodes::Images;
@@ -58,6 +59,8 @@ pub struct Observed {
     pub around: Surroundings,
     /// What was seen of the routes last.
     pub looks: Vec<Look>,
+    /// Whether the generated keys are saved elsewhere.
+    pub export: Export,
     /// Since when this operator acts.
     pub leading_since: Timestamp,
     /// Now.
@@ -111,7 +114,7 @@ impl Observed {
 
 /// A Backup from the cache, or live where it has none: what is applied together comes in any order, and that
 /// it doesn't exist is told as a fault.
-async fn backup(ctx: &Context, namespace: &str, name: &str) -> Result<Option<Arc<Backup>>, Error> {
+pub(crate) async fn backup(ctx: &Context, namespace: &str, name: &str) -> Result<Option<Arc<Backup>>, Error> {
     if let Some(cached) = ctx.caches.backup(namespace, name) {
         return Ok(Some(cached));
     }
@@ -148,7 +151,7 @@ pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Optio
     let now = (ctx.clock)();
     let listed = object.spec.ingress.as_ref().is_some_and(|it| !it.ip_allow_list.is_empty());
     let hidden = Box::pin(async { if listed { ctx.entrance.hides_clients(&ctx.client).await } else { None } });
-    let (data, key, live, stored, agents, pending, node_images, hides_clients) = tokio::join!(
+    let (data, key, live, stored, agents, pending, node_images, hides_clients, export) = tokio::join!(
         references::read(&ctx.client, namespace, wanted),
         secrets.get_opt(&key),
         secrets.get_opt(&live),
@@ -157,9 +160,10 @@ pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Optio
         pending::read(&ctx.client, namespace, &children, now),
         ctx.nodes.images(&ctx.client),
         hidden,
+        Box::pin(ctx.keys.look(&ctx.client, &object, namespace, &children)),
     );
     let revision_key = key?.and_then(RevisionKey::of);
-    let (data, live, stored) = (data?, live?.map(Live::from), stored?);
+    let (data, live, stored, export) = (data?, live?.map(Live::from), stored?, export?);
     children.pending = pending?;
     let backup = match &object.spec.migrations.backup_ref {
         Some(reference) => backup(ctx, namespace, &reference.name).await?,
@@ -183,6 +187,7 @@ pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Optio
         node_images,
         around,
         looks: ctx.routes.looks(&(namespace.to_owned(), name.to_owned())),
+        export,
         leading_since,
         now,
     };

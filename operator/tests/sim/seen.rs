@@ -48,6 +48,7 @@ impl World {
             agents: self.agents.clone(),
             backup: self.backup.clone().map(Arc::new),
             last_backup: None,
+            export: odoo_ai_operator::stack::keys::Export::default(),
             rules: None,
             node_images: Arc::clone(&self.node_images),
             around: self.around.clone(),

@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::ResourceExt;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use odoo_ai_crds::conditions::annotations;
+use odoo_ai_crds::stack::OdooAiStack;
+use odoo_ai_operator::stack::keys::digest;
 use odoo_ai_tests::wait_for;
 use serde_json::json;
 
@@ -65,6 +68,19 @@ fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
 
+/// As docs/secrets.md has the keys exported, and that noted.
+async fn export(room: &Room) -> Result<()> {
+    room.wait("KeysExported", "False", "NotExported", 60).await?;
+    let selector = format!(
+        "odoo-ai.atmatasolutions.com/stack={STACK},app.kubernetes.io/component notin (application,credentials)"
+    );
+    let keys = room.api::<Secret>().list(&ListParams::default().labels(&selector)).await?.items;
+    let note = json!({"metadata": {"annotations": {annotations::KEYS_EXPORTED: digest(&keys)}}});
+    room.api::<OdooAiStack>().patch(STACK, &PatchParams::default(), &Patch::Merge(note)).await?;
+    room.wait("KeysExported", "True", "Exported", 60).await?;
+    Ok(())
+}
+
 /// Both passwords change; the API answers all the while, and the old ones are dead.
 pub(crate) async fn passwords_change(room: &Room) -> Result<String> {
     let old = (
@@ -73,6 +89,7 @@ pub(crate) async fn passwords_change(room: &Room) -> Result<String> {
     );
     ensure!(database_accepts(room, &old.0).await? && redis_accepts(room, &old.1).await?, "the old ones are not known");
     let (database, redis) = (room.pod_of("postgresql").await?, room.pod_of("redis").await?);
+    export(room).await?;
     let before = room.stack().await?.status.context("a status")?;
     let began = Instant::now();
     let poller = Poller::start(room).await?;
@@ -88,6 +105,7 @@ pub(crate) async fn passwords_change(room: &Room) -> Result<String> {
     let proven = began.elapsed().as_secs_f64();
     taken_up(room, before.database.as_ref().and_then(|it| it.credentials_generation)).await?;
     room.wait_ready(READY).await?;
+    room.wait("KeysExported", "False", "ChangedSinceExport", 60).await?;
     let taken = began.elapsed().as_secs_f64();
     let seen = poller.never_failed(&count).await?;
     ensure!(!database_accepts(room, &old.0).await?, "PostgreSQL still takes the old password");

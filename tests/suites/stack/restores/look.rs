@@ -75,10 +75,12 @@ pub(super) async fn contents(room: &Room, database: &str) -> Result<String> {
     ask(room, database, &statements.replace('\n', " ")).await
 }
 
-/// Waits until `pg_restore` is at work.
+/// Waits until rows come in, or are indexed.
 pub(super) async fn at_work(room: &Room) -> Result<()> {
     wait_for("pg_restore at work", RUN, || async {
-        let at_work = room.sql("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pg_restore'").await?;
+        let at_work =
+            "SELECT count(*) FROM pg_stat_activity WHERE datname LIKE '%\\_restored\\_%' AND query ~ '^(COPY|CREATE INDEX|ALTER TABLE)'";
+        let at_work = room.sql(at_work).await?;
         Ok((at_work != "0").then_some(()))
     })
     .await
