@@ -205,7 +205,20 @@ impl Bucket {
 
     /// A reader of a dump.
     pub(crate) fn source(&self, id: &Id) -> Reader {
-        let (store, path) = (Arc::clone(&self.store), self.path(id, DUMP));
+        self.reader(self.path(id, DUMP))
+    }
+
+    /// A reader of what somebody laid there, by its key as it is.
+    ///
+    /// # Errors
+    /// It can't be a key.
+    pub(crate) fn file(&self, key: &str) -> io::Result<Reader> {
+        let path = Path::parse(format!("{}/{key}", self.root));
+        Ok(self.reader(path.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?))
+    }
+
+    fn reader(&self, path: Path) -> Reader {
+        let store = Arc::clone(&self.store);
         let parts = async move {
             match store.get(&path).await {
                 Ok(found) => found.into_stream().map_err(failed).boxed(),

@@ -10,7 +10,7 @@ use crate::catalogue::id::Id;
 use crate::catalogue::manifest::Manifest;
 use crate::catalogue::owner::Owner;
 use crate::catalogue::pipe;
-use crate::catalogue::volume::Volume;
+use crate::catalogue::volume::{self, Volume};
 use crate::config::{ConfigError, Env};
 use crate::redact::Redactor;
 
@@ -46,6 +46,19 @@ impl Storage {
         match (&self.volume, &self.bucket) {
             (Some(volume), _) => Volume::open(volume.join(&self.folder)).map(Place::Volume),
             (None, Some(bucket)) => Bucket::open(bucket, &self.folder).map(Place::Bucket),
+            (None, None) => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    /// A file that somebody laid there, by its path below the root of the volume, where there is one, or the bucket's
+    /// prefix.
+    ///
+    /// # Errors
+    /// See [`volume::file`]. Of a bucket the first read tells.
+    pub(crate) fn file(&self, path: &str) -> io::Result<Box<dyn Read + Send>> {
+        match (&self.volume, &self.bucket) {
+            (Some(volume), _) => Ok(Box::new(volume::file(volume, Path::new(path))?)),
+            (None, Some(bucket)) => Ok(Box::new(Bucket::open(bucket, Path::new(""))?.file(path)?)),
             (None, None) => Err(io::ErrorKind::NotFound.into()),
         }
     }

@@ -29,6 +29,24 @@ pub(crate) fn space(folder: &Path) -> io::Result<(u64, u64)> {
     Ok((found.f_bavail.saturating_mul(found.f_frsize), found.f_blocks.saturating_mul(found.f_frsize)))
 }
 
+/// A file below `root`, where no symbolic link leads out of it.
+///
+/// # Errors
+/// What the system said; `InvalidInput`: it is elsewhere; `IsADirectory`; `Unsupported`: it is no file.
+pub(crate) fn file(root: &Path, path: &Path) -> io::Result<File> {
+    let root = root.canonicalize()?;
+    let real = root.join(path).canonicalize()?;
+    if !real.starts_with(&root) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it leads out of the volume"));
+    }
+    let found = fs::metadata(&real)?;
+    match (found.is_dir(), found.is_file()) {
+        (true, _) => Err(io::ErrorKind::IsADirectory.into()),
+        (_, false) => Err(io::ErrorKind::Unsupported.into()),
+        _ => File::open(real),
+    }
+}
+
 impl Volume {
     /// The folder, made if it isn't there.
     ///

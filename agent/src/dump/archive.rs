@@ -100,14 +100,15 @@ fn copy(source: &mut impl Read, sink: &mut impl Write) -> io::Result<()> {
 }
 
 /// Counts and hashes what passes.
-struct Measured<T> {
+pub(crate) struct Measured<T> {
     inner: T,
     bytes: u64,
     digest: Sha256,
 }
 
 impl<T> Measured<T> {
-    fn new(inner: T) -> Self {
+    /// Of nothing yet.
+    pub(crate) fn new(inner: T) -> Self {
         Self { inner, bytes: 0, digest: Sha256::new() }
     }
 
@@ -116,7 +117,8 @@ impl<T> Measured<T> {
         self.digest.update(part);
     }
 
-    fn stored(self) -> Stored {
+    /// What has passed.
+    pub(crate) fn stored(self) -> Stored {
         let mut sha256 = String::with_capacity(64);
         for byte in self.digest.finalize() {
             let _never_fails = write!(sha256, "{byte:02x}");

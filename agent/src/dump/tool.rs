@@ -24,6 +24,9 @@ pub(crate) type Source = Box<dyn Read + Send>;
 pub(crate) const APPLICATION_NAME: &str = "odooai-backup";
 const DUMP: &str = "pg_dump";
 const RESTORE: &str = "pg_restore";
+const PSQL: &str = "psql";
+/// Of a dump that is SQL: all of it or an error.
+const PLAIN: [&str; 6] = ["-X", "-q", "--no-password", "-v", "ON_ERROR_STOP=1", "--single-transaction"];
 /// Of a restore: all of it or an error, and roles and their rights are those of the server.
 const INTO: [&str; 4] = ["--exit-on-error", "--no-password", "--no-owner", "--no-privileges"];
 /// The first whose `pg_dump` knows zstd, where it was built with it.
@@ -148,6 +151,38 @@ impl<'a> Tools<'a> {
         let mut child = Self::start(RESTORE, command, Stdio::null(), Stdio::null())?;
         let (status, tail) = self.finish(RESTORE, &mut child).await?;
         success(RESTORE, status, tail)
+    }
+
+    /// Whether psql can be told to run no command of its own: since August of 2025.
+    ///
+    /// # Errors
+    /// There is no such program.
+    pub(crate) async fn can_restrict(&self) -> Result<bool, BackupError> {
+        let failed = |source| BackupError::Spawn { program: PSQL, source };
+        let output = self.command(PSQL, &["--help=commands"]).output().await.map_err(failed)?;
+        Ok(String::from_utf8_lossy(&output.stdout).contains("\\restrict "))
+    }
+
+    /// Lets psql run what `feed` writes in the login's database: everything, or it stops at the first error. `key`: it
+    /// runs no command of its own until it is told this, where it can be told so at all. What `feed` brought, and how
+    /// psql ended.
+    ///
+    /// # Errors
+    /// It can't be run.
+    pub(crate) async fn run_sql<T: Send + 'static>(
+        &self,
+        key: Option<&str>,
+        feed: impl FnOnce(&mut File) -> T + Send + 'static,
+    ) -> Result<(T, Result<(), BackupError>), BackupError> {
+        let restrict = key.map(|key| format!("--command=\\restrict {key}"));
+        let arguments: Vec<_> = PLAIN.into_iter().chain(restrict.as_deref()).chain(["--file=-"]).collect();
+        let mut child = self.spawn(PSQL, &arguments, Stdio::piped(), Stdio::null())?;
+        let mut sink = File::from(pipe(child.stdin.take().expect("stdin is piped").into_owned_fd(), PSQL)?);
+        let feeding = tokio::task::spawn_blocking(move || feed(&mut sink));
+        let (status, tail) = self.finish(PSQL, &mut child).await?;
+        let failed = |source| BackupError::Spawn { program: PSQL, source };
+        let brought = feeding.await.map_err(std::io::Error::other).map_err(failed)?;
+        Ok((brought, success(PSQL, status, tail)))
     }
 
     fn dbname_argument(&self) -> String {

@@ -56,6 +56,7 @@ pub(crate) fn before(
 mod tests {
     use super::*;
     use crate::job::Failure as _;
+    use crate::restore::settings::Choice;
     use rstest::rstest;
 
     const ONE: &str = "20260101t000000z-aaaaaa";
@@ -97,7 +98,11 @@ mod tests {
         let own: Vec<_> = all.into_iter().filter(|it| it.1.owner == "uid-1").collect();
         let limit = std::time::Duration::ZERO;
         let target = Target { owner: "uid-1".to_owned(), database: "new".to_owned(), limit };
-        for (wanted, answer) in [(Wanted::Id(ONE.parse().expect("an id")), by_id), (Wanted::Latest, by_selector)] {
+        for (wanted, answer) in [
+            (Wanted::Artifact(Choice::Id(ONE.parse().expect("an id"))), by_id),
+            (Wanted::Artifact(Choice::Latest), by_selector),
+            (Wanted::File(ONE.parse().expect("a path")), by_id),
+        ] {
             let told = match before(&target, &wanted, "live", found.as_ref(), &own) {
                 Ok(Before::Nothing) => "Nothing",
                 Ok(Before::Begun) => "Begun",

@@ -1,6 +1,7 @@
 //! `agent restore`: a backup becomes a database of the live server, beside the live one (`load`), and takes its place
 //! (`swap`), or goes again (`discard`). Killed at any point each can be run again.
 
+mod artifact;
 mod before;
 mod discard;
 mod like;
@@ -8,9 +9,14 @@ mod load;
 mod new;
 pub(crate) mod note;
 mod places;
+mod plain;
 mod room;
 mod settings;
+mod source;
 mod swap;
+
+/// Seconds for a lock: nobody else is in the new database.
+const LOCK_SECONDS: u64 = 1;
 
 pub(crate) use discard::main as discard;
 pub(crate) use load::main as load;

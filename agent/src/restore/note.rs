@@ -7,7 +7,6 @@ use postgres_protocol::escape::{escape_identifier, escape_literal};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::catalogue::id::Id;
 use crate::dump::error::{BackupError, Step as _};
 use crate::postgres::{Session, bounded};
 
@@ -32,7 +31,7 @@ pub(crate) enum State {
 pub(crate) struct Note {
     /// UID of the Restore.
     pub(crate) owner: String,
-    /// Id of the backup.
+    /// Id of the backup, or the path of the file.
     pub(crate) artifact: String,
     /// How far it is.
     pub(crate) state: State,
@@ -46,8 +45,8 @@ pub(crate) struct Note {
 
 impl Note {
     /// Of a database that a restore makes.
-    pub(crate) fn new(owner: &str, artifact: &Id, state: State) -> Self {
-        Self { owner: owner.to_owned(), artifact: artifact.to_string(), state, original: false, sequence: 0 }
+    pub(crate) fn new(owner: &str, artifact: &str, state: State) -> Self {
+        Self { owner: owner.to_owned(), artifact: artifact.to_owned(), state, original: false, sequence: 0 }
     }
 }
 

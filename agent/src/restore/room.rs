@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use crate::catalogue::manifest::Manifest;
 use crate::dump::error::{BackupError, Step as _};
 use crate::postgres::{Session, bounded};
 
@@ -53,13 +52,12 @@ fn read(line: &str, reserve: Option<u64>) -> Option<Space> {
     Some(Space { free, reserve: reserve.unwrap_or_else(|| RESERVE.max(total / 20)) })
 }
 
-/// Looks before anything is written.
+/// Looks before anything is written; `needed`: bytes that the new database may have.
 ///
 /// # Errors
 /// `StorageFull`: there is too little.
-pub(crate) async fn before(admin: &Session, manifest: &Manifest, reserve: Option<u64>) -> Result<(), BackupError> {
+pub(crate) async fn before(admin: &Session, needed: u64, reserve: Option<u64>) -> Result<(), BackupError> {
     let Some(Space { free, reserve }) = space(admin, reserve).await else { return Ok(()) };
-    let needed = manifest.database_bytes.unsigned_abs();
     if free >= needed.saturating_add(reserve) {
         return Ok(());
     }

@@ -1,5 +1,6 @@
 //! What a restore is to do.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use crate::catalogue::bucket::SettingsError;
@@ -14,9 +15,12 @@ use crate::redact::Redactor;
 
 const ID: &str = "ODOOAI_RESTORE_ID";
 const SELECTOR: &str = "ODOOAI_RESTORE_SELECTOR";
+const FILE: &str = "ODOOAI_RESTORE_FILE";
 const RESERVE_BYTES: &str = "ODOOAI_RESTORE_RESERVE_BYTES";
 /// What PostgreSQL cuts a name to, silently.
 const LONGEST_NAME: usize = 63;
+/// Of a key in a bucket.
+const LONGEST_PATH: usize = 1024;
 
 /// Whose restore it is, and which databases it is about.
 #[derive(Debug, Clone)]
@@ -43,9 +47,18 @@ impl Target {
     }
 }
 
-/// Which backup.
+/// What is brought.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Wanted {
+    /// A backup of the catalogue.
+    Artifact(Choice),
+    /// What `pg_dump` wrote as SQL.
+    File(FilePath),
+}
+
+/// Which backup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Choice {
     /// This one.
     Id(Id),
     /// The newest good one of any policy.
@@ -54,32 +67,66 @@ pub(crate) enum Wanted {
     LatestVerified,
 }
 
+/// Where a file is below the root of the storage, and nowhere else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FilePath(String);
+
+impl FilePath {
+    /// As it was given.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for FilePath {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let is_good = |part: &str| !["", ".", ".."].contains(&part) && !part.chars().any(char::is_control);
+        if text.len() > LONGEST_PATH {
+            return Err(format!("it has more than {LONGEST_PATH} bytes"));
+        }
+        if !text.split('/').all(is_good) {
+            return Err("it must be the path of a file relative to the root of the storage".to_owned());
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
 impl Wanted {
-    /// Reads `ODOOAI_RESTORE_ID` or `ODOOAI_RESTORE_SELECTOR`.
+    /// Reads `ODOOAI_RESTORE_ID`, `ODOOAI_RESTORE_SELECTOR` or `ODOOAI_RESTORE_FILE`.
     ///
     /// # Errors
-    /// Neither is there, or both are, or it can't be understood.
+    /// None is there, or more than one, or it can't be understood.
     fn from_env(env: &Env) -> Result<Self, ConfigError> {
         let invalid = |name, reason| ConfigError::Invalid { name, reason };
-        match (env.get(ID), env.get(SELECTOR)) {
-            (Some(id), None) => id.parse().map(Self::Id).map_err(|reason| invalid(ID, reason)),
-            (None, Some("Latest")) => Ok(Self::Latest),
-            (None, Some("LatestVerified")) => Ok(Self::LatestVerified),
-            (None, Some(_)) => Err(invalid(SELECTOR, "it must be one of Latest, LatestVerified".to_owned())),
-            (Some(_), Some(_)) => Err(invalid(SELECTOR, format!("{ID} is set too, and only one of both may be"))),
-            (None, None) => Err(ConfigError::Missing(ID)),
+        match (env.get(ID), env.get(SELECTOR), env.get(FILE)) {
+            (Some(id), None, None) => {
+                id.parse().map(|id| Self::Artifact(Choice::Id(id))).map_err(|reason| invalid(ID, reason))
+            }
+            (None, Some("Latest"), None) => Ok(Self::Artifact(Choice::Latest)),
+            (None, Some("LatestVerified"), None) => Ok(Self::Artifact(Choice::LatestVerified)),
+            (None, Some(_), None) => Err(invalid(SELECTOR, "it must be one of Latest, LatestVerified".to_owned())),
+            (None, None, Some(path)) => path.parse().map(Self::File).map_err(|reason| invalid(FILE, reason)),
+            (None, None, None) => Err(ConfigError::Missing(ID)),
+            (id, ..) => {
+                let (name, other) = (if id.is_some() { ID } else { SELECTOR }, "another source of the restore");
+                Err(invalid(name, format!("{other} is set too, and only one of {ID}, {SELECTOR} and {FILE} may be")))
+            }
         }
     }
 
-    /// Whether an artifact that was taken before may be the one that is meant: a selector would choose another one
-    /// every day.
+    /// Whether what was brought before may be what is meant: a selector would choose another one every day.
     pub(crate) fn allows(&self, artifact: &str) -> bool {
         match self {
-            Self::Id(id) => id.to_string() == artifact,
-            Self::Latest | Self::LatestVerified => true,
+            Self::Artifact(Choice::Id(id)) => id.to_string() == artifact,
+            Self::Artifact(Choice::Latest | Choice::LatestVerified) => true,
+            Self::File(path) => path.as_str() == artifact,
         }
     }
+}
 
+impl Choice {
     /// Chooses.
     ///
     /// # Errors
@@ -101,7 +148,7 @@ impl Wanted {
 pub(crate) struct Settings {
     /// Where to.
     pub(crate) target: Target,
-    /// The backup.
+    /// The backup, or the file.
     pub(crate) wanted: Wanted,
     /// Where it is.
     pub(crate) storage: Storage,
@@ -150,18 +197,38 @@ mod tests {
     const SOME_ID: &str = "20260101t000000z-aaaaaa";
 
     #[rstest]
-    #[case::an_id(Some(SOME_ID), None, true)]
-    #[case::a_selector(None, Some("LatestVerified"), true)]
-    #[case::neither(None, None, false)]
-    #[case::both(Some(SOME_ID), Some("Latest"), false)]
-    #[case::no_id(Some("latest"), None, false)]
-    #[case::no_selector(None, Some("latest"), false)]
-    fn exactly_one_of_both(#[case] id: Option<&str>, #[case] selector: Option<&str>, #[case] good: bool) {
-        let env: Env = [(ID, id), (SELECTOR, selector)]
+    #[case::an_id(Some(SOME_ID), None, None, true)]
+    #[case::a_selector(None, Some("LatestVerified"), None, true)]
+    #[case::a_file(None, None, Some("old/ai_db.sql.gz"), true)]
+    #[case::none(None, None, None, false)]
+    #[case::id_and_selector(Some(SOME_ID), Some("Latest"), None, false)]
+    #[case::id_and_file(Some(SOME_ID), None, Some("f.sql"), false)]
+    #[case::selector_and_file(None, Some("Latest"), Some("f.sql"), false)]
+    #[case::no_id(Some("latest"), None, None, false)]
+    #[case::no_selector(None, Some("latest"), None, false)]
+    #[case::no_file(None, None, Some("/etc/passwd"), false)]
+    fn exactly_one(
+        #[case] id: Option<&str>,
+        #[case] selector: Option<&str>,
+        #[case] file: Option<&str>,
+        #[case] good: bool,
+    ) {
+        let env: Env = [(ID, id), (SELECTOR, selector), (FILE, file)]
             .map(|(name, value)| (name, value.unwrap_or_default()))
             .into_iter()
             .collect();
         assert_eq!(Wanted::from_env(&env).is_ok(), good);
+    }
+
+    #[test]
+    fn a_path_stays_below_the_root() {
+        for good in ["a.sql", "old/ä b+%41.sql.gz", "..a/b..", "a/.hidden"] {
+            assert_eq!(good.parse::<FilePath>().as_ref().map(FilePath::as_str), Ok(good));
+        }
+        let long = "a".repeat(LONGEST_PATH + 1);
+        for wrong in ["", "/a", "a/", "a//b", "..", "../a", "a/../../b", "a/..", ".", "./a", "a\n", &long] {
+            assert!(wrong.parse::<FilePath>().is_err(), "{wrong}");
+        }
     }
 
     /// Days of January; upper case is verified, `o` of another policy, `d` damaged, `u` unfinished.
@@ -191,7 +258,7 @@ mod tests {
     #[case::nothing_verified("sdu", Some(0), None)]
     fn the_newest_good_one(#[case] letters: &str, #[case] latest: Option<usize>, #[case] verified: Option<usize>) {
         let entries = entries(letters);
-        for (wanted, at) in [(Wanted::Latest, latest), (Wanted::LatestVerified, verified)] {
+        for (wanted, at) in [(Choice::Latest, latest), (Choice::LatestVerified, verified)] {
             let chosen = wanted.choose(&entries).map(|manifest| manifest.id).ok();
             assert_eq!(chosen, at.map(|at| entries[at].id.clone()), "{wanted:?}");
         }
@@ -206,7 +273,7 @@ mod tests {
             manifest.completed_at = moment;
         }
         entries.reverse();
-        let chosen = Wanted::Latest.choose(&entries).expect("there");
+        let chosen = Choice::Latest.choose(&entries).expect("there");
         assert_eq!(chosen.id, entries[0].id);
     }
 }

@@ -23,6 +23,7 @@ mod probe;
 mod restore;
 mod restore_alike;
 mod restore_late;
+mod restore_plain;
 mod run;
 mod sample;
 mod serve;

@@ -174,7 +174,7 @@ pub(super) async fn changed_on_the_volume(room: &Room) -> Result<String> {
 }
 
 /// Runs a command where the volume is.
-async fn on_the_volume(room: &Room, command: &str) -> Result<()> {
+pub(crate) async fn on_the_volume(room: &Room, command: &str) -> Result<()> {
     let security = json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}});
     let pod: Pod = serde_json::from_value(json!({
         "metadata": {"name": "hand"},

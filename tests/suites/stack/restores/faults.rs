@@ -10,6 +10,7 @@ use odoo_ai_tests::{Cluster, wait_for};
 use serde_json::json;
 
 use super::look::{RUN, ask, at_work, contents, databases, from, gone, restore, status, wait};
+use crate::backups::faults::on_the_volume;
 use crate::backups::look::{make, status as backup};
 use crate::migrations::look::make_backup;
 use crate::operator::{self, End};
@@ -128,6 +129,30 @@ pub(super) async fn from_a_storage(room: &Room) -> Result<String> {
     from(room, "elsewhere", json!({"storage": claim, "catalogue": catalogue, "artifact": {"selector": "Latest"}}))
         .await?;
     is_whole(room, "elsewhere", &before, &live).await
+}
+
+/// As the old cron wrote it, on the same volume.
+pub(super) async fn from_a_plain_dump(room: &Room) -> Result<String> {
+    const DUMP: &str = "pg_dump -U odoo_ai odoo_ai --exclude-table=ballast | gzip -9 | base64 -w0";
+    let before = databases(room).await?;
+    let dump = room.run("postgresql", &["bash", "-o", "pipefail", "-c", DUMP]).await?;
+    let put = format!("mkdir -p /backups/old && echo {} | base64 -d >/backups/old/ai_db.sql.gz", dump.trim());
+    on_the_volume(room, &put).await?;
+    let cut = "head -c 4000 /backups/old/ai_db.sql.gz >/backups/old/cut.sql.gz";
+    on_the_volume(room, cut).await?;
+    let claim = json!({"persistentVolumeClaim": {"claimName": "nightly-backups"}});
+    from(room, "cut", json!({"storage": claim, "file": "old/cut.sql.gz"})).await?;
+    let cut = wait(room, "cut", "False", "ArtifactDamaged", RUN).await?;
+    ensure!(databases(room).await? == before, "something was begun");
+    room.api::<Restore>().delete("cut", &DeleteParams::default()).await?;
+    gone(room, "cut").await?;
+    from(room, "plain", json!({"storage": claim, "file": "old/ai_db.sql.gz"})).await?;
+    let told = wait(room, "plain", "True", "Restored", RUN).await?;
+    let database = status(room, "plain").await?.database.context("no database")?;
+    let rules = "SELECT md5(string_agg(r::text, ',' ORDER BY id)) FROM automation_rules r";
+    ensure!(ask(room, &database, rules).await? == room.sql(rules).await?, "other rules");
+    ask(room, "postgres", &format!("DROP DATABASE \"{database}\"")).await?;
+    Ok(format!("{told}; cut: {cut}"))
 }
 
 /// A byte of the dump is another one: it is told, and nothing is left.

@@ -22,6 +22,7 @@ async fn a_restore_ends_whole_or_leaves_nothing() -> Result<()> {
         checks.need("a backup of many rows", faults::begins(room)).await?;
         checks.check("two at once", faults::two_at_once(room)).await;
         checks.check("from a volume and a catalogue", faults::from_a_storage(room)).await;
+        checks.check("from a plain dump", faults::from_a_plain_dump(room)).await;
         checks.check("what can't be restored", faults::is_told(room)).await;
         checks.check("its agent is killed meanwhile", faults::agent_killed(room)).await;
         checks.check("PostgreSQL is killed meanwhile", faults::database_killed(room)).await;
