@@ -19,7 +19,7 @@ const ENVIRONMENT: &str = "export ODOOAI_DATABASE_HOST=127.0.0.1 ODOOAI_DATABASE
     ODOOAI_RESTORE_SELECTOR=Latest";
 
 /// A command, looked at until it ends: the peak of all that it starts, in kilobytes.
-const WATCHED: &str = "total() { for p in $(pgrep -f '^(/agent|pg_restore|gunzip|gzip|psql)'); do sed -n 's/^VmRSS:[^0-9]*\\([0-9]*\\).*/\\1/p' /proc/$p/status 2>/dev/null; done | awk '{s+=$1} END {print s+0}'; }; \
+const WATCHED: &str = "total() { for p in /proc/[0-9]*; do case $(cat $p/comm 2>/dev/null) in agent|pg_restore|gunzip|gzip|psql) sed -n 's/^VmRSS:[^0-9]*\\([0-9]*\\).*/\\1/p' $p/status 2>/dev/null;; esac; done | awk '{s+=$1} END {print s+0}'; }; \
     ( COMMAND ) >/tmp/restore.log 2>&1 & work=$!; peak=0; \
     while kill -0 $work 2>/dev/null; do now=$(total); [ \"$now\" -gt $peak ] && peak=$now; sleep 0.2; done; \
     wait $work || { tail -3 /tmp/restore.log; exit 1; }; echo $peak";
@@ -69,7 +69,9 @@ impl Filled {
         let began = Instant::now();
         let peak = self.sh(&WATCHED.replace("COMMAND", command)).await?;
         way.seconds.push(began.elapsed().as_secs_f64());
-        way.peak = way.peak.max(peak.trim().parse().context("kilobytes")?);
+        let peak = peak.trim().parse().context("kilobytes")?;
+        ensure!(peak > 0, "nobody was looked at");
+        way.peak = way.peak.max(peak);
         let rows = "SELECT (SELECT count(*) FROM documents) > 1000 AND (SELECT count(*) FROM pg_indexes WHERE tablename = 'documents') = 4";
         ensure!(self.sql("restored", rows).await?.trim() == "t", "it isn't restored");
         Ok(())
