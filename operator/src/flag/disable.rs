@@ -118,6 +118,8 @@ pub fn hold_back(flag: &Observed, decision: &mut Decision) {
         decision.synced = Verdict::new(Tri::Unknown, reasons::PROGRESSING, message);
         decision.write = None;
         decision.drifted = false;
+        // What isn't written isn't asked for.
+        decision.status.creation_requested_at = flag.status().creation_requested_at;
     }
 }
 

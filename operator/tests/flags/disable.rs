@@ -230,3 +230,18 @@ fn a_token_that_comes_back_is_another_request() {
     names.dedup();
     assert_eq!(names.len(), 3);
 }
+
+#[test]
+fn a_rule_that_is_held_back_was_not_asked_for() {
+    let mut world = disabled();
+    world.ask("now");
+    let name = world.away().disable.expect("a Job");
+    world.job(&name, None);
+    world.rules.clear();
+    world.change(0, |spec| spec.state = Some(FlagState::Enabled));
+    let decision = world.look(0, Fate::Answered);
+    assert!(decision.write.is_none() && decision.status.creation_requested_at.is_none(), "nobody asked for it");
+    world.children.jobs.clear();
+    assert!(world.look(0, Fate::Answered).write.is_some(), "it is added at once");
+    assert!(world.of(0)[0].enabled);
+}
