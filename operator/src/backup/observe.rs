@@ -61,11 +61,12 @@ pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Optio
     let mut children = ctx.caches.children_of_backup(namespace, &spec.stack_ref.name, name);
     let stacks: Api<OdooAiStack> = Api::namespaced(ctx.client.clone(), namespace);
     let secrets = spec.storage.s3.iter().map(|it| Reference::Secret(it.credentials_secret_ref.name.clone())).collect();
+    let claim = spec.storage.persistent_volume_claim.as_ref().and_then(|volume| volume.claim_name.as_deref());
     let (stack, data, pending, claim_exists) = tokio::join!(
         stacks.get_opt(&spec.stack_ref.name),
         references::read(&ctx.client, namespace, secrets),
         pending::read(&ctx.client, namespace, &children, now),
-        claim_exists(ctx, namespace, &object),
+        claim_exists(ctx, namespace, claim),
     );
     children.pending = pending?;
     let (stack, data, claim_exists) = (stack?, data?, claim_exists?);
@@ -75,9 +76,12 @@ pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Optio
     Ok(Some(Box::new(Observed { object, stack, children, data, claim_exists, restoring, now })))
 }
 
-async fn claim_exists(ctx: &Context, namespace: &str, object: &Backup) -> Result<bool, Error> {
-    let volume = object.spec.storage.persistent_volume_claim.as_ref();
-    let Some(name) = volume.and_then(|volume| volume.claim_name.as_ref()) else { return Ok(true) };
+/// Whether a claim exists; true where none is named.
+///
+/// # Errors
+/// [`Error::Api`] when the API server can't be asked.
+pub async fn claim_exists(ctx: &Context, namespace: &str, claim: Option<&str>) -> Result<bool, Error> {
+    let Some(claim) = claim else { return Ok(true) };
     let api: Api<PersistentVolumeClaim> = Api::namespaced(ctx.client.clone(), namespace);
-    Ok(api.get_metadata_opt(name).await?.is_some())
+    Ok(api.get_metadata_opt(claim).await?.is_some())
 }

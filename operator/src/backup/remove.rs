@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::batch::v1::{CronJob, Job};
+use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::jiff::SignedDuration;
-use kube::api::{ApiResource, Patch, PatchParams};
+use kube::api::{Patch, PatchParams};
 use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
 use odoo_ai_crds::backup::Backup;
@@ -16,8 +16,8 @@ use serde_json::json;
 use super::build;
 use super::observe::Observed;
 use crate::cluster::delete::{self, Doomed};
+use crate::cluster::finalizer;
 use crate::cluster::status::{self, Verdict};
-use crate::cluster::{apply, finalizer};
 use crate::context::Context;
 use crate::rollout::jobs::{self, Progress, Work};
 use crate::stack::error::Error;
@@ -49,8 +49,7 @@ pub fn step(seen: &Observed) -> Step {
         return Step::Release(Some(format!("the backups of {owner} could not be removed in time")));
     }
     let running = seen.children.jobs.iter().filter(|(name, job)| !name.contains("-purge-") && !jobs::is_finished(job));
-    let resource = ApiResource::erase::<Job>(&());
-    let running: Vec<_> = running.filter_map(|(_, job)| Doomed::new(resource.clone(), &job.metadata)).collect();
+    let running: Vec<_> = running.filter_map(|(_, job)| Doomed::job(job)).collect();
     if !running.is_empty() {
         return Step::Quiet(running);
     }
@@ -82,12 +81,10 @@ pub async fn remove(ctx: &Context, seen: &Observed) -> Result<Action, Error> {
             suspend(ctx, seen).await?;
             let owner = seen.status().catalogue.and_then(|it| it.owner).unwrap_or_default();
             let intent = build::purge(seen, &ctx.operator, &owner, attempt);
-            match ctx.applier.apply(&intent, seen.children.meta(&intent.key()), "").await {
+            if let Err(error) = ctx.applier.apply(&intent, seen.children.meta(&intent.key()), "").await {
                 // A namespace that is going takes no new Job.
-                Err(apply::Error::Api { source, .. }) if matches!(&*source, kube::Error::Api(it) if it.code == 403) => {
-                    return release(ctx, seen, Some(apply::words(&source))).await;
-                }
-                written => drop(written?),
+                let Some(why) = error.forbidden() else { return Err(error.into()) };
+                return release(ctx, seen, Some(why)).await;
             }
             say(ctx, seen, "a Job removes the backups").await?;
         }

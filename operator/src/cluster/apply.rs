@@ -38,6 +38,15 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// What the API server said where it lets nobody do that, for example in a namespace that is going.
+    #[must_use]
+    pub fn forbidden(&self) -> Option<String> {
+        let Self::Api { source, .. } = self else { return None };
+        matches!(&**source, kube::Error::Api(status) if status.code == 403).then(|| words(source))
+    }
+}
+
 /// What became of an intent.
 #[derive(Debug)]
 pub enum Outcome {

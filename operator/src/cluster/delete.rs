@@ -1,5 +1,6 @@
 //! The one function that deletes: the very object that was seen, or nothing.
 
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{ApiResource, DeleteParams, Preconditions};
 use kube::core::DynamicObject;
@@ -30,6 +31,12 @@ impl Doomed {
         }
         let key = Key { kind: resource.kind.clone(), namespace: meta.namespace.clone()?, name: meta.name.clone()? };
         Some(Self { resource, key, uid: meta.uid.clone()?, resource_version: meta.resource_version.clone() })
+    }
+
+    /// The same of a Job.
+    #[must_use]
+    pub fn job(job: &Job) -> Option<Self> {
+        Self::new(ApiResource::erase::<Job>(&()), &job.metadata)
     }
 }
 

@@ -5,7 +5,6 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
-use kube::api::ApiResource;
 use odoo_ai_crds::conditions::{annotations, reasons, types};
 use odoo_ai_crds::flag::{DisableRequest, DisableState, FeatureFlag, FeatureFlagStatus};
 use odoo_ai_crds::stack::OdooAiStack;
@@ -93,10 +92,8 @@ fn prefix(stack: &Stack, object: &FeatureFlag) -> String {
 /// The flag's Jobs that run, or will; those that are being deleted included.
 pub fn unfinished(flag: &Observed) -> impl Iterator<Item = (&String, &Job)> {
     let uid = flag.object.uid();
-    jobs::unfinished(&flag.children, COMPONENT).filter(move |(_, job)| {
-        let mut owners = job.metadata.owner_references.iter().flatten();
-        owners.any(|owner| Some(&owner.uid) == uid.as_ref())
-    })
+    let uid = uid.unwrap_or_default();
+    jobs::unfinished(&flag.children, COMPONENT).filter(move |(_, job)| jobs::is_of(job, &uid))
 }
 
 /// The flag's Jobs that nobody waits for any more: they would disable what may be declared Enabled by then.
@@ -104,7 +101,7 @@ pub fn unfinished(flag: &Observed) -> impl Iterator<Item = (&String, &Job)> {
 pub fn obsolete(flag: &Observed, decision: &Decision) -> Vec<Doomed> {
     let wanted = |name: &str| decision.jobs.as_ref().is_some_and(|prefix| name.starts_with(prefix.as_str()));
     let unwanted = unfinished(flag).filter(|(name, _)| !wanted(name));
-    unwanted.filter_map(|(_, job)| Doomed::new(ApiResource::erase::<Job>(&()), &job.metadata)).collect()
+    unwanted.filter_map(|(_, job)| Doomed::job(job)).collect()
 }
 
 /// What enables the rule waits until no Job can disable it any more.

@@ -1,5 +1,6 @@
 //! The decision: what the status says now, and which Job is started. A plain function of what was observed.
 
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use odoo_ai_crds::conditions::{reasons, types};
 use odoo_ai_crds::restore::{RestoreStatus, RestoreStep};
@@ -103,10 +104,7 @@ fn load(seen: &Observed, plan: Box<Plan>, mut status: RestoreStatus) -> Decision
     let component = Task::Load.component();
     let work = Work { prefix: &prefix, component, does: "restores the backup", limit: "timeoutSeconds" };
     // One of a Restore that had the name before says nothing of this one.
-    let is_ours = |owner: &str| owner == plan.uid;
-    let about = |job: &k8s_openapi::api::batch::v1::Job| {
-        job.metadata.owner_references.iter().flatten().any(|owner| is_ours(&owner.uid))
-    };
+    let about = |job: &Job| jobs::is_of(job, &plan.uid);
     let complete = |report: &Report| report.restore.is_some();
     let unknown = |reason, message: String| Verdict::new(Tri::Unknown, reason, message);
     let (complete, stalled, start) = match jobs::progress(work, &seen.children, about, complete, |_| true, seen.now) {

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
@@ -14,6 +13,7 @@ use odoo_ai_crds::stack::OdooAiStack;
 
 use super::{remove, validate};
 use crate::backup::build::Task;
+use crate::backup::observe::claim_exists;
 use crate::cluster::children::Children;
 use crate::cluster::pending;
 use crate::context::Context;
@@ -104,12 +104,6 @@ async fn live_jobs(ctx: &Context, namespace: &str, name: &str) -> Result<BTreeMa
     let ours = ListParams::default().labels(&format!("{}={name}", labels::RESTORE));
     let jobs = api.list(&ours).await?.items.into_iter();
     Ok(jobs.map(|job| (job.name_any(), Arc::new(job))).collect())
-}
-
-async fn claim_exists(ctx: &Context, namespace: &str, claim: Option<&str>) -> Result<bool, Error> {
-    let Some(claim) = claim else { return Ok(true) };
-    let api: Api<PersistentVolumeClaim> = Api::namespaced(ctx.client.clone(), namespace);
-    Ok(api.get_metadata_opt(claim).await?.is_some())
 }
 
 /// What was started before this Restore goes by what it was told then, also of what it may remove.

@@ -3,10 +3,8 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::jiff::SignedDuration;
 use kube::ResourceExt;
-use kube::api::ApiResource;
 use kube::runtime::controller::Action;
 use odoo_ai_crds::conditions::{annotations, reasons, types};
 use odoo_ai_crds::restore::Restore;
@@ -16,8 +14,8 @@ use super::model::Plan;
 use super::observe::Observed;
 use super::validate;
 use crate::cluster::delete::{self, Doomed};
+use crate::cluster::finalizer;
 use crate::cluster::status::{self, Verdict};
-use crate::cluster::{apply, finalizer};
 use crate::context::Context;
 use crate::rollout::jobs::{self, Progress, Work};
 use crate::stack::error::Error;
@@ -59,9 +57,7 @@ pub fn step(seen: &Observed, operator: &Operator) -> Step {
     };
     let running: Vec<_> = jobs::unfinished(&seen.children, Task::Load.component()).collect();
     if let Some((job, _)) = running.first() {
-        let resource = ApiResource::erase::<Job>(&());
-        let doomed: Vec<_> =
-            running.iter().filter_map(|(_, job)| Doomed::new(resource.clone(), &job.metadata)).collect();
+        let doomed: Vec<_> = running.iter().filter_map(|(_, job)| Doomed::job(job)).collect();
         return if doomed.is_empty() {
             Step::Wait(format!("the end of Job {job} is waited for"))
         } else {
@@ -98,12 +94,10 @@ pub async fn remove(ctx: &Context, seen: &Observed) -> Result<Action, Error> {
         }
         Step::Discard(plan, attempt) => {
             let intent = build::job(&plan, Task::Discard, attempt);
-            match ctx.applier.apply(&intent, seen.children.meta(&intent.key()), "").await {
+            if let Err(error) = ctx.applier.apply(&intent, seen.children.meta(&intent.key()), "").await {
                 // A namespace that is going takes no new Job.
-                Err(apply::Error::Api { source, .. }) if matches!(&*source, kube::Error::Api(it) if it.code == 403) => {
-                    return let_go(ctx, seen, Some(apply::words(&source))).await;
-                }
-                written => drop(written?),
+                let Some(why) = error.forbidden() else { return Err(error.into()) };
+                return let_go(ctx, seen, Some(why)).await;
             }
             say(ctx, seen, "a Job drops what was begun").await?;
         }

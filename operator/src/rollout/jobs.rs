@@ -336,7 +336,13 @@ pub fn obsolete(
 /// The Job is this stack's, and not that of one that had its name before.
 #[must_use]
 pub fn is_owned(job: &Job, stack: &Stack) -> bool {
-    job.metadata.owner_references.iter().flatten().any(|owner| owner.uid == stack.owner.uid)
+    is_of(job, &stack.owner.uid)
+}
+
+/// The Job belongs to the object with this UID.
+#[must_use]
+pub fn is_of(job: &Job, uid: &str) -> bool {
+    job.metadata.owner_references.iter().flatten().any(|owner| owner.uid == uid)
 }
 
 /// The Job has come to its end, well or not.
