@@ -52,7 +52,7 @@ pub(super) async fn gone(room: &Room, name: &str) -> Result<()> {
     .await
 }
 
-/// The databases of the server, and the sessions of a restore in each.
+/// The databases of the server.
 pub(super) async fn databases(room: &Room) -> Result<Vec<String>> {
     let all = room.sql("SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY datname").await?;
     Ok(all.lines().map(str::to_owned).collect())
