@@ -217,6 +217,24 @@ pub mod reasons {
     pub const RESTORING: &str = "Restoring";
     /// An attempt to restore the backup failed; it is tried again.
     pub const RESTORE_FAILED: &str = "RestoreFailed";
+    /// A restore in place waits for `confirm`.
+    pub const AWAITING_CONFIRMATION: &str = "AwaitingConfirmation";
+    /// `confirm` names another backup or another database: the restore was meant for one that is gone.
+    pub const CONFIRMATION_MISMATCH: &str = "ConfirmationMismatch";
+    /// The application is stopped for a restore in place.
+    pub const DRAINING: &str = "Draining";
+    /// The restored database and the live one change places.
+    pub const SWAPPING: &str = "Swapping";
+    /// The application starts with the restored database.
+    pub const STARTING: &str = "Starting";
+    /// The replaced database is live again.
+    pub const UNDONE: &str = "Undone";
+    /// A rollout goes on, or none has ended yet.
+    pub const WAITING_FOR_ROLLOUT: &str = "WaitingForRollout";
+    /// Another Restore replaces the database of the same stack.
+    pub const WAITING_FOR_RESTORE: &str = "WaitingForRestore";
+    /// The database can't be renamed here.
+    pub const RENAME_NOT_POSSIBLE: &str = "RenameNotPossible";
     /// A backup is being made, which may remove what is to be restored.
     pub const WAITING_FOR_BACKUP: &str = "WaitingForBackup";
     /// The database server is not there yet.
@@ -341,7 +359,8 @@ pub mod annotations {
     pub const APPROVED_MIGRATION: &str = "odoo-ai.atmatasolutions.com/approved-migration";
     /// Who approved; the chart's admission policy binds it to the user of the request.
     pub const APPROVED_BY: &str = "odoo-ai.atmatasolutions.com/approved-by";
-    /// Request: try the failed revision again. Any new value, for example a time.
+    /// Request: try the failed revision again, or a Restore whose databases didn't change places. Any new value, for
+    /// example a time.
     pub const RETRY_REQUESTED_AT: &str = "odoo-ai.atmatasolutions.com/retry-requested-at";
     /// Request: roll back to the revision named by `rollback-to`. Any new value, for example a time.
     pub const ROLLBACK_REQUESTED_AT: &str = "odoo-ai.atmatasolutions.com/rollback-requested-at";
@@ -354,6 +373,9 @@ pub mod annotations {
     /// Request on a FeatureFlag that is Disabled: disable its rule in the database where the API can't be asked. Any new
     /// value.
     pub const DISABLE_REQUESTED_AT: &str = "odoo-ai.atmatasolutions.com/disable-requested-at";
+    /// Request on a Restore that replaced the database: make the replaced one live again. Any new value, for example a
+    /// time.
+    pub const UNDO_REQUESTED_AT: &str = "odoo-ai.atmatasolutions.com/undo-requested-at";
     /// Request on a Backup: verify now. Any new value.
     pub const VERIFY_REQUESTED_AT: &str = "odoo-ai.atmatasolutions.com/verify-requested-at";
 

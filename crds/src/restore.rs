@@ -26,13 +26,11 @@ pub enum RestoreTarget {
 pub enum RestoreStep {
     /// The live database is backed up.
     PreRestoreBackup,
-    /// The artifact is loaded into a new database.
+    /// The artifact is loaded into a new database, and compared with its manifest.
     Load,
-    /// The new database is compared with the manifest.
-    Verify,
-    /// The new database is migrated to the image's revision.
+    /// The database that is to be live is migrated by the image that runs.
     Migrate,
-    /// Beat and worker finish, ai-service goes to 0.
+    /// Beat and worker finish, then ai-service.
     Drain,
     /// The two databases change names.
     Swap,
@@ -56,7 +54,7 @@ display_as_name!(RestoreTarget, RestoreStep);
     derive = "PartialEq",
     cel,
     selectable = ".spec.stackRef.name",
-    doc = "Brings a backup back into an OdooAiStack's database server, once: beside the live database, or in its place (which answers NotImplemented in this version).",
+    doc = "Brings a backup back into an OdooAiStack's database server, once: beside the live database, or in its place.",
     validation = (
         "self.metadata.name.size() <= 40",
         "the name of a Restore must have at most 40 characters: the names of its Jobs are made from it"
@@ -77,6 +75,10 @@ display_as_name!(RestoreTarget, RestoreStep);
     validation = (
         "!has(self.confirm) || (has(self.target) && self.target == 'InPlace')",
         "confirm must be given only with target InPlace: a new database replaces nothing"
+    ),
+    validation = (
+        "!has(self.target) || self.target != 'InPlace' || !has(self.source.storage) || has(self.source.file) || has(self.source.artifact.id)",
+        "a restore in place from a storage must have source.artifact.id: confirm names what replaces the database"
     ),
     validation = (
         "!has(self.tables) || (has(self.target) && self.target == 'InPlace')",
@@ -167,20 +169,115 @@ pub struct RestoreStatus {
     /// Seconds that loading took.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load_seconds: Option<i32>,
-    /// The name under which the replaced database is kept.
+    /// The backup of the live database that was asked for before it is replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pre_restore_backup: Option<PreRestoreBackup>,
+    /// The stack's revision whose image migrated the database that is to be live.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub revision: Option<String>,
+    /// Which database the restored one is: `<system identifier>/<database OID>`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub incarnation: Option<String>,
+    /// Which database is replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub replaced_incarnation: Option<String>,
+    /// The name under which the replaced database is kept; after an undo, that of the restored one. Absent once it was
+    /// dropped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub replaced_database: Option<String>,
+    /// Size of the kept database, bytes, when it was replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaced_bytes: Option<i64>,
+    /// The same for people, for example `1.2GiB`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub replaced_size: Option<String>,
+    /// Counts the times that the databases are made to change places: 1 restores, later ones undo or try again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub round: Option<i32>,
+    /// The replaced database is to be live again, or is.
+    #[serde(default, skip_serializing_if = "is_unset")]
+    pub undo: bool,
+    /// Why the databases did not change places in this round.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<RestoreFailure>,
     /// When it started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Time>,
+    /// When ai-service was told to stop, in this round.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped_at: Option<Time>,
+    /// When the last writer was gone, in this round.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drained_at: Option<Time>,
+    /// When the databases had changed places, in this round.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swapped_at: Option<Time>,
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completed_at: Option<Time>,
-    /// Seconds that the API was unavailable, the application's own stop and start included.
+    /// Seconds that the API was unavailable in this round, the application's own stop and start included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub downtime_seconds: Option<i32>,
-    /// Seconds of that which the swap itself took.
+    /// Seconds of that in which no application ran: the databases changed places.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub swap_seconds: Option<i32>,
+    /// Requests by annotation that were handled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_handled: Option<RestoreHandled>,
+}
+
+/// A backup that was asked for before a restore in place.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PreRestoreBackup {
+    /// The Backup that was asked.
+    #[schemars(length(max = 253))]
+    pub backup: String,
+    /// The request: the value of the annotation `backup-requested-at` on that Backup.
+    #[schemars(length(max = 253))]
+    pub request_id: String,
+    /// How often it was asked for, from 1.
+    pub attempt: i32,
+    /// When it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested_at: Option<Time>,
+    /// Id of the artifact that answers the request; absent until there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub id: Option<String>,
+}
+
+/// Why the databases did not change places.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RestoreFailure {
+    /// In one word.
+    #[schemars(length(max = 128))]
+    pub reason: String,
+    /// In one sentence.
+    #[schemars(length(max = 2048))]
+    pub message: String,
+}
+
+/// Requests by annotation that were handled.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RestoreHandled {
+    /// The undo that was handled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub undo_requested_at: Option<String>,
+    /// Why the undo that was asked for last is not made; absent where it is or was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub undo_refused: Option<String>,
+    /// The retry that was handled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub retry_requested_at: Option<String>,
 }

@@ -235,9 +235,9 @@ pub(crate) fn tables(_: &mut SchemaGenerator) -> Schema {
 /// What a person confirms: stack, artifact and incarnation.
 pub(crate) fn confirmation(_: &mut SchemaGenerator) -> Schema {
     text(
-        200,
-        "self.matches('^[a-z]([-a-z0-9]*[a-z0-9])?/[a-z0-9]([-a-z0-9]*[a-z0-9])?/[0-9]+/[0-9]+$')",
-        "must be <stack>/<artifact id>/<incarnation>, where the incarnation is status.database.incarnation of the stack, like odoo-ai/20260101t030000z-1a2b/7412345678901234567/16401",
+        700,
+        "self.matches('^[a-z]([-a-z0-9]*[a-z0-9])?/[-a-zA-Z0-9_./]+/[0-9]+/[0-9]+$')",
+        "must be <stack>/<artifact id or file>/<incarnation>, where the incarnation is status.database.incarnation of the stack, like odoo-ai/20260101t030000z-1a2b/7412345678901234567/16401",
     )
 }
 
@@ -345,8 +345,8 @@ pub(crate) fn artifact_id(_: &mut SchemaGenerator) -> Schema {
 pub(crate) fn dump_file(_: &mut SchemaGenerator) -> Schema {
     text(
         512,
-        "self.matches('^[-a-zA-Z0-9_.]+(/[-a-zA-Z0-9_.]+)*[.](sql|sql[.]gz|dump)$') && !self.contains('..')",
-        "must be the relative path of a .sql, .sql.gz or .dump file, without '..'",
+        "self.matches('^[-a-zA-Z0-9_.]+(/[-a-zA-Z0-9_.]+)*[.](sql|sql[.]gz)$') && !self.contains('..')",
+        "must be the relative path of a .sql or .sql.gz file, without '..'",
     )
 }
 

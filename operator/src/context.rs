@@ -11,6 +11,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use odoo_ai_crds::backup::Backup;
 use odoo_ai_crds::flag::FeatureFlag;
 use odoo_ai_crds::restore::Restore;
+use odoo_ai_crds::stack::OdooAiStack;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -82,6 +83,8 @@ pub struct Context {
     pub stacks: Stacks,
     /// How clients come to Traefik; nobody asks unless it is said so.
     pub entrance: Arc<Entrance>,
+    /// Wakes stacks; nobody hears it unless it is said so.
+    pub stack_bell: Bell<OdooAiStack>,
     /// Wakes Backups; nobody hears it unless it is said so.
     pub backup_bell: Bell<Backup>,
     /// Wakes Restores; nobody hears it unless it is said so.
@@ -132,6 +135,7 @@ impl Context {
             pacer: Pacer::default(),
             stacks: Stacks::default(),
             entrance: Arc::default(),
+            stack_bell: Bell::default(),
             backup_bell: Bell::default(),
             restore_bell: Bell::default(),
             restores: reflector::store().0,

@@ -163,6 +163,8 @@ pub async fn control(
     stacks: (Store<OdooAiStack>, Writer<OdooAiStack>),
     shutdown: impl Future<Output = ()> + Clone + Send + Sync + 'static,
 ) {
+    let (bell, for_stacks) = Bell::new(labels::STACK);
+    ctx.stack_bell = bell;
     let (bell, for_backups) = Bell::new(labels::BACKUP);
     ctx.backup_bell = bell;
     let (bell, for_restores) = Bell::new(labels::RESTORE);
@@ -175,7 +177,7 @@ pub async fn control(
     let backups = backup::run::run(Arc::clone(&ctx), scope, for_backups, shutdown.clone());
     let restores = restore::run::run(Arc::clone(&ctx), scope, restores_writer, for_restores, shutdown.clone());
     let flags = flag::run::run(Arc::clone(&ctx), scope, flags_writer, shutdown.clone());
-    let stacks = stack::run::run(ctx, scope, streams, stacks, shutdown);
+    let stacks = stack::run::run(ctx, scope, streams, stacks, for_stacks, shutdown);
     futures::future::join4(stacks, backups, restores, flags).await;
 }
 

@@ -255,6 +255,10 @@ pub struct DatabaseStatus {
     /// Counts the changes of the database's and Redis's passwords; pods carry the number they were started with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_generation: Option<i64>,
+    /// The restore in place that brought this database, as it was last noted: another value means another database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub restore: Option<String>,
 }
 
 /// A backup that was asked for before a migration. It is asked for once; a failed one again after a pause.

@@ -9,7 +9,6 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use odoo_ai_crds::backup::{BackupReason, BackupStatus};
 use odoo_ai_crds::conditions::annotations;
-use odoo_ai_crds::stack::OdooAiStack;
 use serde_json::json;
 
 use super::build::{Start, Task};
@@ -17,6 +16,7 @@ use super::model::Policy;
 use super::observe::Observed;
 use super::{catalogue, runs, validate};
 use crate::cluster::intent::{Key, hash};
+use crate::restore;
 use crate::rollout::jobs::{self, Progress, Work};
 use crate::rollout::pods::{self, Trouble};
 use crate::rollout::requests;
@@ -104,7 +104,7 @@ impl Decision {
         if let Some(request) = asked(annotations::BACKUP_REQUESTED_AT)
             && handled.backup_requested_at.as_ref() != Some(&request)
         {
-            let reason = reason(seen.stack.as_ref(), policy, &request);
+            let reason = reason(seen, policy, &request);
             self.answer(annotations::BACKUP_REQUESTED_AT, Task::Backup, "run", reason, request);
         }
         if let Some(request) = asked(annotations::VERIFY_REQUESTED_AT)
@@ -163,11 +163,14 @@ fn completed(status: &BackupStatus) -> Option<Timestamp> {
     Some(status.last_success.as_ref()?.completed_at.as_ref()?.0)
 }
 
-/// The stack notes what it asks for before it asks: nobody else's request is a migration's.
-fn reason(stack: Option<&OdooAiStack>, policy: &Policy, request: &str) -> BackupReason {
-    let asked = || stack?.status.as_ref()?.database.as_ref()?.pre_migration_backup.as_ref();
-    match asked() {
-        Some(asked) if asked.backup == policy.name && asked.request_id == request => BackupReason::PreMigration,
+/// A stack, or a Restore, notes what it asks for before it asks: nobody else's request is a migration's.
+fn reason(seen: &Observed, policy: &Policy, request: &str) -> BackupReason {
+    let asked = || seen.stack.as_ref()?.status.as_ref()?.database.as_ref()?.pre_migration_backup.as_ref();
+    let of_migration = asked().is_some_and(|asked| asked.backup == policy.name && asked.request_id == request);
+    let of_restore = seen.asks.as_ref().is_some_and(|it| restore::before::is_noted(it, &policy.name, request));
+    match (of_migration, of_restore) {
+        (true, _) => BackupReason::PreMigration,
+        (_, true) => BackupReason::PreRestore,
         _ => BackupReason::Requested,
     }
 }

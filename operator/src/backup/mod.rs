@@ -4,6 +4,7 @@
 //! operator adds is in the status: it is taken from Jobs and catalogue, and can be made from them again.
 
 pub mod apply;
+pub mod ask;
 pub mod build;
 pub mod catalogue;
 pub mod conditions;

@@ -25,6 +25,8 @@ pub struct Policy {
     pub verification: Schedule,
     /// Nothing runs by the schedules.
     pub suspended: bool,
+    /// Nor while the database is being replaced; what passes meanwhile is caught up.
+    pub paused: bool,
     /// Where backups are kept.
     pub storage: Storage,
     /// Good ones that are kept.

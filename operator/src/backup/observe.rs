@@ -4,6 +4,8 @@ use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
 use odoo_ai_crds::backup::{Backup, BackupStatus};
+use odoo_ai_crds::conditions::annotations;
+use odoo_ai_crds::restore::Restore;
 use odoo_ai_crds::stack::OdooAiStack;
 
 use super::remove;
@@ -11,8 +13,10 @@ use crate::cluster::children::Children;
 use crate::cluster::pending;
 use crate::context::Context;
 use crate::restore;
+use crate::rollout::requests;
 use crate::stack::error::Error;
 use crate::stack::references::{self, Data, Reference};
+use crate::stack::restoring;
 
 /// One moment of a Backup.
 #[derive(Clone, Debug)]
@@ -29,6 +33,10 @@ pub struct Observed {
     pub claim_exists: bool,
     /// A Restore reads from here.
     pub restoring: bool,
+    /// The Restore whose request waits here.
+    pub asks: Option<Restore>,
+    /// The database is being replaced: nothing is started by the schedules.
+    pub paused: bool,
     /// Now.
     pub now: Timestamp,
 }
@@ -73,7 +81,13 @@ pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Optio
     let stack = stack.filter(|it| it.metadata.deletion_timestamp.is_none());
     let restoring =
         !ctx.restores.state_filter(|it| restore::is_active(it) && restore::run::is_from(it, &object)).is_empty();
-    Ok(Some(Box::new(Observed { object, stack, children, data, claim_exists, restoring, now })))
+    let request = requests::token(&object, annotations::BACKUP_REQUESTED_AT);
+    let asks = match request.as_deref().and_then(restore::before::of_request) {
+        Some(name) => Api::<Restore>::namespaced(ctx.client.clone(), namespace).get_opt(name).await?,
+        None => None,
+    };
+    let paused = restoring::of(ctx, namespace, &spec.stack_ref.name).is_some_and(|it| restoring::stops(&it));
+    Ok(Some(Box::new(Observed { object, stack, children, data, claim_exists, restoring, asks, paused, now })))
 }
 
 /// Whether a claim exists; true where none is named.

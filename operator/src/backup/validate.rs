@@ -50,6 +50,7 @@ pub fn policy(seen: &Observed, operator: &Operator) -> Result<Policy, Problem> {
         schedule,
         verification,
         suspended: spec.suspend,
+        paused: seen.paused,
         storage: storage(seen)?,
         keep_last: if seen.restoring { KEEP_ALL } else { spec.retention.keep_last.unwrap_or(30) },
         keep_pre_migration: if seen.restoring { KEEP_ALL } else { spec.retention.keep_pre_migration.unwrap_or(5) },

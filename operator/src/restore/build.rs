@@ -5,13 +5,16 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Container, EnvVar, PodSpec, Volume, VolumeMount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use odoo_ai_crds::restore::RestoreStatus;
 use odoo_ai_crds::source::Artifact;
 
 use super::model::{Plan, Wanted};
+use super::observe::Observed;
+use super::surroundings::Current;
 use crate::backup::build::{reach, storage};
 use crate::cluster::intent::Intent;
 use crate::labels;
-use crate::stack::build::application::{connection, credentials};
+use crate::stack::build::application::{Rendering, Schema, connection, credentials};
 use crate::stack::build::credentials::{as_admin, keys};
 use crate::stack::build::job::{self, Run};
 use crate::stack::build::{AGENT, pod};
@@ -20,24 +23,33 @@ use crate::stack::build::{AGENT, pod};
 const GRACE: i64 = 120;
 /// Sessions that build indexes at once, where the dump lies on a volume; the live database needs the rest of the host.
 const SESSIONS: u32 = 2;
-/// A database is dropped within this time, seconds.
-const DISCARD: i64 = 300;
+/// A database is dropped, or renamed, within this time, seconds.
+const SHORT: i64 = 300;
 
 /// What a Job of a Restore does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Task {
     /// Loads the backup into a new database.
     Load,
+    /// Migrates the database that is to be live.
+    Migrate,
+    /// Lets it and the live one change names.
+    Swap,
+    /// Drops the database that was replaced.
+    Drop,
     /// Drops what was begun.
     Discard,
 }
 
 impl Task {
-    /// The agent's command, and the suffix of the Jobs' names; the number of the attempt follows.
+    /// Part of the Jobs' names.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
             Self::Load => "load",
+            Self::Migrate => "migrate",
+            Self::Swap => "swap",
+            Self::Drop => "drop",
             Self::Discard => "discard",
         }
     }
@@ -47,14 +59,21 @@ impl Task {
     pub fn component(self) -> &'static str {
         match self {
             Self::Load => "restore-load",
+            Self::Migrate => "restore-migrate",
+            Self::Swap => "restore-swap",
+            Self::Drop => "restore-drop",
             Self::Discard => "restore-discard",
         }
     }
 
-    /// What the names of its Jobs begin with.
+    /// What the names of its Jobs begin with; the number of the attempt follows. What is done anew in each round has its
+    /// number in it.
     #[must_use]
-    pub fn prefix(self, restore: &str) -> String {
-        format!("{restore}-{}-", self.word())
+    pub fn prefix(self, restore: &str, round: Option<i32>) -> String {
+        match (self, round) {
+            (Self::Migrate | Self::Swap | Self::Drop, Some(round)) => format!("{restore}-{}-{round}-", self.word()),
+            _ => format!("{restore}-{}-", self.word()),
+        }
     }
 }
 
@@ -69,17 +88,52 @@ pub fn lasting(plan: &Plan) -> Option<Intent> {
     Some(Intent::apply(&NetworkPolicy { metadata, spec: Some(spec) }))
 }
 
-/// A Job. The one that drops what was begun has no owner: foreground deletion of the Restore would take it first.
+/// A Job, as the status says. The one that drops what was begun has no owner: foreground deletion of the Restore would take
+/// it first.
 #[must_use]
-pub fn job(plan: &Plan, task: Task, attempt: u32) -> Intent {
-    let name = format!("{}{attempt}", task.prefix(&plan.name));
-    let (owner, seconds, keep_seconds) = match task {
-        Task::Load => (Some(plan.owner.clone()), i64::from(plan.timeout) + GRACE, job::KEEP_SECONDS),
-        Task::Discard => (None, DISCARD, 3600),
+pub fn job(plan: &Plan, seen: &Observed, task: Task, attempt: u32) -> Intent {
+    let status = seen.status();
+    let name = format!("{}{attempt}", task.prefix(&plan.name, status.round));
+    let owner = (task != Task::Discard).then(|| plan.owner.clone());
+    let keep_seconds = if task == Task::Discard { 3600 } else { job::KEEP_SECONDS };
+    let seconds = match task {
+        Task::Load => i64::from(plan.timeout) + GRACE,
+        Task::Migrate => i64::from(plan.stack.migration_timeout),
+        Task::Swap | Task::Drop | Task::Discard => SHORT + GRACE,
     };
-    let metadata = metadata(plan, owner, name, task.component());
-    let run = Run { container: task.component(), seconds, keep_seconds, spec: pod_spec(plan, task) };
+    let mut metadata = metadata(plan, owner, name, task.component());
+    let spec = match (task, &seen.around.current) {
+        (Task::Migrate, Some(current)) => {
+            let labels = metadata.labels.get_or_insert_default();
+            labels.insert(labels::REVISION.to_owned(), current.revision.clone());
+            migrate(plan, &status, current)
+        }
+        _ => pod_spec(plan, &status, task),
+    };
+    let run = Run { container: task.component(), seconds, keep_seconds, spec };
     job::run(metadata, labels_of(plan, task.component()), run)
+}
+
+/// The database that is to be live, in the eyes of the image that runs.
+fn migrate(plan: &Plan, status: &RestoreStatus, current: &Current) -> PodSpec {
+    let mut stack = plan.stack.clone();
+    stack.connection.database = incoming(plan, status).0;
+    stack.images.ai_service.clone_from(&current.image);
+    let schema = Schema::default();
+    let rendering = Rendering {
+        stack: &stack,
+        revision: &current.revision,
+        inputs: &current.inputs,
+        schema: &schema,
+        holds_out: false,
+    };
+    job::pod_spec(&rendering, Task::Migrate.component(), "migrate")
+}
+
+/// The database that is to be live, and the name under which the live one is kept then.
+fn incoming(plan: &Plan, status: &RestoreStatus) -> (String, String) {
+    let (restored, replaced) = (plan.database.clone(), plan.replaced.clone().unwrap_or_default());
+    if status.undo { (replaced, restored) } else { (restored, replaced) }
 }
 
 fn metadata(plan: &Plan, owner: Option<OwnerReference>, name: String, component: &str) -> ObjectMeta {
@@ -98,7 +152,7 @@ fn labels_of(plan: &Plan, component: &str) -> BTreeMap<String, String> {
     labels
 }
 
-fn pod_spec(plan: &Plan, task: Task) -> PodSpec {
+fn pod_spec(plan: &Plan, status: &RestoreStatus, task: Task) -> PodSpec {
     let stack = &plan.stack;
     let (install, agent_volume, agent_mount) = pod::agent(&stack.operator_image);
     let (login_volume, login_mount) = credentials(stack, &[keys::DATABASE_PASSWORD, keys::DATABASE_CA]);
@@ -107,16 +161,32 @@ fn pod_spec(plan: &Plan, task: Task) -> PodSpec {
     let mut env = connection(stack);
     as_admin(stack, &mut volumes, &mut mounts, &mut env);
     env.push(pod::env("ODOOAI_RESTORE_OWNER", plan.uid.clone()));
-    env.push(pod::env("ODOOAI_RESTORE_DATABASE", plan.database.clone()));
-    match task {
-        Task::Load => source(plan, &mut volumes, &mut mounts, &mut env),
-        Task::Discard => env.push(pod::env("ODOOAI_RESTORE_TIMEOUT_SECONDS", DISCARD.to_string())),
+    let (incoming, outgoing) = incoming(plan, status);
+    let kept = || status.replaced_database.clone().unwrap_or_default();
+    let database = match task {
+        Task::Load | Task::Discard => plan.database.clone(),
+        Task::Migrate | Task::Swap => incoming,
+        Task::Drop => kept(),
+    };
+    env.push(pod::env("ODOOAI_RESTORE_DATABASE", database));
+    if task == Task::Load {
+        source(plan, &mut volumes, &mut mounts, &mut env);
+    } else {
+        env.push(pod::env("ODOOAI_RESTORE_TIMEOUT_SECONDS", SHORT.to_string()));
     }
+    if task == Task::Swap {
+        env.push(pod::env("ODOOAI_RESTORE_REPLACED", outgoing));
+        env.push(pod::env("ODOOAI_RESTORE_SEQUENCE", status.round.unwrap_or(1).to_string()));
+    }
+    if task == Task::Drop {
+        env.push(pod::env("ODOOAI_RESTORE_DISCARD", "Replaced"));
+    }
+    let command = if task == Task::Drop { Task::Discard.word() } else { task.word() };
     let container = Container {
         name: task.component().to_owned(),
         image: Some(plan.image.clone()),
         image_pull_policy: Some(pod::PULL_POLICY.to_owned()),
-        command: Some([AGENT, "restore", task.word()].map(str::to_owned).to_vec()),
+        command: Some([AGENT, "restore", command].map(str::to_owned).to_vec()),
         env: Some(env),
         resources: Some(plan.resources.clone()),
         security_context: pod::locked_down(),

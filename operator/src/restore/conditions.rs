@@ -16,7 +16,9 @@ pub fn all(decision: &Decision, failed: Option<Verdict>) -> Vec<(&'static str, V
     } else {
         nothing("nothing keeps it from going on")
     };
-    let goes_on = if stalled || complete.status == Tri::True {
+    // A person is asked; nothing is wrong as far as anyone can see.
+    let asks = [reasons::AWAITING_CONFIRMATION, reasons::CONFIRMATION_MISMATCH].contains(&complete.reason.as_str());
+    let goes_on = if stalled || asks || complete.status == Tri::True {
         nothing("nothing is being done")
     } else {
         Verdict::new(true, &complete.reason, complete.message.clone())

@@ -1,19 +1,16 @@
 //! The decision: what the status says now, and which Job is started. A plain function of what was observed.
 
-use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use odoo_ai_crds::conditions::{reasons, types};
 use odoo_ai_crds::restore::{RestoreStatus, RestoreStep};
-use odoo_ai_crds::source::Artifact;
 use odoo_ai_crds::stack::OdooAiStack;
 
 use super::build::Task;
 use super::model::{Plan, Wanted};
 use super::observe::Observed;
-use super::validate;
-use crate::backup::catalogue::size;
+use super::steps::{Says, Scene, numbered, table};
+use super::{ended, is_in_place, validate};
 use crate::cluster::status::{Tri, Verdict};
-use crate::rollout::jobs::{self, Progress, Report, Work};
 use crate::stack::model::Operator;
 
 /// What to do now.
@@ -29,54 +26,103 @@ pub struct Decision {
     pub plan: Option<Box<Plan>>,
     /// The Job to create, and its number.
     pub start: Option<(Task, u32)>,
+    /// The Backup to ask before the database is replaced, and the request.
+    pub ask: Option<(String, String)>,
+}
+
+impl Decision {
+    fn new(status: RestoreStatus, complete: Verdict) -> Self {
+        Self { status, complete, stalled: false, plan: None, start: None, ask: None }
+    }
 }
 
 /// Decides.
 #[must_use]
 pub fn decide(seen: &Observed, operator: &Operator) -> Decision {
     let mut status = seen.status();
-    if let Some(complete) = ended(&status) {
+    if let Some(complete) = told(seen, &status).filter(|_| !is_in_place(&seen.object)) {
         // It runs once: nothing is said anew of what came of it.
-        return Decision { status, complete, stalled: false, plan: None, start: None };
+        return Decision::new(status, complete);
     }
-    status.observed_generation = Some(seen.generation());
-    let said = |status, complete, stalled| Decision { status, complete, stalled, plan: None, start: None };
+    let over = status.completed_at.is_some();
     let plan = match validate::plan(seen, operator) {
         Ok(plan) => Box::new(plan),
+        Err(_) if over => return Decision::new(status.clone(), ended::result(&status)),
         Err(problem) => {
-            let complete =
-                Verdict::new(if problem.stalled { Tri::False } else { Tri::Unknown }, problem.reason, problem.message);
-            return said(status, complete, problem.stalled);
+            status.observed_generation = Some(seen.generation());
+            let known = if problem.stalled { Tri::False } else { Tri::Unknown };
+            let complete = Verdict::new(known, problem.reason, problem.message);
+            return Decision { stalled: problem.stalled, ..Decision::new(status, complete) };
         }
     };
-    if let Some(waits) = gate(seen, &status) {
-        return Decision { plan: Some(plan), ..said(status, waits, false) };
-    }
-    load(seen, plan, status)
+    status.observed_generation = Some(seen.generation());
+    let decision = match gate(seen, &plan, &status) {
+        Some(waits) => Decision::new(status, waits),
+        None => go(&Scene { seen, plan: &plan }, status),
+    };
+    Decision { plan: Some(plan), ..decision }
 }
 
 /// What came of it, once it has.
-fn ended(status: &RestoreStatus) -> Option<Verdict> {
+fn told(seen: &Observed, status: &RestoreStatus) -> Option<Verdict> {
     status.completed_at.as_ref()?;
+    let status = seen.object.status.as_ref()?;
     let complete = status.conditions.iter().find(|it| it.type_ == types::COMPLETE)?;
     Some(Verdict::new(complete.status == "True", &complete.reason, complete.message.clone()))
 }
 
 /// What must be so before it begins.
-fn gate(seen: &Observed, status: &RestoreStatus) -> Option<Verdict> {
+fn gate(seen: &Observed, plan: &Plan, status: &RestoreStatus) -> Option<Verdict> {
     if status.started_at.is_some() {
         return None;
     }
+    let name = &plan.stack.name;
+    let unknown = |reason, message| Some(Verdict::new(Tri::Unknown, reason, message));
+    if plan.replaced.is_some()
+        && let Err((reason, message)) = confirmed(seen, plan)
+    {
+        return unknown(reason, message);
+    }
     if let Some(job) = &seen.backing_up {
         let message = format!("Job {job} makes a backup, and may remove an old one; its end is waited for");
-        return Some(Verdict::new(Tri::Unknown, reasons::WAITING_FOR_BACKUP, message));
+        return unknown(reasons::WAITING_FOR_BACKUP, message);
     }
     let (ready, why) = database(seen.stack.as_ref());
-    (!ready).then(|| {
-        let message =
-            format!("the database of the OdooAiStack {} is waited for: {why}", seen.object.spec.stack_ref.name);
-        Verdict::new(Tri::Unknown, reasons::DATABASE_NOT_READY, message)
-    })
+    if !ready {
+        let message = format!("the database of the OdooAiStack {name} is waited for: {why}");
+        return unknown(reasons::DATABASE_NOT_READY, message);
+    }
+    plan.replaced.as_ref()?;
+    if seen.around.current.is_none() {
+        let message = format!("no revision of the OdooAiStack {name} runs yet");
+        return unknown(reasons::WAITING_FOR_ROLLOUT, message);
+    }
+    let other = seen.around.others.first()?;
+    let message = format!("Restore {} is under way in place; its end is waited for, or that it is deleted", other.name);
+    unknown(reasons::WAITING_FOR_RESTORE, message)
+}
+
+/// A person means this backup and this database.
+fn confirmed(seen: &Observed, plan: &Plan) -> Result<(), (&'static str, String)> {
+    let database = seen.stack.as_ref().and_then(|stack| stack.status.as_ref()?.database.as_ref());
+    let Some(live) = database.and_then(|database| database.incarnation.as_ref()) else {
+        let message = format!("which database the OdooAiStack {} has isn't known yet", plan.stack.name);
+        return Err((reasons::NOT_OBSERVED, message));
+    };
+    let wanted = format!("{}/{}/{live}", plan.stack.name, plan.wanted.name());
+    let replaces = format!("{} replaces the database {}", plan.wanted.name(), plan.stack.connection.database);
+    let what = format!("set spec.confirm to {wanted}, and {replaces}, which is kept under another name");
+    match &seen.object.spec.confirm {
+        Some(given) if *given == wanted => Ok(()),
+        Some(given) => {
+            let why = "another backup or another database was meant, and nothing is done";
+            Err((
+                reasons::CONFIRMATION_MISMATCH,
+                format!("spec.confirm is {given}: {why}. If it is meant all the same: {what}"),
+            ))
+        }
+        None => Err((reasons::AWAITING_CONFIRMATION, format!("nothing is done before it is confirmed: {what}"))),
+    }
 }
 
 /// The stack's database lets the application in, and what is said of it.
@@ -86,79 +132,72 @@ fn database(stack: Option<&OdooAiStack>) -> (bool, &str) {
     found.map_or((false, "nothing is known of it yet"), |it| (it.status == "True", &it.message))
 }
 
-fn load(seen: &Observed, plan: Box<Plan>, mut status: RestoreStatus) -> Decision {
+/// Takes the present step as far as it goes.
+fn go(scene: &Scene<'_>, mut status: RestoreStatus) -> Decision {
+    let Scene { seen, plan } = *scene;
+    if status.started_at.is_none() {
+        begin(scene, &mut status);
+        return at_step(scene, status);
+    }
+    if plan.replaced.is_some() && ended::heed(scene, &mut status) {
+        return at_step(scene, status);
+    }
+    let says = if status.completed_at.is_some() {
+        ended::expire(scene, &mut status)
+    } else {
+        let table = table(plan, &status);
+        let row = table.iter().find(|row| Some(row.step) == status.step).unwrap_or(&table[0]);
+        (row.says)(scene, &mut status)
+    };
+    let step = status.step.unwrap_or(RestoreStep::Load);
+    let number =
+        |verdict: Verdict| Verdict { message: numbered(table(plan, &status), step, &verdict.message), ..verdict };
+    match says {
+        Says::Done => {
+            let rest = table(plan, &status).iter().skip_while(|row| row.step != step).nth(1);
+            status.step = rest.map(|row| row.step);
+            at_step(scene, status)
+        }
+        Says::Wait(verdict) => Decision::new(status.clone(), number(verdict)),
+        Says::Start(task, attempt, verdict) => {
+            let verdict = if seen.status().completed_at.is_some() { verdict } else { number(verdict) };
+            Decision { start: Some((task, attempt)), ..Decision::new(status.clone(), verdict) }
+        }
+        Says::Ask(backup, request, verdict) => {
+            Decision { ask: Some((backup, request)), ..Decision::new(status.clone(), number(verdict)) }
+        }
+        Says::Stalled(verdict) => Decision { stalled: true, ..Decision::new(status.clone(), number(verdict)) },
+        Says::Ended(verdict) => Decision::new(status, verdict),
+    }
+}
+
+/// It begins: from now on there may be something to be dropped, whatever is seen of it.
+fn begin(scene: &Scene<'_>, status: &mut RestoreStatus) {
+    let Scene { seen, plan } = *scene;
+    status.started_at = Some(Time(seen.now));
     status.database = Some(plan.database.clone());
-    if let Wanted::Artifact(Artifact { id: Some(id), .. }) = &plan.wanted {
-        status.artifact_id = Some(id.clone());
+    if let Wanted::Artifact(artifact) = &plan.wanted
+        && artifact.id.is_some()
+    {
+        status.artifact_id.clone_from(&artifact.id);
     }
-    status.step = Some(RestoreStep::Load);
-    let begins = status.started_at.is_none();
-    status.started_at.get_or_insert(Time(seen.now));
-    let message = format!("a Job restores the backup into the database {}", plan.database);
-    let restoring = Verdict::new(Tri::Unknown, reasons::RESTORING, message);
-    if begins {
-        // Said before there is a Job: from now on there is something to be dropped, whatever is seen of it.
-        return Decision { status, complete: restoring, stalled: false, plan: Some(plan), start: None };
-    }
-    let prefix = Task::Load.prefix(&plan.name);
-    let component = Task::Load.component();
-    let work = Work { prefix: &prefix, component, does: "restores the backup", limit: "timeoutSeconds" };
-    // One of a Restore that had the name before says nothing of this one.
-    let about = |job: &Job| jobs::is_of(job, &plan.uid);
-    let complete = |report: &Report| report.restore.is_some();
-    let unknown = |reason, message: String| Verdict::new(Tri::Unknown, reason, message);
-    let (complete, stalled, start) = match jobs::progress(work, &seen.children, about, complete, |_| true, seen.now) {
-        Progress::Start { attempt, failure } => {
-            let again = |failure| unknown(reasons::RESTORING, format!("it is tried again: {failure}"));
-            (failure.map_or(restoring, again), false, Some((Task::Load, attempt)))
-        }
-        Progress::Running { trouble: Some(reason), message, .. } => (unknown(reason, message), false, None),
-        Progress::Running { message, .. } => {
-            grown(&mut status, seen.bytes);
-            let so_far = status.size.as_ref().map(|size| format!(", {size} so far")).unwrap_or_default();
-            (unknown(reasons::RESTORING, format!("{message} into the database {}{so_far}", plan.database)), false, None)
-        }
-        Progress::Pause { failure } => {
-            (unknown(reasons::RESTORE_FAILED, format!("{failure}; it is tried again")), false, None)
-        }
-        Progress::Refused { reason, message } => (Verdict::new(false, &reason, message), true, None),
-        Progress::Succeeded(report) => (done(&mut status, &plan, &report, seen), false, None),
-    };
-    Decision { status, complete, stalled, plan: Some(plan), start }
-}
-
-fn grown(status: &mut RestoreStatus, bytes: Option<i64>) {
-    if let Some(bytes) = bytes {
-        (status.bytes, status.size) = (Some(bytes), Some(size(bytes)));
+    status.step = Some(table(plan, status)[0].step);
+    if plan.replaced.is_some() {
+        status.round = Some(1);
+        status.artifact_id = Some(plan.wanted.name().chars().take(63).collect());
+        let database = seen.stack.as_ref().and_then(|stack| stack.status.as_ref()?.database.as_ref());
+        status.replaced_incarnation = database.and_then(|database| database.incarnation.clone());
     }
 }
 
-/// Writes down what was restored, and says it.
-fn done(status: &mut RestoreStatus, plan: &Plan, report: &Report, seen: &Observed) -> Verdict {
-    let restored = report.restore.clone().unwrap_or_default();
-    status.step = None;
-    status.completed_at = Some(Time(seen.now));
-    (status.tables, status.rows) = (restored.tables, restored.rows);
-    status.load_seconds = restored.seconds;
-    status.alembic_revision = Some(restored.alembic.join(",")).filter(|it| !it.is_empty());
-    grown(status, restored.bytes);
-    let counted = restored.tables.zip(restored.rows);
-    let told = [
-        counted.map(|(tables, rows)| format!(": {tables} tables, {rows} rows")),
-        status.size.as_ref().map(|size| format!(", {size}")),
-        restored.seconds.map(|seconds| format!(", loaded in {seconds} s")),
-        // What the live database has and this one hasn't.
-        report.message.find("; not copied: ").map(|at| report.message[at..].to_owned()),
-    ];
-    let told: String = told.into_iter().flatten().collect();
-    let (id, database) = (&restored.id, &restored.database);
-    let what = match plan.wanted {
-        Wanted::Artifact(_) => {
-            status.artifact_id = Some(id.clone());
-            "backup"
-        }
-        Wanted::File(_) => "dump",
+/// A step was entered, and nothing of it is done yet.
+fn at_step(scene: &Scene<'_>, status: RestoreStatus) -> Decision {
+    let table = table(scene.plan, &status);
+    let row = table.iter().find(|row| Some(row.step) == status.step).unwrap_or(&table[0]);
+    let does = if table.len() == 1 {
+        format!("{} into the database {}", "a Job restores the backup", scene.plan.database)
+    } else {
+        numbered(table, row.step, row.does)
     };
-    let message = format!("{what} {id} is in the database {database}{told}; the live database is as it was");
-    Verdict::new(true, reasons::RESTORED, message)
+    Decision::new(status, Verdict::new(Tri::Unknown, row.reason, does))
 }

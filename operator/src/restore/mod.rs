@@ -4,21 +4,27 @@
 //! the database itself whose it is and how far, so an attempt that was killed is begun anew.
 
 pub mod apply;
+pub mod before;
 pub mod build;
 pub mod conditions;
 pub mod decide;
+pub mod ended;
+pub mod live;
+pub mod load;
 pub mod model;
 pub mod observe;
 pub mod remove;
 pub mod report;
 pub mod run;
+pub mod steps;
+pub mod surroundings;
 pub mod validate;
 
 use std::sync::Arc;
 
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
-use odoo_ai_crds::restore::Restore;
+use odoo_ai_crds::restore::{Restore, RestoreTarget};
 
 use crate::context::Context;
 use crate::stack::error::Error;
@@ -36,13 +42,19 @@ pub async fn reconcile(object: Arc<Restore>, ctx: Arc<Context>) -> Result<Action
         ctx.metrics.restore(&(namespace, name), None);
         return Ok(Action::await_change());
     };
-    if seen.object.metadata.deletion_timestamp.is_some() {
+    if seen.object.metadata.deletion_timestamp.is_some() && !remove::finishes(&seen) {
         return remove::remove(&ctx, &seen).await;
     }
     let seen = remove::hold(&ctx, seen).await?;
     let decision = decide::decide(&seen, &ctx.operator);
     let done = apply::apply(&ctx, &seen, &decision).await;
     Box::pin(report::outcome(&ctx, seen, decision, done)).await
+}
+
+/// It replaces the live database.
+#[must_use]
+pub fn is_in_place(object: &Restore) -> bool {
+    object.spec.target == Some(RestoreTarget::InPlace)
 }
 
 /// It has begun, and not ended.

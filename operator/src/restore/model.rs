@@ -28,6 +28,8 @@ pub struct Plan {
     pub wanted: Wanted,
     /// Name of the database that is restored into.
     pub database: String,
+    /// It takes the place of the live one, which is kept under this name.
+    pub replaced: Option<String>,
     /// Image of the Jobs: PostgreSQL's programs, of the server's major version.
     pub image: String,
     /// Compute resources of the Jobs.
@@ -47,6 +49,26 @@ pub enum Wanted {
     Artifact(Artifact),
     /// A plain dump, by its path in the storage.
     File(String),
+}
+
+impl Wanted {
+    /// What it is, for people.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Artifact(_) => "backup",
+            Self::File(_) => "dump",
+        }
+    }
+
+    /// Id of the backup, where it is known, or path of the dump.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Artifact(artifact) => artifact.id.as_deref().unwrap_or_default(),
+            Self::File(path) => path,
+        }
+    }
 }
 
 impl Plan {

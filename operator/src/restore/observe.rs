@@ -11,7 +11,8 @@ use odoo_ai_crds::backup::Backup;
 use odoo_ai_crds::restore::{Restore, RestoreStatus};
 use odoo_ai_crds::stack::OdooAiStack;
 
-use super::{remove, validate};
+use super::surroundings::Surroundings;
+use super::{is_in_place, remove, validate};
 use crate::backup::build::Task;
 use crate::backup::observe::claim_exists;
 use crate::cluster::children::Children;
@@ -42,6 +43,8 @@ pub struct Observed {
     pub backing_up: Option<String>,
     /// Bytes of the database that is restored into, as an agent saw it lately.
     pub bytes: Option<i64>,
+    /// What a restore in place looks at besides; nothing of another one.
+    pub around: Surroundings,
     /// Now.
     pub now: Timestamp,
 }
@@ -96,7 +99,13 @@ pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Optio
     let stack = stack.filter(|it| it.metadata.deletion_timestamp.is_none());
     let backing_up = backup.as_ref().and_then(|backup| backing_up(ctx, namespace, backup));
     let bytes = ctx.agents.restored(object.metadata.uid.as_deref().unwrap_or_default());
-    Ok(Some(Box::new(Observed { object, stack, backup, children, data, claim_exists, backing_up, bytes, now })))
+    let around = if is_in_place(&object) {
+        let step = object.status.as_ref().and_then(|status| status.step);
+        Box::pin(Surroundings::read(ctx, &object, stack.as_ref(), backup.as_ref(), step)).await?
+    } else {
+        Surroundings::default()
+    };
+    Ok(Some(Box::new(Observed { object, stack, backup, children, data, claim_exists, backing_up, bytes, around, now })))
 }
 
 async fn live_jobs(ctx: &Context, namespace: &str, name: &str) -> Result<BTreeMap<String, Arc<Job>>, Error> {

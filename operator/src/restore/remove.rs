@@ -1,5 +1,6 @@
-//! A Restore that is deleted before it ended: a finalizer keeps it until what it began is gone. It lets go after a while
-//! in any case, and says what stays then. What it has restored is the user's, and stays.
+//! A Restore that is deleted before it ended: a finalizer keeps it until what it began is gone, or, once the databases are
+//! made to change places, until the application runs again. It lets go after a while in any case, and says what stays
+//! then. What it has restored or replaced is the user's, and stays.
 
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use odoo_ai_crds::conditions::{annotations, reasons, types};
 use odoo_ai_crds::restore::Restore;
 
 use super::build::{self, Task};
+use super::live;
 use super::model::Plan;
 use super::observe::Observed;
 use super::validate;
@@ -45,6 +47,11 @@ pub fn step(seen: &Observed, operator: &Operator) -> Step {
     if status.completed_at.is_some() || status.started_at.is_none() {
         return Step::Release(None);
     }
+    if live::is_beyond(&status) {
+        let why =
+            "the databases were made to change places, and the application did not start in time; see the OdooAiStack";
+        return Step::Release(Some(why.to_owned()));
+    }
     let database = status.database.unwrap_or_default();
     let stays = |why: &str| Step::Release(Some(format!("the database {database} may stay, half restored: {why}")));
     let since = seen.object.metadata.deletion_timestamp.as_ref().map_or(seen.now, |time| time.0);
@@ -55,7 +62,8 @@ pub fn step(seen: &Observed, operator: &Operator) -> Step {
         Ok(plan) => Box::new(plan),
         Err(problem) => return stays(&problem.message),
     };
-    let running: Vec<_> = jobs::unfinished(&seen.children, Task::Load.component()).collect();
+    let tasks = [Task::Load, Task::Migrate, Task::Swap];
+    let running: Vec<_> = tasks.iter().flat_map(|task| jobs::unfinished(&seen.children, task.component())).collect();
     if let Some((job, _)) = running.first() {
         let doomed: Vec<_> = running.iter().filter_map(|(_, job)| Doomed::job(job)).collect();
         return if doomed.is_empty() {
@@ -64,7 +72,11 @@ pub fn step(seen: &Observed, operator: &Operator) -> Step {
             Step::Quiet(doomed)
         };
     }
-    let prefix = Task::Discard.prefix(&name);
+    if status.undo {
+        // What was restored is live, and what it replaced is nobody's but the user's.
+        return Step::Release(None);
+    }
+    let prefix = Task::Discard.prefix(&name, status.round);
     let work = Work {
         prefix: &prefix,
         component: Task::Discard.component(),
@@ -80,6 +92,13 @@ pub fn step(seen: &Observed, operator: &Operator) -> Step {
     }
 }
 
+/// It is deleted, and goes on all the same: what it has begun with the live database is brought to its end.
+#[must_use]
+pub fn finishes(seen: &Observed) -> bool {
+    let since = seen.object.metadata.deletion_timestamp.as_ref().map_or(seen.now, |time| time.0);
+    live::is_beyond(&seen.status()) && since + LIMIT >= seen.now
+}
+
 /// Carries out one step.
 ///
 /// # Errors
@@ -93,7 +112,7 @@ pub async fn remove(ctx: &Context, seen: &Observed) -> Result<Action, Error> {
             say(ctx, seen, "its Job is ended first").await?;
         }
         Step::Discard(plan, attempt) => {
-            let intent = build::job(&plan, Task::Discard, attempt);
+            let intent = build::job(&plan, seen, Task::Discard, attempt);
             if let Err(error) = ctx.applier.apply(&intent, seen.children.meta(&intent.key()), "").await {
                 // A namespace that is going takes no new Job.
                 let Some(why) = error.forbidden() else { return Err(error.into()) };

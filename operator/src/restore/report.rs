@@ -11,7 +11,7 @@ use odoo_ai_crds::restore::{Restore, RestoreStatus};
 use super::conditions;
 use super::decide::Decision;
 use super::observe::Observed;
-use super::remove;
+use super::{ended, is_in_place, remove};
 use crate::cluster::status::{self, Tri, Verdict};
 use crate::context::Context;
 use crate::stack::error::Error;
@@ -22,6 +22,8 @@ const LATER: Duration = Duration::from_mins(1);
 const AGAIN: Duration = Duration::from_secs(15);
 /// How far a Job is comes from the agents this often.
 const PROGRESS: Duration = Duration::from_secs(5);
+/// A step was entered: nothing is waited for.
+const AT_ONCE: Duration = Duration::from_millis(50);
 /// What was written comes through the caches by then.
 const SOON: Duration = Duration::from_secs(1);
 
@@ -41,7 +43,11 @@ pub async fn outcome(
     let before = seen.status();
     let wanted = status(&seen, &decision, done.as_ref().err());
     let ended = wanted.completed_at.is_some();
-    let moves = decision.start.is_some() || before.started_at.is_none() && wanted.started_at.is_some();
+    let steps = (before.step, before.round) != (wanted.step, wanted.round);
+    let moves =
+        decision.start.is_some() || decision.ask.is_some() || before.pre_restore_backup != wanted.pre_restore_backup;
+    let expires = ended::drop_due(&seen.object.spec, &wanted);
+    let now = seen.now;
     let name = (seen.object.namespace().unwrap_or_default(), seen.object.name_any());
     ctx.metrics.restore(&name, Some(decision.complete.status == Tri::True));
     let mut object = seen.object;
@@ -54,12 +60,19 @@ pub async fn outcome(
     if ended {
         // What came of it is known: nothing is to be cleaned up any more.
         remove::release(ctx, &object).await?;
-        return Ok(Action::await_change());
+        return Ok(match expires {
+            None => Action::await_change(),
+            Some(_) if moves => Action::requeue(AGAIN),
+            Some(due) => Action::requeue(Duration::try_from(due - now).unwrap_or(AGAIN).max(AGAIN)),
+        });
+    }
+    if steps {
+        return Ok(Action::requeue(AT_ONCE));
     }
     Ok(Action::requeue(match (written > 0 || moves, decision.stalled) {
         (true, _) => SOON,
         (false, true) => LATER,
-        (false, false) if decision.complete.reason == reasons::RESTORING => PROGRESS,
+        (false, false) if before.started_at.is_some() => PROGRESS,
         (false, false) => AGAIN,
     }))
 }
@@ -68,7 +81,7 @@ pub async fn outcome(
 #[must_use]
 pub fn status(seen: &Observed, decision: &Decision, failed: Option<&Error>) -> RestoreStatus {
     let mut status = decision.status.clone();
-    let over = status.completed_at.is_some() && seen.status().completed_at.is_some();
+    let over = status.completed_at.is_some() && seen.status().completed_at.is_some() && !is_in_place(&seen.object);
     if !over {
         let failed = failed.map(|error| Verdict::new(Tri::Unknown, error.reason(), error.to_string()));
         for (kind, verdict) in conditions::all(decision, failed) {

@@ -13,7 +13,7 @@ use kube::{Api, ResourceExt};
 use odoo_ai_crds::backup::Backup;
 use odoo_ai_crds::restore::Restore;
 
-use super::{KIND, is_active, reconcile};
+use super::{KIND, is_active, is_in_place, reconcile};
 use crate::cluster::cache::Scope;
 use crate::cluster::watch::{calm, patient};
 use crate::context::Context;
@@ -41,13 +41,13 @@ pub async fn run(
         .inspect_ok(move |event| match event {
             watcher::Event::Apply(now) | watcher::Event::InitApply(now) => {
                 let before = known.get(&ObjectRef::from_obj(now));
-                if before.is_some_and(|before| is_active(&before)) != is_active(now) {
-                    wake_backup(&memory, now);
+                if before.is_none_or(|before| claim(&before) != claim(now)) {
+                    wake(&memory, now);
                 }
             }
             watcher::Event::Delete(gone) => {
                 memory.metrics.restore(&(gone.namespace().unwrap_or_default(), gone.name_any()), None);
-                wake_backup(&memory, gone);
+                wake(&memory, gone);
             }
             watcher::Event::Init | watcher::Event::InitDone => {}
         })
@@ -61,10 +61,25 @@ pub async fn run(
     drive(controller, KIND, ctx, reconcile).await;
 }
 
-/// A Backup removes nothing while a Restore reads from it.
-fn wake_backup(ctx: &Context, restore: &Restore) {
-    if let (Some(backup), Some(namespace)) = (&restore.spec.source.backup_ref, restore.namespace()) {
+/// What others go by: whether it reads a backup, and what it asks of the stack.
+fn claim(restore: &Restore) -> impl PartialEq {
+    let status = restore.status.as_ref();
+    let step = status.filter(|_| is_in_place(restore)).map(|status| (status.step, status.round));
+    (is_active(restore), step, restore.metadata.deletion_timestamp.is_some())
+}
+
+/// A Backup removes nothing while a Restore reads from it; stack and Backups rest while their database is replaced.
+fn wake(ctx: &Context, restore: &Restore) {
+    let Some(namespace) = restore.namespace() else { return };
+    let stack = &restore.spec.stack_ref.name;
+    if let Some(backup) = &restore.spec.source.backup_ref {
         ctx.backup_bell.ring_for(&ObjectRef::new(&backup.name).within(&namespace));
+    }
+    if is_in_place(restore) {
+        ctx.stack_bell.ring_for(&ObjectRef::new(stack).within(&namespace));
+        for backup in ctx.caches.backups_of(&namespace, stack) {
+            ctx.backup_bell.ring_for(&ObjectRef::from_obj(&*backup));
+        }
     }
 }
 

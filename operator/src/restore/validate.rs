@@ -1,10 +1,12 @@
 //! Parses the custom resource once, defaults included. What the schema can't see is refused here.
 
-use kube::{Resource, ResourceExt};
+use kube::{Resource as _, ResourceExt};
 use odoo_ai_crds::backup::{Backup, BackupJob};
 use odoo_ai_crds::conditions::reasons;
-use odoo_ai_crds::restore::{RestoreSpec, RestoreTarget};
+use odoo_ai_crds::restore::{RestoreSpec, RestoreStep};
+use odoo_ai_crds::source::{Artifact, ArtifactSelector};
 
+use super::is_in_place;
 use super::model::{Plan, Wanted};
 use super::observe::Observed;
 use crate::backup::model::{Storage, Volume};
@@ -27,17 +29,25 @@ pub fn plan(seen: &Observed, operator: &Operator) -> Result<Plan, Problem> {
         let message = format!("{what} is not implemented in this version of the operator: nothing is done");
         Problem::refused(reasons::NOT_IMPLEMENTED, message)
     };
-    if spec.target == Some(RestoreTarget::InPlace) {
-        return Err(not_yet("a restore in place"));
+    if !spec.tables.is_empty() {
+        return Err(not_yet("a restore of chosen tables"));
     }
-    let file = || spec.source.file.clone().unwrap_or_default();
-    let wanted = spec.source.artifact.clone().map_or_else(|| Wanted::File(file()), Wanted::Artifact);
+    let status = seen.status();
+    let in_place = is_in_place(object);
     let owner = object
         .controller_owner_ref(&())
         .ok_or_else(|| Problem::missing(reasons::NOT_OBSERVED, "the Restore has no UID yet"))?;
     let stack = of_stack(seen.stack.as_ref(), &spec.stack_ref.name, operator, "a Restore")?;
     // A Backup's own image knows the server's version too.
     let job = seen.backup.as_ref().filter(|_| spec.job == BackupJob::default()).map_or(&spec.job, |it| &it.spec.job);
+    let (lock, live) = (&stack.connection.lock_database, &stack.connection.database);
+    if in_place && lock == live {
+        let message = format!(
+            "the database {live} is also that in which the agents lock, and a database can't be renamed by who is logged in to it: set database.external.lockDatabase of the OdooAiStack {} to another one, for example postgres",
+            stack.name
+        );
+        return Err(Problem::refused(reasons::RENAME_NOT_POSSIBLE, message));
+    }
     let (image, user) = image(job, &stack.database)?;
     let user_id = job.security.run_as_user.unwrap_or(user);
     let (namespace, uid) = (object.namespace().unwrap_or_default(), object.uid().unwrap_or_default());
@@ -52,10 +62,16 @@ pub fn plan(seen: &Observed, operator: &Operator) -> Result<Plan, Problem> {
         name: object.name_any(),
         namespace,
         owner,
-        storage: storage(seen)?,
+        storage: if status.step >= Some(RestoreStep::Migrate) || status.completed_at.is_some() {
+            // It was read: what happens to it now must not keep the application from coming back.
+            Storage::default()
+        } else {
+            storage(seen)?
+        },
         catalogue,
-        wanted,
-        database: database(&stack.connection.database, &uid),
+        wanted: wanted(seen)?,
+        database: database(&stack.connection.database, "restored", &uid),
+        replaced: in_place.then(|| database(&stack.connection.database, "replaced", &uid)),
         image,
         resources: resources(&job.resources, pod::resources("50m", "64Mi", "512Mi")),
         user_id,
@@ -66,11 +82,35 @@ pub fn plan(seen: &Observed, operator: &Operator) -> Result<Plan, Problem> {
     })
 }
 
-/// Name of a new database: no two Restores have the same, also of those of one name.
+/// What is restored. What is to replace the database has a name before anything is done, and keeps it.
+fn wanted(seen: &Observed) -> Result<Wanted, Problem> {
+    let source = &seen.object.spec.source;
+    let Some(artifact) = &source.artifact else {
+        return Ok(Wanted::File(source.file.clone().unwrap_or_default()));
+    };
+    if !is_in_place(&seen.object) || artifact.id.is_some() {
+        return Ok(Wanted::Artifact(artifact.clone()));
+    }
+    let status = seen.backup.as_ref().and_then(|backup| backup.status.as_ref());
+    let now = || match artifact.selector? {
+        ArtifactSelector::Latest => Some(status?.last_success.as_ref()?.id.clone()),
+        ArtifactSelector::LatestVerified => Some(status?.last_verified.as_ref()?.id.clone()),
+    };
+    match seen.status().artifact_id.or_else(now) {
+        Some(id) => Ok(Wanted::Artifact(Artifact { id: Some(id), selector: None })),
+        None if seen.backup.is_none() => storage(seen).map(|_| Wanted::File(String::new())),
+        None => Err(Problem::missing(
+            reasons::NOT_OBSERVED,
+            "the Backup has no good backup yet, or none that was verified; see its status",
+        )),
+    }
+}
+
+/// Name of a database: no two Restores have the same, also of those of one name.
 #[must_use]
-pub fn database(live: &str, uid: &str) -> String {
+pub fn database(live: &str, what: &str, uid: &str) -> String {
     let head = &live[..live.floor_char_boundary(LONGEST)];
-    format!("{head}_restored_{}", &hash(&serde_json::json!(uid))[..8])
+    format!("{head}_{what}_{}", &hash(&serde_json::json!(uid))[..8])
 }
 
 /// Where the source is, whether it is there or not; `None`: its Backup isn't known.

@@ -5,13 +5,14 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::SignedDuration;
 use kube::ResourceExt;
-use odoo_ai_crds::backup::{ArtifactStatus, Backup, RunResult};
-use odoo_ai_crds::conditions::{annotations, reasons, types};
+use odoo_ai_crds::backup::{ArtifactStatus, Backup};
+use odoo_ai_crds::conditions::reasons;
 use odoo_ai_crds::stack::PreMigrationBackup;
 
 use super::gates::{Gate, View};
 use super::jobs::{self, Progress};
 use super::migration;
+use crate::backup::ask::{self, Answer, Request};
 use crate::stack::build::job::SchemaJob;
 
 /// A migration that starts later than this after its backup gets a new one: what was written since would be
@@ -90,10 +91,7 @@ pub fn settle(view: &View<'_>) -> Option<PreMigrationBackup> {
 pub fn request(view: &View<'_>) -> Option<(String, String)> {
     let asked = record(view).filter(|asked| asked.id.is_none())?;
     let backup = view.backup.filter(|backup| backup.name_any() == asked.backup)?;
-    let (present, handled) = (requested(backup), handled(backup));
-    let ours = [present, handled].contains(&Some(asked.request_id.as_str()));
-    let waits = present.is_some() && present != handled;
-    (!ours && !waits).then(|| (asked.backup.clone(), asked.request_id.clone()))
+    ask::is_missing(backup, &asked.request_id).then(|| (asked.backup.clone(), asked.request_id.clone()))
 }
 
 fn standing<'a>(view: &View<'a>) -> Standing<'a> {
@@ -138,37 +136,16 @@ fn answer<'a>(view: &View<'a>, asked: &PreMigrationBackup) -> Standing<'a> {
         Ok(backup) => return Standing::Ask { backup, attempt: asked.attempt + 1 },
         Err(message) => return Standing::Unusable(message),
     };
-    let (name, status) = (&asked.backup, backup.status.as_ref());
-    let ours = |request: Option<&String>| request == Some(&asked.request_id);
-    let artifacts = status.into_iter().flat_map(|status| status.last_success.iter().chain(&status.artifacts));
-    if let Some(artifact) = artifacts.into_iter().find(|artifact| ours(artifact.request_id.as_ref())) {
-        return Standing::Answered(artifact);
+    match ask::answer(backup, &request_of(asked), "the backup before the migration", view.now) {
+        Answer::Made(artifact) => Standing::Answered(artifact),
+        Answer::Again => Standing::Ask { backup, attempt: asked.attempt + 1 },
+        Answer::Waits(message) => Standing::Asked(message),
+        Answer::Failed(message) => Standing::Failed(message),
     }
-    let attempt = status.and_then(|status| status.last_attempt.as_ref()).filter(|it| ours(it.request_id.as_ref()));
-    match attempt {
-        Some(run) if run.result == RunResult::Failed => {
-            let ended = run.completed_at.as_ref().map_or(view.now, |time| time.0);
-            if ended + jobs::pause(asked.attempt.unsigned_abs()) <= view.now {
-                return Standing::Ask { backup, attempt: asked.attempt + 1 };
-            }
-            let why = run.message.as_deref().unwrap_or("it left no message");
-            Standing::Failed(format!("Job {} of Backup {name} failed and is tried again: {why}", run.job))
-        }
-        Some(run) => Standing::Asked(format!("Job {} of Backup {name} makes a backup", run.job)),
-        None => match stalled(backup) {
-            Some(why) => Standing::Failed(format!("Backup {name} can't make the backup that a migration needs: {why}")),
-            None if request(view).is_none() && requested(backup) != Some(&asked.request_id) => {
-                Standing::Asked(format!(
-                    "Backup {name} has another request waiting ({}); the backup before the migration comes after it",
-                    requested(backup).unwrap_or_default()
-                ))
-            }
-            None => {
-                let says = not_ready(backup).map(|why| format!(", and says: {why}")).unwrap_or_default();
-                Standing::Asked(format!("Backup {name} was asked for a backup ({}){says}", asked.request_id))
-            }
-        },
-    }
+}
+
+fn request_of(asked: &PreMigrationBackup) -> Request<'_> {
+    Request { id: &asked.request_id, attempt: asked.attempt }
 }
 
 /// The Backup that can be asked.
@@ -192,27 +169,6 @@ fn usable<'a>(view: &View<'a>) -> Result<&'a Backup, String> {
         return Err(format!("{what} and the Backup {name} that migrations.backupRef names is being deleted"));
     }
     Ok(backup)
-}
-
-fn stalled(backup: &Backup) -> Option<&str> {
-    let conditions = &backup.status.as_ref()?.conditions;
-    let stalled = conditions.iter().find(|it| it.type_ == types::STALLED && it.status == "True")?;
-    Some(&stalled.message)
-}
-
-/// Why it isn't Ready, where that is for sure: it may keep the request from being answered.
-fn not_ready(backup: &Backup) -> Option<&str> {
-    let conditions = &backup.status.as_ref()?.conditions;
-    let ready = conditions.iter().find(|it| it.type_ == types::READY && it.status == "False")?;
-    Some(&ready.message)
-}
-
-fn requested(backup: &Backup) -> Option<&str> {
-    backup.annotations().get(annotations::BACKUP_REQUESTED_AT).map(String::as_str)
-}
-
-fn handled(backup: &Backup) -> Option<&str> {
-    backup.status.as_ref()?.last_handled.as_ref()?.backup_requested_at.as_deref()
 }
 
 /// What was asked for the target, and answered.

@@ -134,8 +134,8 @@ pub fn notice_volume(status: &mut OdooAiStackStatus, volume: &Volume) {
     let known = status.database.as_ref().and_then(|database| database.volume_uid.as_ref());
     let replaced = matches!((known, &volume.uid), (Some(known), Some(uid)) if known != uid);
     if replaced {
-        let credentials_generation = status.database.as_ref().and_then(|database| database.credentials_generation);
-        status.database = Some(DatabaseStatus { credentials_generation, ..DatabaseStatus::default() });
+        let DatabaseStatus { credentials_generation, restore, .. } = status.database.take().unwrap_or_default();
+        status.database = Some(DatabaseStatus { credentials_generation, restore, ..DatabaseStatus::default() });
         for entry in &mut status.history {
             entry.rules_empty = None;
         }
@@ -222,6 +222,7 @@ pub fn record(status: &mut OdooAiStackStatus, target: &str, report: Report, volu
         volume_uid: volume.uid.clone(),
         size_bytes: report.database_bytes.or(old.size_bytes),
         credentials_generation: old.credentials_generation,
+        restore: old.restore,
         ..DatabaseStatus::default()
     });
 }

@@ -51,6 +51,16 @@ pub struct Report {
     pub verified: Option<VerifiedReport>,
     /// What was restored.
     pub restore: Option<RestoreReport>,
+    /// The databases that changed names.
+    pub swap: Option<SwapReport>,
+}
+
+/// Swap part of [`Report`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SwapReport {
+    /// Bytes of the database that was replaced.
+    pub bytes: Option<i64>,
 }
 
 /// Restore part of [`Report`].

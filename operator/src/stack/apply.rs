@@ -2,13 +2,10 @@
 
 use k8s_openapi::api::batch::v1::Job;
 use kube::Api;
-use kube::api::{ApiResource, ListParams, Patch, PatchParams};
-use odoo_ai_crds::backup::Backup;
-use odoo_ai_crds::conditions::annotations;
+use kube::api::{ApiResource, ListParams};
 use odoo_ai_crds::flag::FeatureFlag;
 use rand::Rng;
 use rand::distr::Alphanumeric;
-use serde_json::json;
 
 use super::base::Base;
 use super::build::{assemble, data, routes};
@@ -18,7 +15,7 @@ use super::health;
 use super::observe::Observed;
 use super::prune;
 use super::roll::Roll;
-use crate::cluster::FIELD_MANAGER;
+use crate::backup::ask;
 use crate::cluster::delete::{self, Doomed};
 use crate::cluster::intent::Intent;
 use crate::context::Context;
@@ -66,7 +63,7 @@ async fn act(ctx: &Context, seen: &Observed, decision: &Decision) -> Result<Appl
             let unwanted = unwanted(roll, seen, &intents);
             let mut applied = write(ctx, seen, intents).await?;
             if let Some((backup, request)) = &roll.backup_request {
-                ask(ctx, &roll.base.stack.namespace, backup, request).await?;
+                ask::put(ctx, &roll.base.stack.namespace, backup, request).await?;
                 applied.written += 1;
             }
             if roll.disable_rules {
@@ -116,16 +113,6 @@ async fn delete_all(ctx: &Context, doomed: Vec<Doomed>) -> Result<usize, Error> 
 async fn write(ctx: &Context, seen: &Observed, intents: Vec<Intent>) -> Result<Applied, Error> {
     let uid = seen.object.metadata.uid.as_deref().unwrap_or_default();
     Ok(Applied { written: ctx.write(&intents, &seen.children, uid).await?, ..Applied::default() })
-}
-
-/// Asks a Backup for an artifact. Somebody else's annotations stay as they are.
-async fn ask(ctx: &Context, namespace: &str, backup: &str, request: &str) -> Result<(), Error> {
-    let api: Api<Backup> = Api::namespaced(ctx.client.clone(), namespace);
-    let annotation = json!({"metadata": {"annotations": {annotations::BACKUP_REQUESTED_AT: request}}});
-    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    api.patch_metadata(backup, &params, &Patch::Merge(annotation)).await?;
-    ctx.metrics.writes.inc();
-    Ok(())
 }
 
 /// The first-install gate: rules that the application seeded are off before worker and beat exist.

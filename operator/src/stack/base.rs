@@ -7,6 +7,7 @@ use odoo_ai_crds::stack::OdooAiStackStatus;
 
 use super::model::Stack;
 use super::observe::Observed;
+use super::restoring;
 use crate::cluster::children::Children;
 use crate::component::{APPLICATION, Component, ComponentExt};
 use crate::rollout::credentials::{self as spent, Standing as Credentials};
@@ -25,6 +26,8 @@ pub struct Base {
     pub credentials: Credentials,
     /// A new database is being seeded.
     pub seeding: bool,
+    /// Components that must not run.
+    pub stopped: Vec<Component>,
     /// What is to be written on the volume about the rules gate.
     pub rules_gate: Option<String>,
     /// What is made of the routes.
@@ -41,16 +44,18 @@ pub struct Runs {
 }
 
 /// The database's volume, from the caches. Of an External one the identity stands for its UID, and
-/// beat's volume remembers.
+/// beat's volume remembers. A restore in place makes another database of it.
 #[must_use]
-pub fn volume(stack: &Stack, children: &Children) -> Volume {
+pub fn volume(stack: &Stack, children: &Children, status: &OdooAiStackStatus) -> Volume {
     let identity = stack.connection.identity.as_ref();
     let holder = if identity.is_some() { Component::Beat } else { Component::Database };
     let meta = children.meta(&stack.key("PersistentVolumeClaim", holder.name()));
     let annotation = |name| meta?.annotations.as_ref()?.get(name).cloned();
     let of_this_one = identity == annotation(annotations::DATABASE_IDENTITY).as_ref();
+    let uid = identity.cloned().or_else(|| meta?.uid.clone());
+    let restore = status.database.as_ref().and_then(|database| database.restore.as_ref());
     Volume {
-        uid: identity.cloned().or_else(|| meta?.uid.clone()),
+        uid: uid.map(|uid| restore.map_or(uid.clone(), |restore| format!("{uid}.{restore}"))),
         rules_gate: annotation(annotations::RULES_GATE).filter(|_| of_this_one),
     }
 }
@@ -81,6 +86,7 @@ pub fn base(
         runs: reached.into_iter().map(runs).collect(),
         credentials,
         seeding: gates::seeding(&stack, status, volume),
+        stopped: restoring::stopped(seen, &stack),
         routes: settle(stack.routes.as_ref(), &seen.around, signed(&seen.object.spec, &seen.data)),
         rules_gate: match (gates::seeds_disabled(status), gates::seeded(status)) {
             (true, _) => Some(gates::PASSED.to_owned()),

@@ -12,6 +12,7 @@ use super::limits;
 use super::model::{Operator, Stack};
 use super::observe::Observed;
 use super::resolve;
+use super::restoring;
 use super::roll::{Roll, roll};
 use super::validate::{self, Problem};
 use crate::cluster::children::Children;
@@ -103,13 +104,16 @@ pub fn decide(seen: &Observed, operator: &Operator) -> Decision {
         Ok((target, inputs))
     });
     match named {
+        _ if let Some(restore) = seen.restore.as_ref().filter(|it| restoring::stops(it)) => {
+            hold(seen, stack, standing, Problem::missing(reasons::RESTORING, restoring::told(restore)))
+        }
         Ok((target, inputs)) => roll(seen, stack, standing, &target, &inputs),
         Err(problem) => hold(seen, stack, standing, problem),
     }
 }
 
 fn hold(seen: &Observed, stack: Stack, standing: Standing, problem: Problem) -> Decision {
-    let volume = volume(&stack, &seen.children);
+    let volume = volume(&stack, &seen.children, &seen.status());
     let base = base(stack, seen, standing, &seen.status(), &volume, std::collections::BTreeMap::new());
     Decision::Hold(Box::new(Hold { base, problem, status: None }))
 }

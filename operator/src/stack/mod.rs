@@ -19,6 +19,7 @@ pub mod prune;
 pub mod references;
 pub mod report;
 pub mod resolve;
+pub mod restoring;
 pub mod roll;
 pub mod run;
 pub mod status;

@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::{Api, ResourceExt};
 use odoo_ai_crds::backup::{ArtifactStatus, Backup};
+use odoo_ai_crds::restore::Restore;
 use odoo_ai_crds::stack::{LastBackup, OdooAiStack, OdooAiStackStatus};
 
 use super::agents::Agents;
@@ -18,6 +19,7 @@ use super::credentials::Live;
 use super::error::Error;
 use super::keys::Export;
 use super::references::{self, Data};
+use super::restoring;
 use crate::cluster::children::Children;
 use crate::cluster::nodes::Images;
 use crate::cluster::pending;
@@ -61,6 +63,8 @@ pub struct Observed {
     pub looks: Vec<Look>,
     /// Whether the generated keys are saved elsewhere.
     pub export: Export,
+    /// The Restore that is under way in place.
+    pub restore: Option<Restore>,
     /// Since when this operator acts.
     pub leading_since: Timestamp,
     /// Now.
@@ -142,6 +146,8 @@ pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Optio
     if object.metadata.deletion_timestamp.is_some() {
         return Ok(None);
     }
+    // Whoever doesn't know yet which Restores there are would start what one has stopped. Nobody fills it in some tests.
+    _ = ctx.restores.wait_until_ready().await;
     let mut children = ctx.caches.children(namespace, name);
     children.compare(namespace, |key| ctx.applier.applied_generation(key));
     let wanted = references::of(&object.spec, name);
@@ -188,6 +194,7 @@ pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Optio
         around,
         looks: ctx.routes.looks(&(namespace.to_owned(), name.to_owned())),
         export,
+        restore: restoring::of(ctx, namespace, name),
         leading_since,
         now,
     };

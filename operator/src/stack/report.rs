@@ -6,6 +6,7 @@ use std::time::Duration;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
+use kube::runtime::reflector::ObjectRef;
 use odoo_ai_crds::conditions::types;
 use odoo_ai_crds::stack::{FailureOutcome, LastMigration, OdooAiStack, OdooAiStackStatus, Step};
 
@@ -83,6 +84,8 @@ pub async fn outcome(
 ) -> Result<Action, Error> {
     let name: Name = (seen.object.namespace().unwrap_or_default(), seen.object.name_any());
     let uid = seen.object.uid();
+    // It waits for what becomes of the workloads, and of the status.
+    seen.restore.iter().for_each(|restore| ctx.restore_bell.ring_for(&ObjectRef::from_obj(restore)));
     let sample = sample_due(ctx, &name, decision);
     // The decision is out of date: what would be said of it is too.
     let done = match done {

@@ -10,6 +10,7 @@ use super::build::job::{SchemaJob, SchemaRun};
 use super::decide::{Decision, Hold};
 use super::model::Stack;
 use super::observe::Observed;
+use super::restoring;
 use super::validate::Problem;
 use crate::cluster::intent::Key;
 use crate::component::APPLICATION;
@@ -90,8 +91,9 @@ struct Leg {
 /// Brings in `wanted`, the revision of the spec, or what the status prescribes instead.
 #[must_use]
 pub fn roll(seen: &Observed, stack: Stack, standing: Standing, wanted: &str, inputs: &Inputs) -> Decision {
-    let (volume, mode) = (volume(&stack, &seen.children), stack.rollout.rollback);
     let mut status = seen.status();
+    restoring::note(&mut status, seen.restore.as_ref());
+    let (volume, mode) = (volume(&stack, &seen.children, &status), stack.rollout.rollback);
     course::heed(&mut status, wanted, Requests::of(seen.object.metadata.annotations.as_ref()), seen.now);
     loop {
         let leg = match course::of(&status, mode) {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::channel::mpsc::UnboundedReceiver;
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::core::PartialObjectMeta;
@@ -37,6 +38,7 @@ pub async fn run(
     scope: &Scope,
     streams: Streams,
     (stacks, writer): (Store<OdooAiStack>, Writer<OdooAiStack>),
+    heard: UnboundedReceiver<ObjectRef<OdooAiStack>>,
     shutdown: impl Future<Output = ()> + Send + Sync + 'static,
 ) {
     let api: Api<OdooAiStack> = scope.api(&ctx.client);
@@ -88,6 +90,7 @@ pub async fn run(
         .watches_stream(streams.config_maps, referring(stacks.clone(), Reference::ConfigMap))
         .watches_stream(streams.backups, naming(stacks))
         .reconcile_on(woken)
+        .reconcile_on(heard)
         .reconcile_all_on(ctx.caches.traefik_changes())
         .graceful_shutdown_on(shutdown);
     tokio::select! {

@@ -64,17 +64,14 @@ fn next(seen: &Observed, decision: &Decision, applied: Applied, sample: bool) ->
         (rules.declared, rules.undeclared) = (declared, undeclared);
     }
     match decision {
-        // The time of a step doesn't run while nothing may be done.
-        Decision::Suspended => {
-            if let Some(rollout) = &mut wanted.rollout {
-                rollout.step = None;
-                rollout.deadline = None;
-            }
-        }
+        Decision::Suspended => pause(&mut wanted),
         Decision::Problem(_) => {}
         Decision::Hold(hold) => {
             wanted.effective = Some(effective(&hold.base.stack, seen));
             wanted.components = components(&hold.base.stack, &seen.children);
+            if !hold.base.stopped.is_empty() {
+                pause(&mut wanted);
+            }
         }
         Decision::Generate(stack, _) => {
             wanted.effective = Some(effective(stack, seen));
@@ -105,6 +102,14 @@ fn next(seen: &Observed, decision: &Decision, applied: Applied, sample: bool) ->
         }
     }
     wanted
+}
+
+/// The time of a step doesn't run while nothing may be done.
+fn pause(status: &mut OdooAiStackStatus) {
+    if let Some(rollout) = &mut status.rollout {
+        rollout.step = None;
+        rollout.deadline = None;
+    }
 }
 
 /// The target passed its watch: it is what a rollback goes back to.

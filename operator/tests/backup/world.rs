@@ -55,6 +55,8 @@ impl World {
             data: BTreeMap::new(),
             claim_exists: true,
             restoring: false,
+            asks: None,
+            paused: false,
             now: at("2026-01-01T12:00:00Z"),
         };
         let operator =

@@ -50,6 +50,7 @@ impl World {
             last_backup: None,
             export: odoo_ai_operator::stack::keys::Export::default(),
             rules: None,
+            restore: None,
             node_images: Arc::clone(&self.node_images),
             around: self.around.clone(),
             looks: self.looks.clone(),

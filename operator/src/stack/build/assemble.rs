@@ -138,7 +138,8 @@ fn workloads(base: &Base, seen: &Observed, target: Option<(&str, &Stored)>) -> V
             _ => seen.stored.get(&revision::name(&stack.name, &runs.revision))?.as_ref(),
         };
         let template = stored.templates.get(component.name())?;
-        let overlay = Overlay { replicas: replicas(stack, component, base.seeding), credentials: runs.credentials };
+        let replicas = if base.stopped.contains(&component) { 0 } else { replicas(stack, component, base.seeding) };
+        let overlay = Overlay { replicas, credentials: runs.credentials };
         Some(workload(stack, component, &runs.revision, template, overlay))
     };
     APPLICATION.into_iter().filter_map(of).collect()

@@ -83,7 +83,7 @@ pub fn schema(rendering: &Rendering<'_>, wanted: &SchemaRun) -> Intent {
     labels_of_job.insert(labels::VOLUME.to_owned(), volume.clone());
     let annotations = metadata.annotations.get_or_insert_default();
     annotations.insert(annotations::ROLLOUT_STARTED_AT.to_owned(), rollout.clone());
-    let mut spec = pod_spec(rendering, component);
+    let mut spec = pod_spec(rendering, component, component);
     if kind == SchemaJob::Migrate {
         annotations.insert(annotations::MIGRATION_BACKUP.to_owned(), told(stack, backup).to_owned());
         let env = spec.containers.iter_mut().filter_map(|container| container.env.as_mut());
@@ -162,7 +162,9 @@ pub fn spec(pod_labels: BTreeMap<String, String>, run: Run) -> JobSpec {
     }
 }
 
-fn pod_spec(rendering: &Rendering<'_>, command: &str) -> PodSpec {
+/// Pods that look at the schema, in the ai-service image: the name of their container, and the agent's command.
+#[must_use]
+pub fn pod_spec(rendering: &Rendering<'_>, container: &str, command: &str) -> PodSpec {
     let stack = rendering.stack;
     let settings = &stack.components.ai_service;
     let (install, agent_volume, agent_mount) = pod::agent(&stack.operator_image);
@@ -175,7 +177,7 @@ fn pod_spec(rendering: &Rendering<'_>, command: &str) -> PodSpec {
     env.extend(settings_of(stack));
     env.extend(rendering.inputs.environment(Component::AiService, &rendering.copy()));
     let container = Container {
-        name: command.to_owned(),
+        name: container.to_owned(),
         image: Some(stack.images.ai_service.clone()),
         image_pull_policy: Some(stack.images.pull_policy.clone()),
         command: Some(vec![AGENT.to_owned(), command.to_owned()]),

@@ -1,139 +1,19 @@
-//! What a Restore waits for, what it refuses, what its Jobs are told, and what its end says.
+//! A Restore beside the live database.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Instant;
 
-use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::jiff::SignedDuration;
-use odoo_ai_crds::backup::Backup;
-use odoo_ai_crds::restore::{Restore, RestoreStep, RestoreTarget};
+use odoo_ai_crds::restore::{RestoreStep, RestoreTarget};
 use odoo_ai_crds::source::{Artifact, ArtifactSelector, S3, SourceStorage};
-use odoo_ai_crds::stack::{DatabaseType, OdooAiStack};
+use odoo_ai_crds::stack::DatabaseType;
 use odoo_ai_operator::cluster::children::Children;
 use odoo_ai_operator::restore::build::{self, Task};
-use odoo_ai_operator::restore::decide::{Decision, decide};
-use odoo_ai_operator::restore::observe::Observed;
+use odoo_ai_operator::restore::decide::decide;
+use odoo_ai_operator::restore::is_active;
 use odoo_ai_operator::restore::remove::{self, Step};
-use odoo_ai_operator::restore::{is_active, report};
 use odoo_ai_operator::stack::agents::{Answer, Directory};
-use odoo_ai_operator::stack::model::{Network, Operator};
-use odoo_ai_operator::stack::references::Data;
-use serde_json::{Value, json};
+use serde_json::json;
 
-/// A Restore of the sample, its Jobs, and the time.
-struct World {
-    seen: Observed,
-    operator: Operator,
-}
-
-impl World {
-    fn new() -> Self {
-        let read = |name: &str, wanted: &str| {
-            let path = format!("{}/../manifests/samples/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
-            let all = std::fs::read_to_string(path).expect("a sample");
-            all.split("\n---").find(|text| text.contains(wanted)).expect("the document").to_owned()
-        };
-        let mut object: Restore = serde_saphyr::from_str(&read("restore", "name: look")).expect("a Restore");
-        (object.metadata.uid, object.metadata.generation) = (Some("of-look".to_owned()), Some(1));
-        let mut backup: Backup = serde_saphyr::from_str(&read("backup", "kind: Backup")).expect("a Backup");
-        backup.spec.storage.s3 = None;
-        let mut stack: OdooAiStack = serde_saphyr::from_str(&read("local", "kind: OdooAiStack")).expect("a stack");
-        stack.metadata.uid = Some("of-the-stack".to_owned());
-        let ready = json!({"conditions": [{
-            "type": "DatabaseReady", "status": "True", "reason": "Serving", "message": "it serves",
-            "lastTransitionTime": "2026-01-01T00:00:00Z",
-        }]});
-        stack.status = Some(serde_json::from_value(ready).expect("a status"));
-        let operator =
-            Operator { image: "operator:1".to_owned(), network: Some(Network::default()), ..Operator::default() };
-        let seen = Observed {
-            object,
-            stack: Some(stack),
-            backup: Some(backup),
-            children: Children::default(),
-            data: Data::new(),
-            claim_exists: true,
-            backing_up: None,
-            bytes: None,
-            now: "2026-01-01T12:00:00Z".parse().expect("a time"),
-        };
-        Self { seen, operator }
-    }
-
-    /// Decides, and keeps what a status would; a Job that is to be started is there then.
-    fn step(&mut self) -> Decision {
-        let decision = decide(&self.seen, &self.operator);
-        self.seen.object.status = Some(report::status(&self.seen, &decision, None));
-        if let (Some(plan), Some((task, attempt))) = (&decision.plan, decision.start) {
-            let mut job = build::job(plan, task, attempt).object;
-            job["metadata"]["uid"] = job["metadata"]["name"].clone();
-            self.put(&job);
-        }
-        decision
-    }
-
-    fn put(&mut self, job: &Value) {
-        let job: Job = serde_json::from_value(job.clone()).expect("a Job");
-        self.seen.children.jobs.insert(job.metadata.name.clone().expect("a name"), Arc::new(job));
-    }
-
-    /// The Job ends now; its pod's last word is `report`.
-    fn end(&mut self, name: &str, how: &str, report: &Value) {
-        let mut job = serde_json::to_value(&*self.seen.children.jobs[name]).expect("JSON");
-        let condition = json!({"type": how, "status": "True", "lastTransitionTime": self.seen.now});
-        job["status"] = json!({"conditions": [condition]});
-        self.put(&job);
-        let component = &job["metadata"]["labels"]["app.kubernetes.io/component"];
-        let state = json!({"terminated": {"exitCode": 0, "finishedAt": self.seen.now, "message": report.to_string()}});
-        let pod: Pod = serde_json::from_value(json!({
-            "metadata": {"name": name, "labels": job["metadata"]["labels"],
-                "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": name}]},
-            "status": {"containerStatuses": [{"name": component, "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": state}]},
-        }))
-        .expect("a pod");
-        self.seen.children.pods.insert(name.to_owned(), Arc::new(pod));
-    }
-
-    fn later(&mut self, seconds: i64) {
-        self.seen.now += SignedDuration::from_secs(seconds);
-    }
-
-    fn says(&self, kind: &str) -> (String, String, String) {
-        let conditions = self.seen.status().conditions;
-        let found = conditions.into_iter().find(|it| it.type_ == kind).expect("a condition");
-        (found.status, found.reason, found.message)
-    }
-
-    #[track_caller]
-    fn expect(&self, status: &str, reason: &str) {
-        let said = self.says("Complete");
-        assert_eq!((said.0.as_str(), said.1.as_str()), (status, reason), "{}", said.2);
-    }
-
-    /// It has begun, and its first Job runs.
-    fn running() -> Self {
-        let mut world = Self::new();
-        world.step();
-        world.step();
-        world
-    }
-}
-
-fn restored(database: &str) -> Value {
-    json!({"result": "Succeeded", "restore": {
-        "id": "20260101t030000z-aaaaaa", "database": database, "tables": 14, "rows": 1234, "bytes": 1_288_490_189,
-        "seconds": 7, "alembic": ["003"],
-    }})
-}
-
-/// Environment of the first container.
-fn env(job: &Value) -> BTreeMap<String, String> {
-    let all = job["spec"]["template"]["spec"]["containers"][0]["env"].as_array().expect("variables");
-    let pair = |it: &Value| Some((it["name"].as_str()?.to_owned(), it["value"].as_str()?.to_owned()));
-    all.iter().filter_map(pair).collect()
-}
+use crate::{World, env, restored};
 
 #[test]
 fn it_is_begun_before_there_is_a_job_runs_once_and_says_what_came_of_it() {
@@ -234,6 +114,7 @@ fn what_it_refers_to_must_be_there() {
 fn what_is_not_built_is_refused_and_nothing_is_done() {
     let mut world = World::new();
     world.seen.object.spec.target = Some(RestoreTarget::InPlace);
+    world.seen.object.spec.tables = vec!["audit_logs".to_owned()];
     let decision = world.step();
     world.expect("False", "NotImplemented");
     assert!(decision.plan.is_none() && world.says("Stalled").0 == "True");
@@ -264,7 +145,7 @@ fn a_job_is_told_what_and_where_and_holds_no_right() {
     world.seen.object.spec.source.artifact =
         Some(Artifact { id: Some("20260101t030000z-aaaaaa".to_owned()), selector: None });
     let plan = decide(&world.seen, &world.operator).plan.expect("a plan");
-    let job = build::job(&plan, Task::Load, 1).object;
+    let job = build::job(&plan, &world.seen, Task::Load, 1).object;
     let told = env(&job);
     let is = |name: &str, value: &str| assert_eq!(told.get(name).map(String::as_str), Some(value), "{name}: {told:?}");
     is("ODOOAI_RESTORE_OWNER", "of-look");
@@ -284,18 +165,18 @@ fn a_job_is_told_what_and_where_and_holds_no_right() {
     source.catalogue = Some("old/other".to_owned());
     source.artifact = Some(Artifact { id: None, selector: Some(ArtifactSelector::LatestVerified) });
     let plan = decide(&world.seen, &world.operator).plan.expect("a plan");
-    let told = env(&build::job(&plan, Task::Load, 1).object);
+    let told = env(&build::job(&plan, &world.seen, Task::Load, 1).object);
     assert_eq!((told["ODOOAI_BACKUP_NAMESPACE"].as_str(), told["ODOOAI_BACKUP_STACK"].as_str()), ("old", "other"));
     assert_eq!(told["ODOOAI_RESTORE_SELECTOR"], "LatestVerified");
     // A plain dump, by its path.
     let source = &mut world.seen.object.spec.source;
     (source.artifact, source.catalogue, source.file) = (None, None, Some("old/ai_db.sql.gz".to_owned()));
     let plan = decide(&world.seen, &world.operator).plan.expect("a plan");
-    let told = env(&build::job(&plan, Task::Load, 1).object);
+    let told = env(&build::job(&plan, &world.seen, Task::Load, 1).object);
     assert_eq!(told["ODOOAI_RESTORE_FILE"], "old/ai_db.sql.gz");
     assert!(!told.contains_key("ODOOAI_RESTORE_ID") && !told.contains_key("ODOOAI_RESTORE_SELECTOR"));
     // Who drops what was begun needs no storage, and outlives the Restore.
-    let job = build::job(&plan, Task::Discard, 1).object;
+    let job = build::job(&plan, &world.seen, Task::Discard, 1).object;
     assert!(job["metadata"]["ownerReferences"].is_null() && !env(&job).contains_key("ODOOAI_BACKUP_VOLUME"));
 }
 
@@ -303,7 +184,8 @@ fn a_job_is_told_what_and_where_and_holds_no_right() {
 fn the_names_of_databases_are_short_and_nobody_elses() {
     use odoo_ai_operator::restore::validate::database;
     let long = "ä".repeat(40);
-    let names = [database("odoo_ai", "a"), database("odoo_ai", "b"), database(&long, "a")];
+    let names =
+        [database("odoo_ai", "restored", "a"), database("odoo_ai", "restored", "b"), database(&long, "restored", "a")];
     assert!(names.iter().all(|name| name.len() <= 63), "{names:?}");
     assert_ne!(names[0], names[1]);
     assert!(names[0].starts_with("odoo_ai_restored_"));
@@ -322,7 +204,7 @@ fn deleted_before_its_end_it_drops_what_it_began() {
     assert!(matches!(remove::step(&world.seen, &world.operator), Step::Quiet(jobs) if jobs.len() == 1));
     world.seen.children.jobs.clear();
     let Step::Discard(plan, 1) = remove::step(&world.seen, &world.operator) else { panic!("a Job drops it") };
-    let mut job = build::job(&plan, Task::Discard, 1).object;
+    let mut job = build::job(&plan, &world.seen, Task::Discard, 1).object;
     job["metadata"]["uid"] = job["metadata"]["name"].clone();
     world.put(&job);
     assert!(matches!(remove::step(&world.seen, &world.operator), Step::Wait(_)));
