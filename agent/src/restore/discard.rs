@@ -76,10 +76,10 @@ fn kept(which: Which, found: &Found, owner: &str) -> Option<&'static str> {
         return Some("is of another restore");
     }
     match (which, note.state) {
-        (Which::Begun, State::Loading | State::Loaded) | (Which::Replaced, State::Replaced) => None,
+        (Which::Begun, State::Loading | State::Loaded | State::Copied) | (Which::Replaced, State::Replaced) => None,
         (_, State::Live) => Some("took the place of the live database"),
         (Which::Begun, State::Replaced) => Some("was the live database"),
-        (Which::Replaced, State::Loading | State::Loaded) => Some("was never the live database"),
+        (Which::Replaced, State::Loading | State::Loaded | State::Copied) => Some("was never the live database"),
     }
 }
 
@@ -99,6 +99,7 @@ mod tests {
         for (found, goes) in [
             (noted("uid-1", State::Loading), [true, false]),
             (noted("uid-1", State::Loaded), [true, false]),
+            (noted("uid-1", State::Copied), [true, false]),
             (noted("uid-1", State::Live), [false, false]),
             (noted("uid-1", State::Replaced), [false, true]),
             (noted("uid-2", State::Loaded), [false, false]),
