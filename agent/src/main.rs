@@ -109,7 +109,9 @@ enum Restore {
     Load,
     /// Let it and the live database change places; the command of a Job.
     Swap,
-    /// Drop what was loaded and took no place; the command of a Job.
+    /// Bring chosen tables of the live database back to what was loaded; the command of a Job.
+    Tables,
+    /// Drop what was loaded and took no place, or what was set aside; the command of a Job.
     Discard,
 }
 
@@ -155,6 +157,7 @@ fn main() -> ExitCode {
         Command::Login => login::main(&env, &redactor),
         Command::Restore(Restore::Load) => restore::load(&env, &redactor),
         Command::Restore(Restore::Swap) => restore::swap(&env, &redactor),
+        Command::Restore(Restore::Tables) => restore::tables(&env, &redactor),
         Command::Restore(Restore::Discard) => restore::discard(&env, &redactor),
         Command::Flag(Flag::Disable) => flag::disable(&env, &redactor),
     }

@@ -99,6 +99,9 @@ pub(crate) struct Facts {
     /// The backup that was restored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) restore: Option<RestoreReport>,
+    /// The tables that were brought back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tables: Option<TablesReport>,
     /// Every label that the code needs, by enum type.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) enum_labels: Option<BTreeMap<String, Vec<String>>>,
@@ -206,6 +209,25 @@ pub(crate) struct SwapReport {
     pub(crate) millis: Option<u64>,
 }
 
+/// Tables of the live database that are as in the backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct TablesReport {
+    /// Each; empty together with [`Report::truncated`] when they don't fit.
+    pub(crate) copied: Vec<CopiedTable>,
+    /// How long nobody could use them; absent where it was done already.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) millis: Option<u64>,
+}
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct CopiedTable {
+    /// With its schema, unless that is `public`.
+    pub(crate) name: String,
+    /// Its rows in the backup.
+    pub(crate) rows: i64,
+}
+
 /// The report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -247,9 +269,10 @@ impl Report {
             return json;
         }
         self.truncated = true;
-        let lists: [fn(&mut Self); 7] = [
+        let lists: [fn(&mut Self); 8] = [
             |report| report.facts.drift = None,
             |report| report.facts.repaired_labels.clear(),
+            |report| report.facts.tables.iter_mut().for_each(|tables| tables.copied.clear()),
             |report| report.facts.plan.iter_mut().for_each(PlanReport::shorten),
             |report| report.facts.plan.iter_mut().for_each(PlanReport::leave_reasons_out),
             |report| report.facts.schema.iter_mut().for_each(|schema| schema.known.clear()),

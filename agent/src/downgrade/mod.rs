@@ -17,6 +17,7 @@ use crate::downgrade::loss::Losses;
 use crate::downgrade::plan::Plan;
 use crate::job::{self, Success};
 use crate::migrate::change::Tools;
+use crate::migrate::child::APPLICATION_NAME;
 use crate::migrate::child::Python;
 use crate::migrate::decide::Image;
 use crate::migrate::error::MigrateError;
@@ -84,7 +85,7 @@ async fn downgrade(env: &Env, redactor: &Redactor, request: &Request) -> Result<
     }
     plan.permitted(&request.drop_rows)?;
 
-    leftovers::end(&session).await?;
+    leftovers::end(&session, APPLICATION_NAME).await?;
     let tools = Tools { session: &session, lock: &lock, python: &python(env), database: &database.name };
     tools.downgrade(&request.to).await?;
     lock.release().await;

@@ -56,7 +56,7 @@ async fn migrate(env: &Env, redactor: &Redactor, facts: &mut Facts) -> Result<Su
         ensure::role_and_database(&session, &admin.user, &database, password).await?;
     }
     let session = login(&logins.application, "log in as the application").await?;
-    leftovers::end(&session).await?;
+    leftovers::end(&session, APPLICATION_NAME).await?;
     facts.rules_empty = Some(inspect::rules_empty(&session).await?);
     let incarnation = match &logins.admin {
         Some(admin) => postgres::incarnation(&*login(admin, "log in as superuser").await?).await,

@@ -41,7 +41,11 @@ pub(crate) fn before(
     let Some(found) = found else { return Ok(Before::Nothing) };
     match &found.note {
         Some(note) if note.owner == *owner && note.state == State::Loading => Ok(Before::Begun),
-        Some(note) if note.owner == *owner && note.state == State::Loaded && wanted.allows(&note.artifact) => {
+        Some(note)
+            if note.owner == *owner
+                && matches!(note.state, State::Loaded | State::Copied)
+                && wanted.allows(&note.artifact) =>
+        {
             Ok(Before::Done(note.clone()))
         }
         None if found.begun == Some(note::mark(owner)) => Ok(Before::Begun),
@@ -63,7 +67,14 @@ mod tests {
     const OTHER: &str = "20260102t000000z-aaaaaa";
 
     fn note(owner: &str, artifact: &str, state: State, original: bool) -> Note {
-        Note { owner: owner.to_owned(), artifact: artifact.to_owned(), state, original, sequence: 1 }
+        Note {
+            owner: owner.to_owned(),
+            artifact: artifact.to_owned(),
+            state,
+            original,
+            sequence: 1,
+            tables: Vec::new(),
+        }
     }
 
     /// `[name] state[!][/other artifact][@other owner]`, with `!` where it was the live one before.
@@ -75,6 +86,7 @@ mod tests {
             "Loading" => State::Loading,
             "Loaded" => State::Loaded,
             "Live" => State::Live,
+            "Copied" => State::Copied,
             _ => State::Replaced,
         };
         Some((name.to_owned(), note(owner, artifact, state, rest.ends_with('!'))))
@@ -86,6 +98,8 @@ mod tests {
     #[case::begun_with_another(&["new Loading/2"], "Begun", "Begun")]
     #[case::loaded(&["new Loaded"], "Done", "Done")]
     #[case::loaded_with_another(&["new Loaded/2"], "DatabaseExists", "Done")]
+    #[case::copied(&["new Copied"], "Done", "Done")]
+    #[case::copied_with_another(&["new Copied/2"], "DatabaseExists", "Done")]
     #[case::somebody_elses(&["new Loaded@uid-2"], "DatabaseExists", "DatabaseExists")]
     #[case::swapped_in(&["live Live", "kept Replaced!"], "Done", "Done")]
     #[case::swapped_back(&["live Live!", "new Replaced"], "NoLongerLive", "NoLongerLive")]

@@ -1,5 +1,5 @@
 //! `agent restore`: a backup becomes a database of the live server, beside the live one (`load`), and takes its place
-//! (`swap`), or goes again (`discard`). Killed at any point each can be run again.
+//! (`swap`), gives tables back to it (`tables`), or goes again (`discard`). Killed at any point each can be run again.
 
 mod artifact;
 mod before;
@@ -14,6 +14,7 @@ mod room;
 mod settings;
 mod source;
 mod swap;
+mod tables;
 
 /// Seconds for a lock: nobody else is in the new database.
 const LOCK_SECONDS: u64 = 1;
@@ -21,3 +22,4 @@ const LOCK_SECONDS: u64 = 1;
 pub(crate) use discard::main as discard;
 pub(crate) use load::main as load;
 pub(crate) use swap::main as swap;
+pub(crate) use tables::main as tables;

@@ -23,6 +23,8 @@ pub(crate) enum State {
     Live,
     /// It was the live one.
     Replaced,
+    /// Tables of it were brought back to the live one.
+    Copied,
 }
 
 /// The note.
@@ -41,12 +43,22 @@ pub(crate) struct Note {
     /// Number of the swap that brought it where it is; 0: none did, or one of an agent that didn't count.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) sequence: u64,
+    /// The tables that were brought back from it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) tables: Vec<String>,
 }
 
 impl Note {
     /// Of a database that a restore makes.
     pub(crate) fn new(owner: &str, artifact: &str, state: State) -> Self {
-        Self { owner: owner.to_owned(), artifact: artifact.to_owned(), state, original: false, sequence: 0 }
+        Self {
+            owner: owner.to_owned(),
+            artifact: artifact.to_owned(),
+            state,
+            original: false,
+            sequence: 0,
+            tables: Vec::new(),
+        }
     }
 }
 
@@ -143,6 +155,8 @@ mod tests {
         assert!(statement("d", &note).contains(old));
         let new = Note { original: true, sequence: 2, ..note };
         assert!(statement("d", &new).contains(r#""state":"Live","original":true,"sequence":2}}"#));
+        let copied = Note { state: State::Copied, tables: vec!["a\"b".to_owned()], ..parse(old).expect("a note") };
+        assert!(statement("d", &copied).contains(r#""state":"Copied","tables":["a\\"b"]}}"#));
         assert_eq!(parse("somebody's own"), None);
     }
 }

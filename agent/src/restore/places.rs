@@ -76,7 +76,7 @@ pub(crate) fn judge(names: &Names, there: &There, owner: &str, sequence: u64) ->
         return Err(BackupError::refused("DatabaseExists", message));
     }
     // What was replaced, and what replaced it, may change places again.
-    let new = new.filter(|note| note.state != State::Loading).ok_or_else(|| {
+    let new = new.filter(|note| !matches!(note.state, State::Loading | State::Copied)).ok_or_else(|| {
         let message = format!("{restored} isn't a database that this restore has loaded completely");
         BackupError::refused("DatabaseNotLoaded", message)
     })?;
@@ -141,9 +141,20 @@ mod tests {
     }
 
     fn loaded() -> Server {
-        let note =
-            |state| Note { owner: "uid-1".to_owned(), artifact: "a".to_owned(), state, original: false, sequence: 0 };
-        Server(vec![("live", None), ("new", Some(note(State::Loaded))), ("half", Some(note(State::Loading)))])
+        let note = |state| Note {
+            owner: "uid-1".to_owned(),
+            artifact: "a".to_owned(),
+            state,
+            original: false,
+            sequence: 0,
+            tables: Vec::new(),
+        };
+        Server(vec![
+            ("live", None),
+            ("new", Some(note(State::Loaded))),
+            ("half", Some(note(State::Loading))),
+            ("used", Some(note(State::Copied))),
+        ])
     }
 
     #[test]
@@ -173,6 +184,7 @@ mod tests {
         let mut server = loaded();
         assert_eq!(server.swap("half", "kept", 1), "DatabaseNotLoaded");
         assert_eq!(server.swap("nowhere", "kept", 1), "DatabaseNotLoaded");
+        assert_eq!(server.swap("used", "kept", 1), "DatabaseNotLoaded");
         assert_eq!(server.swap("new", "half", 1), "DatabaseExists");
         server.0.remove(0);
         assert_eq!(server.swap("new", "kept", 1), "DatabaseMissing");

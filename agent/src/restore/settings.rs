@@ -18,7 +18,7 @@ const SELECTOR: &str = "ODOOAI_RESTORE_SELECTOR";
 const FILE: &str = "ODOOAI_RESTORE_FILE";
 const RESERVE_BYTES: &str = "ODOOAI_RESTORE_RESERVE_BYTES";
 /// What PostgreSQL cuts a name to, silently.
-const LONGEST_NAME: usize = 63;
+pub(crate) const LONGEST_NAME: usize = 63;
 /// Of a key in a bucket.
 const LONGEST_PATH: usize = 1024;
 
@@ -168,10 +168,18 @@ impl Settings {
             target: Target::from_env(env)?,
             wanted: Wanted::from_env(env)?,
             storage: Storage::from_env(env, redactor)?,
-            reserve: env.get(RESERVE_BYTES).map(|_| env.parsed(RESERVE_BYTES, 0)).transpose()?,
+            reserve: reserve(env)?,
             jobs: env.parsed("ODOOAI_RESTORE_JOBS", 1)?,
         })
     }
+}
+
+/// Bytes of the server's disk that are left alone, where somebody says so.
+///
+/// # Errors
+/// It is no number.
+pub(crate) fn reserve(env: &Env) -> Result<Option<u64>, ConfigError> {
+    env.get(RESERVE_BYTES).map(|_| env.parsed(RESERVE_BYTES, 0)).transpose()
 }
 
 /// The name of a database.

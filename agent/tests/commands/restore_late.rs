@@ -178,6 +178,51 @@ fn what_was_loaded_goes_and_nothing_else() {
 }
 
 #[test]
+fn what_was_set_aside_goes_when_that_is_asked_for() {
+    let Some((stack, database, kept)) = loaded("discard what was replaced") else { return };
+    let run = |sql: String| stack.server.execute("postgres", &sql);
+    let as_word =
+        |word: &str, name: &str| ran(&mut restorer(&stack, "discard", name).env("ODOOAI_RESTORE_DISCARD", word));
+    let stays = |name: &str, why: &str| {
+        let told = as_word("Replaced", name).expect("Refused", "DiscardRefused");
+        assert!(exists(&stack, name) && told.message().contains(why), "{}", told.message());
+    };
+    let told = as_word("Other", &database).expect("Refused", "ConfigInvalid");
+    assert!(told.message().contains("ODOOAI_RESTORE_DISCARD"), "{}", told.message());
+    // What is being loaded, was, or was begun.
+    let own = note(&stack, &database).to_string();
+    stays(&database, "never the live database");
+    run(format!("COMMENT ON DATABASE \"{database}\" IS '{}'", own.replace("Loaded", "Loading")));
+    stays(&database, "never the live database");
+    run(format!("COMMENT ON DATABASE \"{database}\" IS '{own}'"));
+    let begun = format!("{database}-begun");
+    let limit = mark(&owner(&stack));
+    run(format!("CREATE DATABASE \"{begun}\" ALLOW_CONNECTIONS false CONNECTION LIMIT {limit}"));
+    stays(&begun, "not made by this restore");
+    run(format!("DROP DATABASE \"{begun}\""));
+    ran(&mut swapper(&stack, &database, &kept)).expect("Succeeded", "Swapped");
+    // Somebody else's, and the live one, whatever is noted on it.
+    let replaced = note(&stack, &kept).to_string();
+    run(format!("COMMENT ON DATABASE \"{kept}\" IS '{}'", replaced.replace("uid-of", "uid-not-of")));
+    stays(&kept, "of another restore");
+    stays(&stack.database, "is the live database");
+    run(format!("COMMENT ON DATABASE \"{}\" IS '{replaced}'", stack.database));
+    stays(&stack.database, "is the live database");
+    let live = replaced.replace("Replaced", "Live");
+    run(format!("COMMENT ON DATABASE \"{kept}\" IS '{live}'"));
+    stays(&kept, "took the place");
+    run(format!("COMMENT ON DATABASE \"{kept}\" IS '{replaced}'"));
+    // By the word alone.
+    as_word("Begun", &kept).expect("Refused", "DiscardRefused");
+    assert!(exists(&stack, &kept));
+    assert!(as_word("Replaced", &kept).expect("Succeeded", "Discarded").message().contains("was dropped"));
+    assert!(!exists(&stack, &kept));
+    let again = as_word("Replaced", &kept).expect("Succeeded", "Discarded");
+    assert!(again.message().contains("there was no database"), "{}", again.message());
+    assert_eq!(is_live(&stack, &stack.database), "0");
+}
+
+#[test]
 fn a_discard_that_is_killed_is_run_again_and_a_load_is_waited_for() {
     let Some((stack, database, _)) = loaded("a killed discard") else { return };
     let id = stack.good()[0].0.clone();

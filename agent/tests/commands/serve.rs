@@ -274,6 +274,8 @@ fn status_shows_what_restores_have_made() {
     assert_eq!(seen(), json!([entry(&closed, "Replaced", None), entry(&ours, "Loading", Some(bytes))]));
     note(&ours, "Loaded");
     eventually("the new state", Duration::from_secs(8), || seen()[1]["state"] == "Loaded");
+    note(&ours, "Copied");
+    eventually("that tables were copied", Duration::from_secs(8), || seen()[1]["state"] == "Copied");
     run(format!("DROP DATABASE \"{ours}\""));
     run(format!("DROP DATABASE \"{closed}\""));
     eventually("none is left", Duration::from_secs(8), || seen() == json!([]));
