@@ -207,6 +207,9 @@ pub(crate) struct SwapReport {
     /// How long nobody could log in; absent where it was done already.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) millis: Option<u64>,
+    /// Bytes of that database, where they could be asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) bytes: Option<i64>,
 }
 
 /// Tables of the live database that are as in the backup.

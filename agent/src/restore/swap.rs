@@ -64,7 +64,10 @@ async fn swap(env: &Env, redactor: &Redactor, target: Target, facts: &mut Facts)
         let told = format!("{restored} is {live} now, and what was {live} is kept as {replaced}");
         if millis { told } else { format!("{told}; it was so already") }
     };
-    let report = |millis| SwapReport { replaced: names.replaced.clone(), millis };
+    let report = async |millis| {
+        let (replaced, bytes) = (names.replaced.clone(), size(held.session(), &names.replaced).await);
+        SwapReport { replaced, millis, bytes }
+    };
     let verdict = async |session| judge(&names, &there(session, &names).await?, &target.owner, sequence.get());
     let notes = match verdict(lock.session()).await? {
         Verdict::Swap(notes) => notes,
@@ -73,7 +76,7 @@ async fn swap(env: &Env, redactor: &Redactor, target: Target, facts: &mut Facts)
                 let both = format!("BEGIN; {}; COMMIT", noted(&names, &notes));
                 bounded(LIMIT, lock.session().batch_execute(&both)).await.step("note it on the databases")?;
             }
-            facts.swap = Some(report(None));
+            facts.swap = Some(report(None).await);
             return Ok(("Swapped", message(false)));
         }
     };
@@ -90,10 +93,16 @@ async fn swap(env: &Env, redactor: &Redactor, target: Target, facts: &mut Facts)
         }
     }
     let millis = began.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
-    facts.swap = Some(report(Some(millis)));
+    facts.swap = Some(report(Some(millis)).await);
     lock.release().await;
     held.release().await;
     Ok(("Swapped", message(true)))
+}
+
+/// `None`: nobody answers, and it matters to nobody.
+async fn size(session: &Session, database: &str) -> Option<i64> {
+    let row = bounded(LIMIT, session.query_one("SELECT pg_database_size($1::name)", &[&database])).await.ok()?;
+    row.get(0)
 }
 
 async fn there(session: &Session, names: &Names) -> Result<There, BackupError> {

@@ -216,6 +216,7 @@ fn two_databases_change_places_and_back() {
     let live = stack.database.clone();
     let done = ran(&mut swapper(&stack, &database, &kept)).expect("Succeeded", "Swapped");
     assert!(done.report["swap"]["millis"].is_u64(), "{}", done.report);
+    assert!(done.report["swap"]["bytes"].as_i64() > Some(1_000_000), "{}", done.report);
     assert_eq!(
         (is_live(&stack, &live), is_live(&stack, &kept), exists(&stack, &database)),
         ("0".to_owned(), "1".to_owned(), false)

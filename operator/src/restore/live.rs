@@ -29,6 +29,9 @@ pub fn migrate(scene: &Scene<'_>, status: &mut RestoreStatus) -> Says {
     let Some(current) = &scene.seen.around.current else {
         return Says::wait(reasons::WAITING_FOR_ROLLOUT, "no revision of the stack runs yet");
     };
+    if let Some(why) = another_is_live(scene, status) {
+        return Says::stalled(reasons::CONFIRMATION_MISMATCH, why);
+    }
     let about = |job: &Job| revision::label(&job.metadata) == Some(&current.revision);
     let told = progress(scene, Task::Migrate, "prepares the schema", about, |report| !report.schema.heads.is_empty());
     let unknown = |reason, message: String| Verdict::new(Tri::Unknown, reason, message);
@@ -57,6 +60,16 @@ pub fn migrate(scene: &Scene<'_>, status: &mut RestoreStatus) -> Says {
             Says::Done
         }
     }
+}
+
+/// Why it is not what was meant to be replaced that is live now.
+fn another_is_live(scene: &Scene<'_>, status: &RestoreStatus) -> Option<String> {
+    let live = stack_status(scene.seen)?.database.as_ref()?.incarnation.as_ref()?;
+    let meant = if status.undo { &status.incarnation } else { &status.replaced_incarnation };
+    let meant = meant.as_ref().filter(|meant| *meant != live)?;
+    Some(format!(
+        "the live database is {live} now, and {meant} was to be replaced: another restore came in between. Delete this one; nothing of it is live"
+    ))
 }
 
 /// What must end before the application is stopped.

@@ -144,6 +144,7 @@ impl World {
                 let letter = match reason.as_str() {
                     "Requested" => 'R',
                     "PreMigration" => 'M',
+                    "PreRestore" => 'P',
                     _ => 'S',
                 };
                 let id = format!("artifact-{number}");

@@ -10,7 +10,11 @@ use serde_json::Value;
 pub(crate) const OF_RESTORE: &str = "/metadata/labels/odoo-ai.atmatasolutions.com~1restore";
 
 /// Times and what is named after them, versions, hashes over names that are random, and what a server allots.
-const LEFT_OUT: [&str; 17] = [
+const LEFT_OUT: [&str; 21] = [
+    "stoppedAt",
+    "drainedAt",
+    "swappedAt",
+    "odoo-ai.atmatasolutions.com/backup-request",
     "resourceVersion",
     "managedFields",
     "creationTimestamp",
@@ -114,6 +118,8 @@ fn names(objects: &[(String, Value)], history: &Value) -> Vec<(String, String)> 
             let env = object.pointer("/spec/template/spec/containers/0/env").and_then(Value::as_array);
             let told = |name: &str| env.into_iter().flatten().find(|it| it["name"] == name)?["value"].as_str();
             let own = ["ODOOAI_RESTORE_OWNER", "ODOOAI_RESTORE_DATABASE"];
+            let digest = told(own[1]).and_then(|database| database.rsplit_once('_')).filter(|(_, it)| is_hash(it));
+            names.extend(digest.map(|(_, digest)| (digest.to_owned(), format!("digest of {restore}"))));
             let own = own.into_iter().filter_map(|name| Some((told(name)?.to_owned(), format!("{name} of {restore}"))));
             names.extend(own);
         }

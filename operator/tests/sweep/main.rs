@@ -238,6 +238,7 @@ swept! {
     flags: "flags that take a rule over, add one, and go";
     flag_disable: "a rule that is disabled while the application is away";
     restore: "a backup that is restored beside, and a restore that is given up";
+    replace: "a backup that takes the live database's place, and the way back";
 }
 
 /// The same file is held against the real API server: there the operator sends the same.

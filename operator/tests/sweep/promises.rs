@@ -93,6 +93,10 @@ fn one_job_at_a_time(world: &World, call: &Call) -> Option<String> {
     let same = |job: &Value, label| job.pointer(label) == call.body.pointer(label);
     let kind = [COMPONENT, REVISION, OF_RESTORE];
     let others = world.store.all("jobs").filter(|(_, job)| kind.iter().all(|label| same(job, label)));
+    // One that is undone goes the same way again, and counts.
+    let work = |name: &str| name.rsplit_once('-').map(|(work, _)| work.to_owned());
+    let again = call.body.pointer(OF_RESTORE).is_some();
+    let others = others.filter(|(name, _)| !again || work(name) == work(&call.name));
     let mut others = others.map(|(name, job)| (name, job["status"]["conditions"].as_array()));
     others.find_map(|(name, conditions)| match conditions {
         None => Some(format!("Job {name} still runs")),
@@ -170,7 +174,9 @@ fn nobody_is_called_for_nothing(world: &World, call: &Call) -> Option<String> {
         found.map(|it| it["status"].as_str().unwrap_or_default().to_owned())
     };
     let is = |stack: &Value, kind: &str, status: &str| of(stack, kind).as_deref() == Some(status);
-    let gone = is(world.stack(), "Available", "True") && is(&call.body, "Available", "False");
+    let restoring =
+        call.body["status"]["conditions"].as_array().into_iter().flatten().any(|it| it["reason"] == "Restoring");
+    let gone = is(world.stack(), "Available", "True") && is(&call.body, "Available", "False") && !restoring;
     // What is written before anything is done still has the conditions of before.
     let told = is(world.stack(), "Stalled", "True") || call.body["status"]["failure"]["outcome"] == "RolledBack";
     if is(&call.body, "Stalled", "True") && !told {

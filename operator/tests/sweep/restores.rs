@@ -4,7 +4,17 @@ use k8s_openapi::jiff::SignedDuration;
 use serde_json::{Value, json};
 
 use crate::compare::OF_RESTORE;
+use crate::kubelet;
 use crate::world::{BACKUP, Ending, RESTORES, STACK, World};
+
+/// The database that a stack makes, and the one that is restored.
+const FIRST: &str = "1/2";
+const RESTORED: &str = "1/3";
+
+/// Which one has this name while it isn't live.
+fn of(database: &str) -> &'static str {
+    if database.contains("_restored_") { RESTORED } else { FIRST }
+}
 
 impl World {
     /// Somebody creates a Restore of the newest backup.
@@ -18,6 +28,21 @@ impl World {
             },
         });
         self.store.create(RESTORES, "somebody", restore).expect("a new Restore");
+    }
+
+    /// Somebody has the first backup take the place of the live database, and means it.
+    pub(crate) fn replace_database(&mut self, name: &str) {
+        self.create_restore(name);
+        self.store.edit(RESTORES, name, |restore| {
+            restore["spec"]["target"] = json!("InPlace");
+            restore["spec"]["source"]["artifact"] = json!({"id": "artifact-1"});
+            restore["spec"]["confirm"] = json!(format!("{STACK}/artifact-1/{FIRST}"));
+        });
+    }
+
+    /// Which database is live.
+    pub(crate) fn live(&self) -> &str {
+        self.live.as_deref().unwrap_or(FIRST)
     }
 
     /// What a Restore says of its end.
@@ -40,7 +65,7 @@ impl World {
                     self.end_job(&name, &job, "Failed", SignedDuration::from_hours(1), &report);
                 }
                 Some(Ending::Succeeds) | None => {
-                    let report = self.load_or_discard(&job);
+                    let report = self.run_restore(&name, &job);
                     self.end_job(&name, &job, "Complete", SignedDuration::ZERO, &report);
                 }
             }
@@ -48,22 +73,41 @@ impl World {
         }
     }
 
-    fn load_or_discard(&mut self, job: &Value) -> Value {
+    fn run_restore(&mut self, name: &str, job: &Value) -> Value {
         let container = &job["spec"]["template"]["spec"]["containers"][0];
         let env = |name: &str| {
             let all = container["env"].as_array().into_iter().flatten();
             all.filter(|it| it["name"] == name).find_map(|it| it["value"].as_str()).expect("a variable").to_owned()
         };
-        let (owner, database) = (env("ODOOAI_RESTORE_OWNER"), env("ODOOAI_RESTORE_DATABASE"));
         let mut report = json!({"version": 1, "result": "Succeeded", "reason": "Done", "message": "done"});
-        if container["command"][2] == "discard" {
-            if self.databases.get(&database) == Some(&owner) {
-                self.databases.remove(&database);
+        if container["command"][1] == "migrate" {
+            let told = kubelet::MIGRATED.replace(FIRST, of(&env("ODOOAI_DATABASE_NAME")));
+            return serde_json::from_str(&told).expect("JSON");
+        }
+        let (owner, database) = (env("ODOOAI_RESTORE_OWNER"), env("ODOOAI_RESTORE_DATABASE"));
+        match container["command"][2].as_str() {
+            Some("discard") if self.databases.get(&database) == Some(&owner) => drop(self.databases.remove(&database)),
+            Some("discard") => {}
+            Some("swap") => {
+                let writers = ["ai-service", "worker", "beat"].map(|component| format!("odoo-ai-{component}"));
+                let all = self.store.all("deployments").chain(self.store.all("statefulsets"));
+                let mut running = all.filter(|(_, it)| it["spec"]["replicas"] != 0).map(|(name, _)| name);
+                if let Some(writer) = running.find(|name| writers.iter().any(|writer| writer == name)) {
+                    self.promises.broken.push(format!("{name} swaps while {writer} runs"));
+                }
+                // Again: it was so already.
+                if self.databases.remove(&database).is_some() {
+                    self.databases.insert(env("ODOOAI_RESTORE_REPLACED"), owner);
+                    self.live = Some(of(&database).to_owned());
+                }
+                report["swap"] = json!({"bytes": 4096});
             }
-        } else {
-            self.databases.insert(database.clone(), owner);
-            report["restore"] =
-                json!({"id": "artifact-1", "database": database, "tables": 2, "rows": 3, "bytes": 2048, "seconds": 1});
+            _ => {
+                self.databases.insert(database.clone(), owner);
+                report["restore"] = json!({
+                    "id": "artifact-1", "database": database, "tables": 2, "rows": 3, "bytes": 2048, "seconds": 1,
+                });
+            }
         }
         report
     }

@@ -38,7 +38,7 @@ const SECOND: &str = "odoo-ai-platform/ai-service:1.1.0";
 pub(crate) const INSTALL: &[Act] = &[Act { edit: |_| {}, until: ready }];
 
 /// All of them.
-pub(crate) const ALL: [Scenario; 21] = [
+pub(crate) const ALL: [Scenario; 22] = [
     Scenario { name: "first install", start: Start::Nothing, script: INSTALL },
     Scenario {
         name: "another image and another secret",
@@ -394,6 +394,33 @@ pub(crate) const ALL: [Scenario; 21] = [
                     world.store.delete(RESTORES, "other", &json!({})).expect("it goes");
                 },
                 until: |world| world.store.get(RESTORES, "other").is_none() && world.databases.len() == 1,
+            },
+        ],
+    },
+    Scenario {
+        name: "a backup that takes the live database's place, and the way back",
+        start: Start::Settled,
+        script: &[
+            Act {
+                edit: |world| {
+                    world
+                        .edit(|spec| spec["migrations"] = json!({"backup": "Required", "backupRef": {"name": BACKUP}}));
+                    world.create_backup(&json!({}));
+                },
+                until: catalogue_is_read,
+            },
+            Act { edit: |world| world.ask_backup(BACK_UP, "one"), until: |world| has_backups(world, 1, "Succeeded") },
+            Act {
+                edit: |world| world.replace_database("back"),
+                until: |world| world.restored("back") == "Restored" && world.live() == "1/3" && ready(world),
+            },
+            Act {
+                edit: |world| {
+                    world.store.edit(RESTORES, "back", |restore| {
+                        restore["metadata"]["annotations"] = json!({annotations::UNDO_REQUESTED_AT: "now"});
+                    });
+                },
+                until: |world| world.restored("back") == "Undone" && world.live() == "1/2" && ready(world),
             },
         ],
     },

@@ -61,6 +61,8 @@ pub(crate) struct World {
     pub(crate) volumes: BTreeMap<String, Volume>,
     /// Databases that a Restore made, and which.
     pub(crate) databases: BTreeMap<String, String>,
+    /// Which database is live, once a Restore has replaced the first one.
+    pub(crate) live: Option<String>,
     /// What must hold at each request.
     pub(crate) promises: Promises,
 }
@@ -105,6 +107,7 @@ impl World {
         let kept = self.volumes.iter().map(|(claim, volume)| (claim, volume.artifacts.len()));
         all.insert("backups".to_owned(), json!(kept.collect::<BTreeMap<_, _>>()));
         all.insert("restored databases".to_owned(), json!(self.databases.len()));
+        all.insert("live database".to_owned(), json!(self.live()));
         all
     }
 
@@ -265,12 +268,13 @@ impl World {
             let report = r#"{"version":1,"result":"Failed","reason":"MigrationFailed","message":"no luck"}"#;
             ("Failed", report.to_owned())
         } else if name.contains("-plan-") {
-            ("Complete", kubelet::PLANNED.to_owned())
+            ("Complete", kubelet::PLANNED.replace("1/2", self.live()))
         } else {
             // There are rules as soon as the application has run.
             let empty = format!("\"rulesEmpty\":{}", self.rules.rows.is_empty());
             self.promises.succeeded(job, self.store.get("secrets", name));
-            ("Complete", kubelet::MIGRATED.replace("\"rulesEmpty\":true", &empty))
+            let told = kubelet::MIGRATED.replace("1/2", self.live());
+            ("Complete", told.replace("\"rulesEmpty\":true", &empty))
         };
         // A pod that is there before its Job has ended may also be the next one's, or a person's.
         if self.store.get("pods", &format!("{name}-pod")).is_none() {

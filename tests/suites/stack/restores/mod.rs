@@ -3,6 +3,8 @@
 
 pub(crate) mod core;
 mod faults;
+pub(crate) mod in_place;
+mod in_place_faults;
 mod look;
 
 use anyhow::Result;
@@ -31,6 +33,31 @@ async fn a_restore_ends_whole_or_leaves_nothing() -> Result<()> {
         checks.check("the operator is killed meanwhile", faults::operator_killed(room, cluster)).await;
         checks.check("a byte of the dump is another one", faults::is_damaged(room)).await;
         checks.check("no secret is shown", crate::safety::no_secret_is_shown(room)).await;
+        checks.finish()
+    })
+    .await
+}
+
+/// The live database is replaced, and the way back.
+#[tokio::test]
+#[ignore = "full tier"]
+async fn a_restore_takes_the_place_of_the_live_database() -> Result<()> {
+    with_room("place", |cluster, room, turns| async move {
+        let (room, mut checks) = (&room, Checks::new("place"));
+        turns.busy().await;
+        checks.need("the first install", in_place::installs(room)).await?;
+        checks.need("it is asked before", in_place::asks_for_backups(room)).await?;
+        Box::pin(checks.need("it takes its place", in_place::is_replaced(room))).await?;
+        checks.check("it is undone", in_place::is_undone(room)).await;
+        checks.check("the kept one goes in time", in_place::is_dropped_in_time(room)).await;
+        checks.check("its agents are killed", in_place_faults::agent_killed(room)).await;
+        checks.check("PostgreSQL is killed", in_place_faults::database_killed(room)).await;
+        checks.check("somebody stays in the database", in_place_faults::somebody_stays(room)).await;
+        checks.check("it is given up while the worker finishes", in_place_faults::is_given_up(room)).await;
+        checks.check("two at once", in_place_faults::two_at_once(room)).await;
+        checks.check("during a rollout", in_place_faults::during_a_rollout(room)).await;
+        turns.alone().await;
+        checks.check("the operator is killed", in_place_faults::operator_killed(room, cluster)).await;
         checks.finish()
     })
     .await
