@@ -34,8 +34,12 @@ pub enum RestoreStep {
     Drain,
     /// The two databases change names.
     Swap,
+    /// The chosen tables are brought back, in one transaction.
+    CopyTables,
     /// The application comes up again.
     Start,
+    /// What was loaded for chosen tables is dropped.
+    Discard,
 }
 
 display_as_name!(RestoreTarget, RestoreStep);

@@ -35,7 +35,9 @@ pub enum Task {
     Migrate,
     /// Lets it and the live one change names.
     Swap,
-    /// Drops the database that was replaced.
+    /// Brings chosen tables of the live database back.
+    Copy,
+    /// Drops the database that was replaced, or what was loaded for chosen tables.
     Drop,
     /// Drops what was begun.
     Discard,
@@ -49,6 +51,7 @@ impl Task {
             Self::Load => "load",
             Self::Migrate => "migrate",
             Self::Swap => "swap",
+            Self::Copy => "tables",
             Self::Drop => "drop",
             Self::Discard => "discard",
         }
@@ -61,6 +64,7 @@ impl Task {
             Self::Load => "restore-load",
             Self::Migrate => "restore-migrate",
             Self::Swap => "restore-swap",
+            Self::Copy => "restore-tables",
             Self::Drop => "restore-drop",
             Self::Discard => "restore-discard",
         }
@@ -71,7 +75,9 @@ impl Task {
     #[must_use]
     pub fn prefix(self, restore: &str, round: Option<i32>) -> String {
         match (self, round) {
-            (Self::Migrate | Self::Swap | Self::Drop, Some(round)) => format!("{restore}-{}-{round}-", self.word()),
+            (Self::Migrate | Self::Swap | Self::Copy | Self::Drop, Some(round)) => {
+                format!("{restore}-{}-{round}-", self.word())
+            }
             _ => format!("{restore}-{}-", self.word()),
         }
     }
@@ -97,7 +103,7 @@ pub fn job(plan: &Plan, seen: &Observed, task: Task, attempt: u32) -> Intent {
     let owner = (task != Task::Discard).then(|| plan.owner.clone());
     let keep_seconds = if task == Task::Discard { 3600 } else { job::KEEP_SECONDS };
     let seconds = match task {
-        Task::Load => i64::from(plan.timeout) + GRACE,
+        Task::Load | Task::Copy => i64::from(plan.timeout) + GRACE,
         Task::Migrate => i64::from(plan.stack.migration_timeout),
         Task::Swap | Task::Drop | Task::Discard => SHORT + GRACE,
     };
@@ -164,21 +170,25 @@ fn pod_spec(plan: &Plan, status: &RestoreStatus, task: Task) -> PodSpec {
     let (incoming, outgoing) = incoming(plan, status);
     let kept = || status.replaced_database.clone().unwrap_or_default();
     let database = match task {
-        Task::Load | Task::Discard => plan.database.clone(),
+        Task::Load | Task::Copy | Task::Discard => plan.database.clone(),
+        Task::Drop if !plan.tables.is_empty() => plan.database.clone(),
         Task::Migrate | Task::Swap => incoming,
         Task::Drop => kept(),
     };
     env.push(pod::env("ODOOAI_RESTORE_DATABASE", database));
-    if task == Task::Load {
-        source(plan, &mut volumes, &mut mounts, &mut env);
-    } else {
-        env.push(pod::env("ODOOAI_RESTORE_TIMEOUT_SECONDS", SHORT.to_string()));
+    match task {
+        Task::Load => source(plan, &mut volumes, &mut mounts, &mut env),
+        Task::Copy => {
+            env.push(pod::env("ODOOAI_RESTORE_TABLES", plan.tables.join(",")));
+            env.push(pod::env("ODOOAI_RESTORE_TIMEOUT_SECONDS", plan.timeout.to_string()));
+        }
+        _ => env.push(pod::env("ODOOAI_RESTORE_TIMEOUT_SECONDS", SHORT.to_string())),
     }
     if task == Task::Swap {
         env.push(pod::env("ODOOAI_RESTORE_REPLACED", outgoing));
         env.push(pod::env("ODOOAI_RESTORE_SEQUENCE", status.round.unwrap_or(1).to_string()));
     }
-    if task == Task::Drop {
+    if task == Task::Drop && plan.tables.is_empty() {
         env.push(pod::env("ODOOAI_RESTORE_DISCARD", "Replaced"));
     }
     let command = if task == Task::Drop { Task::Discard.word() } else { task.word() };

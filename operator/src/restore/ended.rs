@@ -27,6 +27,14 @@ pub fn conclude(plan: &Plan, status: &mut RestoreStatus, now: Timestamp) -> Says
     Says::Ended(result(status))
 }
 
+/// The same of chosen tables; `rest` is said at the end.
+pub fn conclude_tables(scene: &Scene<'_>, status: &mut RestoreStatus, rest: &str) -> Says {
+    status.step = None;
+    status.completed_at = Some(Time(scene.seen.now));
+    let verdict = result(status);
+    Says::Ended(Verdict { message: format!("{}{rest}", verdict.message), ..verdict })
+}
+
 /// What came of a restore in place, from what the status has.
 #[must_use]
 pub fn result(status: &RestoreStatus) -> Verdict {
@@ -36,6 +44,13 @@ pub fn result(status: &RestoreStatus) -> Verdict {
     let of_that = seconds(", of which the databases took", status.swap_seconds);
     let size = status.replaced_size.as_ref().map(|size| format!(" ({size})")).unwrap_or_default();
     let artifact = text(&status.artifact_id);
+    if status.database.is_none() {
+        let count = |number: Option<i32>| number.map_or_else(|| "all".to_owned(), |number| number.to_string());
+        let rows = status.rows.map(|rows| format!(" ({rows} rows)")).unwrap_or_default();
+        let tables = count(status.tables);
+        let message = format!("{tables} tables are as in backup {artifact}{rows}{away}{of_that}");
+        return Verdict::new(true, reasons::RESTORED, message);
+    }
     let kept = status.replaced_database.as_ref();
     if status.undo {
         let kept = kept.map(|name| format!("; what was restored is kept as {name}")).unwrap_or_default();
@@ -83,7 +98,7 @@ pub fn heed(scene: &Scene<'_>, status: &mut RestoreStatus) -> bool {
     if let Some(token) =
         asked(annotations::UNDO_REQUESTED_AT).filter(|it| handled.undo_requested_at.as_ref() != Some(it))
     {
-        let refused = refuse_undo(status);
+        let refused = refuse_undo(scene.plan, status);
         begins = begins || refused.is_none();
         status.undo = status.undo || refused.is_none();
         let told = RestoreHandled {
@@ -103,7 +118,12 @@ pub fn heed(scene: &Scene<'_>, status: &mut RestoreStatus) -> bool {
 }
 
 /// Why an undo that is asked for now is not made.
-fn refuse_undo(status: &RestoreStatus) -> Option<String> {
+fn refuse_undo(plan: &Plan, status: &RestoreStatus) -> Option<String> {
+    if !plan.tables.is_empty() {
+        let before = status.pre_restore_backup.as_ref().and_then(|asked| asked.id.as_deref());
+        let before = before.map(|id| format!(": bring them back from {id}, which was made before")).unwrap_or_default();
+        return Some(format!("tables are not kept{before}"));
+    }
     let ended = status.completed_at.is_some();
     if status.undo {
         return Some("it is undone, or is being undone".to_owned());

@@ -127,7 +127,6 @@ pub fn drain(scene: &Scene<'_>, status: &mut RestoreStatus) -> Says {
 
 /// The databases change names, or it is known why they don't.
 pub fn swap(scene: &Scene<'_>, status: &mut RestoreStatus) -> Says {
-    let Scene { seen, plan } = *scene;
     match progress(scene, Task::Swap, "lets the databases change names", |_| true, |report| report.swap.is_some()) {
         Progress::Start { attempt, failure: None } => {
             let message = "a Job lets the two databases change names".to_owned();
@@ -146,16 +145,14 @@ pub fn swap(scene: &Scene<'_>, status: &mut RestoreStatus) -> Says {
         Progress::Succeeded(report) => {
             let bytes = report.swap.and_then(|swap| swap.bytes);
             (status.replaced_bytes, status.replaced_size) = (bytes, bytes.map(size));
-            let prefix = Task::Swap.prefix(&plan.name, status.round);
-            let ours = seen.children.jobs.iter().filter(|(name, _)| name.starts_with(&prefix));
-            let ended = ours.filter_map(|(_, job)| jobs::ended(job, seen.now)).map(|end| end.at).max();
-            status.swapped_at = Some(Time(ended.unwrap_or(seen.now)));
+            status.swapped_at = Some(Time(scene.seen.now));
             Says::Done
         }
     }
 }
 
-fn fail(status: &mut RestoreStatus, reason: &str, message: &str) {
+/// Notes why the live database is as it was.
+pub fn fail(status: &mut RestoreStatus, reason: &str, message: &str) {
     let message = message.chars().take(2000).collect();
     status.failure = Some(RestoreFailure { reason: reason.to_owned(), message });
 }
@@ -199,7 +196,7 @@ pub fn start(scene: &Scene<'_>, status: &mut RestoreStatus) -> Says {
 }
 
 /// How long the API was away, and how much of that the databases took.
-fn measure(seen: &Observed, status: &mut RestoreStatus) {
+pub fn measure(seen: &Observed, status: &mut RestoreStatus) {
     let at = |time: &Option<Time>| time.as_ref().map(|time| time.0);
     let seconds = |from: Timestamp, to: Timestamp| i32::try_from((to - from).get_seconds().max(0)).unwrap_or(i32::MAX);
     let pods = seen.around.children.pods_of(Component::AiService.name());
@@ -216,7 +213,8 @@ fn ready_since(pod: &Pod) -> Option<Timestamp> {
 }
 
 /// What of the application doesn't run yet, and why.
-fn not_up(scene: &Scene<'_>) -> Option<String> {
+#[must_use]
+pub fn not_up(scene: &Scene<'_>) -> Option<String> {
     let (stack, children) = (&scene.plan.stack, &scene.seen.around.children);
     let least = |component| match component {
         Component::Worker => stack.components.worker.replicas,

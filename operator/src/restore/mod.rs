@@ -18,6 +18,7 @@ pub mod report;
 pub mod run;
 pub mod steps;
 pub mod surroundings;
+pub mod tables;
 pub mod validate;
 
 use std::sync::Arc;

@@ -30,6 +30,8 @@ pub struct Plan {
     pub database: String,
     /// It takes the place of the live one, which is kept under this name.
     pub replaced: Option<String>,
+    /// Only these tables of the live database are brought back; empty: it is replaced as a whole.
+    pub tables: Vec<String>,
     /// Image of the Jobs: PostgreSQL's programs, of the server's major version.
     pub image: String,
     /// Compute resources of the Jobs.

@@ -8,7 +8,7 @@ use odoo_ai_crds::restore::{RestoreStatus, RestoreStep};
 use super::build::Task;
 use super::model::Plan;
 use super::observe::Observed;
-use super::{before, live, load};
+use super::{before, live, load, tables};
 use crate::cluster::status::{Tri, Verdict};
 use crate::rollout::jobs::{self, Progress, Report, Work};
 
@@ -63,6 +63,12 @@ pub struct Row {
     pub says: fn(&Scene<'_>, &mut RestoreStatus) -> Says,
 }
 
+const BEFORE: Row = Row {
+    step: RestoreStep::PreRestoreBackup,
+    reason: reasons::BACKING_UP,
+    does: "the live database is backed up",
+    says: before::step,
+};
 const LOAD: Row = Row {
     step: RestoreStep::Load,
     reason: reasons::RESTORING,
@@ -93,18 +99,26 @@ const START: Row =
 /// Beside the live database.
 pub const BESIDE: [Row; 1] = [LOAD];
 /// In its place.
-pub const IN_PLACE: [Row; 6] = [
-    Row {
-        step: RestoreStep::PreRestoreBackup,
-        reason: reasons::BACKING_UP,
-        does: "the live database is backed up",
-        says: before::step,
-    },
+pub const IN_PLACE: [Row; 6] = [BEFORE, LOAD, MIGRATE, DRAIN, SWAP, START];
+/// Some tables of it.
+pub const TABLES: [Row; 7] = [
+    BEFORE,
     LOAD,
     MIGRATE,
     DRAIN,
-    SWAP,
-    START,
+    Row {
+        step: RestoreStep::CopyTables,
+        reason: reasons::RESTORING,
+        does: "a Job brings the tables back",
+        says: tables::copy,
+    },
+    Row { says: tables::start, ..START },
+    Row {
+        step: RestoreStep::Discard,
+        reason: reasons::RESTORING,
+        does: "a Job drops what was loaded",
+        says: tables::discard,
+    },
 ];
 /// Back again.
 pub const UNDO: [Row; 4] = [MIGRATE, DRAIN, SWAP, START];
@@ -114,6 +128,7 @@ pub const UNDO: [Row; 4] = [MIGRATE, DRAIN, SWAP, START];
 pub fn table(plan: &Plan, status: &RestoreStatus) -> &'static [Row] {
     match (&plan.replaced, status.undo) {
         (None, _) => &BESIDE,
+        (Some(_), _) if !plan.tables.is_empty() => &TABLES,
         (Some(_), false) => &IN_PLACE,
         (Some(_), true) => &UNDO,
     }

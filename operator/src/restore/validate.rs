@@ -25,13 +25,6 @@ const LONGEST: usize = 44;
 /// A [`Problem`] with the sentence that the user reads.
 pub fn plan(seen: &Observed, operator: &Operator) -> Result<Plan, Problem> {
     let (object, spec) = (&seen.object, &seen.object.spec);
-    let not_yet = |what: &str| {
-        let message = format!("{what} is not implemented in this version of the operator: nothing is done");
-        Problem::refused(reasons::NOT_IMPLEMENTED, message)
-    };
-    if !spec.tables.is_empty() {
-        return Err(not_yet("a restore of chosen tables"));
-    }
     let status = seen.status();
     let in_place = is_in_place(object);
     let owner = object
@@ -41,7 +34,7 @@ pub fn plan(seen: &Observed, operator: &Operator) -> Result<Plan, Problem> {
     // A Backup's own image knows the server's version too.
     let job = seen.backup.as_ref().filter(|_| spec.job == BackupJob::default()).map_or(&spec.job, |it| &it.spec.job);
     let (lock, live) = (&stack.connection.lock_database, &stack.connection.database);
-    if in_place && lock == live {
+    if in_place && spec.tables.is_empty() && lock == live {
         let message = format!(
             "the database {live} is also that in which the agents lock, and a database can't be renamed by who is logged in to it: set database.external.lockDatabase of the OdooAiStack {} to another one, for example postgres",
             stack.name
@@ -71,6 +64,7 @@ pub fn plan(seen: &Observed, operator: &Operator) -> Result<Plan, Problem> {
         catalogue,
         wanted: wanted(seen)?,
         database: database(&stack.connection.database, "restored", &uid),
+        tables: spec.tables.clone(),
         replaced: in_place.then(|| database(&stack.connection.database, "replaced", &uid)),
         image,
         resources: resources(&job.resources, pod::resources("50m", "64Mi", "512Mi")),

@@ -53,6 +53,24 @@ pub struct Report {
     pub restore: Option<RestoreReport>,
     /// The databases that changed names.
     pub swap: Option<SwapReport>,
+    /// The tables that were brought back.
+    pub tables: Option<TablesReport>,
+}
+
+/// Tables part of [`Report`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TablesReport {
+    /// Each; empty where there was no room for them, or they were brought back already.
+    pub copied: Vec<CopiedTable>,
+}
+
+/// A table that was brought back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CopiedTable {
+    /// Its rows.
+    pub rows: i64,
 }
 
 /// Swap part of [`Report`].

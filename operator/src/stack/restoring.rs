@@ -34,7 +34,7 @@ pub fn of(ctx: &Context, namespace: &str, stack: &str) -> Option<Restore> {
 pub fn stops(restore: &Restore) -> bool {
     match restore.status.as_ref().and_then(|status| status.step) {
         Some(RestoreStep::Drain) => restore.metadata.deletion_timestamp.is_none(),
-        Some(RestoreStep::Swap) => true,
+        Some(RestoreStep::Swap | RestoreStep::CopyTables) => true,
         _ => false,
     }
 }
@@ -74,8 +74,11 @@ pub fn noted_as(restore: &Restore) -> Option<String> {
 
 /// Notes that it may be another database now.
 pub fn note(status: &mut OdooAiStackStatus, restore: Option<&Restore>) {
-    let starts =
-        |restore: &&Restore| restore.status.as_ref().is_some_and(|status| status.step == Some(RestoreStep::Start));
+    // Chosen tables come back into the same database.
+    let starts = |restore: &&Restore| {
+        let step = restore.status.as_ref().and_then(|status| status.step);
+        restore.spec.tables.is_empty() && step == Some(RestoreStep::Start)
+    };
     if let Some(noted) = restore.filter(starts).and_then(noted_as) {
         status.database.get_or_insert_default().restore = Some(noted);
     }

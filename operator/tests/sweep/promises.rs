@@ -13,6 +13,7 @@ use crate::world::{BACKUP, BACKUPS, STACKS, World};
 /// The Secret with the live credentials.
 const LIVE: &str = "odoo-ai-credentials";
 const COMPONENT: &str = "/metadata/labels/app.kubernetes.io~1component";
+const VOLUME: &str = "/metadata/labels/odoo-ai.atmatasolutions.com~1volume";
 const REVISION: &str = "/metadata/labels/odoo-ai.atmatasolutions.com~1revision";
 
 /// What was seen so far, and what was broken.
@@ -91,7 +92,7 @@ fn one_job_at_a_time(world: &World, call: &Call) -> Option<String> {
         return None;
     }
     let same = |job: &Value, label| job.pointer(label) == call.body.pointer(label);
-    let kind = [COMPONENT, REVISION, OF_RESTORE];
+    let kind = [COMPONENT, REVISION, VOLUME, OF_RESTORE];
     let others = world.store.all("jobs").filter(|(_, job)| kind.iter().all(|label| same(job, label)));
     // One that is undone goes the same way again, and counts.
     let work = |name: &str| name.rsplit_once('-').map(|(work, _)| work.to_owned());
@@ -108,7 +109,8 @@ fn one_job_at_a_time(world: &World, call: &Call) -> Option<String> {
 fn backup_comes_first(world: &World, call: &Call) -> Option<String> {
     let migrates = call.plural == "jobs" && call.body.pointer(COMPONENT) == Some(&Value::from("migrate"));
     let required = world.stack()["spec"]["migrations"]["backup"] == "Required";
-    if call.verb != Verb::Create || !migrates || !required {
+    // Of one that was just restored, or is live again, the Job only looks: its agent refuses to change it without.
+    if call.verb != Verb::Create || !migrates || !required || world.live.is_some() {
         return None;
     }
     let told = &call.body["metadata"]["annotations"]["odoo-ai.atmatasolutions.com/migration-backup"];
