@@ -154,7 +154,7 @@ async fn begin(session: &Session, mode: &str) -> Result<(), BackupError> {
             ('row_security', 'off'), ('search_path', ''), ('max_parallel_workers_per_gather', '0'),
             ('datestyle', 'ISO, YMD'), ('intervalstyle', 'postgres'), ('timezone', 'UTC'), ('lc_monetary', 'C'),
             ('extra_float_digits', '3'), ('xmloption', 'content')) AS wanted (name, value)
-        WHERE EXISTS (SELECT 1 FROM pg_catalog.pg_settings s WHERE s.name = lower(wanted.name))";
+        WHERE EXISTS (SELECT 1 FROM pg_catalog.pg_settings s WHERE lower(s.name) = wanted.name)";
     const STEP: &str = "begin the transaction";
     // What may be put off to the end would keep a table from being altered.
     let begin = format!("BEGIN ISOLATION LEVEL {mode}; SET CONSTRAINTS ALL IMMEDIATE");
