@@ -152,7 +152,7 @@ async fn begin(session: &Session, mode: &str) -> Result<(), BackupError> {
             ('statement_timeout', '0'), ('idle_in_transaction_session_timeout', '0'), ('transaction_timeout', '0'),
             ('idle_session_timeout', '0'), ('client_connection_check_interval', '2s'), ('lock_timeout', '5s'),
             ('row_security', 'off'), ('search_path', ''), ('max_parallel_workers_per_gather', '0'),
-            ('datestyle', 'ISO, YMD'), ('intervalstyle', 'postgres'), ('timezone', 'UTC'), ('lc_monetary', 'C'),
+            ('datestyle', 'ISO, YMD'), ('intervalstyle', 'postgres'), ('lc_monetary', 'C'),
             ('extra_float_digits', '3'), ('xmloption', 'content')) AS wanted (name, value)
         WHERE EXISTS (SELECT 1 FROM pg_catalog.pg_settings s WHERE lower(s.name) = wanted.name)";
     const STEP: &str = "begin the transaction";
