@@ -417,6 +417,24 @@ mod tests {
         assert_eq!(value["truncated"], true);
     }
 
+    #[test]
+    fn as_many_tables_as_there_may_be_fit_or_go() {
+        let tables = |length: usize| {
+            let mut report = Report::new("restore tables", Outcome::Succeeded, "TablesRestored", "m");
+            let copied = (0..64).map(|n| CopiedTable { name: format!("{n:0length$}"), rows: i64::MAX });
+            report.facts.tables = Some(TablesReport { copied: copied.collect(), millis: Some(5) });
+            let text = report.fitted();
+            assert!(text.len() <= LARGEST, "{}", text.len());
+            parse(&text)
+        };
+        assert_eq!(tables(12)["tables"]["copied"].as_array().map(Vec::len), Some(64));
+        let long = tables(63);
+        assert_eq!(
+            (&long["tables"], &long["truncated"]),
+            (&serde_json::json!({"copied": [], "millis": 5}), &true.into())
+        );
+    }
+
     /// A plan with so many revisions, each of which has a long reason.
     fn planned(message: &str, pending: usize, labels: usize) -> Report {
         let mut report = report(message, 40);

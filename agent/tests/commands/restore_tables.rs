@@ -142,14 +142,16 @@ fn chosen_tables_are_as_in_the_backup_and_nothing_else_changes(#[case] is_extern
     // What a role or a database has set must not matter.
     for setting in [
         "extra_float_digits = -5",
-        "datestyle = 'SQL, DMY'",
-        "intervalstyle = 'sql_standard'",
         "bytea_output = 'escape'",
         "default_transaction_read_only = on",
         "default_transaction_isolation = 'serializable'",
         "client_min_messages = 'error'",
     ] {
         stack.server.execute("postgres", &format!("ALTER ROLE \"{live}\" SET {setting}"));
+    }
+    let own = format!("ALTER DATABASE \"{database}\"");
+    for setting in ["SET datestyle = 'SQL, DMY'", "SET timezone = 'Asia/Tokyo'", "SET intervalstyle = 'sql_standard'"] {
+        stack.server.execute("postgres", &format!("{own} {setting}"));
     }
     let (before, lines, child) = (schema(&stack), rows(&stack, &live, "lines"), rows(&stack, &live, "child"));
     let names = format!("orders, customers,events,{ODD},parent,bare");
@@ -158,6 +160,7 @@ fn chosen_tables_are_as_in_the_backup_and_nothing_else_changes(#[case] is_extern
         agent = external(agent).env("ODOOAI_LOCK_DATABASE", &live);
     }
     let done = ran(&mut agent).expect("Succeeded", "TablesRestored");
+    stack.server.execute("postgres", &format!("{own} RESET ALL"));
     for table in ["customers", "orders", "events", "events_1", "events_2", ODD, "parent", "bare"] {
         assert_eq!(rows(&stack, &live, table), rows(&stack, &database, table), "{table}");
     }

@@ -6,8 +6,9 @@ use serde_json::json;
 
 use crate::agent::{exit_code, terminate};
 use crate::catalogue::{Stack, ran};
+use crate::restore::note;
 use crate::restore_tables::{as_application, rows, schema, shop, state, tables};
-use crate::servers::eventually;
+use crate::servers::{PASSWORD, block_on, eventually};
 
 /// All that a run could change.
 pub(crate) fn everything(stack: &Stack) -> (String, Vec<Vec<String>>, Vec<String>) {
@@ -112,6 +113,38 @@ fn who_lost_a_lock_meanwhile_changes_nothing() {
         let there = (rows(&stack, &stack.database, "lines"), state(&stack, &database));
         assert_eq!(there, (Vec::new(), json!("Loaded")));
     }
+}
+
+/// Whoever was faster, whatever became of the locks.
+#[test]
+fn what_somebody_else_did_meanwhile_is_not_done_again() {
+    let Some((stack, database)) = shop("tables, done meanwhile") else { return };
+    as_application(&stack, "DELETE FROM lines");
+    let copied = note(&stack, &database).to_string().replace(r#""Loaded""#, r#""Copied","tables":["lines"]"#);
+    let mut agent = tables(&stack, &database, "lines");
+    block_on(async {
+        let session = stack.server.client("postgres", PASSWORD, &stack.database).await.expect("a session");
+        session.batch_execute("BEGIN; LOCK TABLE lines IN ACCESS SHARE MODE").await.expect("locked");
+        // A transaction sees the activity of one moment.
+        let other = stack.server.client("postgres", PASSWORD, "postgres").await.expect("a session");
+        let mut child = agent.spawn();
+        let waits = format!(
+            "SELECT 1 FROM pg_stat_activity WHERE datname = '{}' AND application_name = 'odooai-restore' AND wait_event_type = 'Lock'",
+            stack.database
+        );
+        let mut tries = 0;
+        while other.query(&waits, &[]).await.expect("told").is_empty() {
+            tries += 1;
+            assert!(tries < 500, "it doesn't wait");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let sql = format!("COMMENT ON DATABASE \"{database}\" IS '{copied}'; COMMIT");
+        session.batch_execute(&sql).await.expect("noted");
+        assert_eq!(exit_code(&mut child).0, Some(0));
+    });
+    let report = agent.report();
+    assert_eq!(report["tables"], json!({"copied": [{"name": "lines", "rows": 1}]}));
+    assert_eq!(rows(&stack, &stack.database, "lines"), Vec::<String>::new());
 }
 
 /// The key of a database's lock.

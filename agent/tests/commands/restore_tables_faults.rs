@@ -106,10 +106,20 @@ fn rows_that_do_not_fit_are_told_without_their_values() {
     let refused = |words: &[&str]| refused(&stack, &database, "parent,t", "RowsUnfit", words);
     as_application(&stack, "DELETE FROM t; CREATE UNIQUE INDEX once ON t (id)");
     refused(&["don't fit the table t", "once"]);
-    as_application(&stack, "DROP INDEX once; ALTER TABLE t ADD CONSTRAINT big CHECK (id > 9999)");
+    as_application(
+        &stack,
+        "DROP INDEX once; ALTER TABLE t ADD CONSTRAINT late UNIQUE (word) DEFERRABLE INITIALLY DEFERRED",
+    );
+    refused(&["don't fit the table t", "late"]);
+    as_application(&stack, "ALTER TABLE t DROP CONSTRAINT late; ALTER TABLE t ADD CONSTRAINT big CHECK (id > 9999)");
     refused(&["don't fit the table t", "big"]);
     as_application(&stack, "ALTER TABLE t DROP CONSTRAINT big, ADD CONSTRAINT odd CHECK (word::int > 0)");
-    refused(&["don't fit the table t", "a value isn't"]);
+    refused(&["don't fit the table t", "a value isn't what the table may hold (22P02)"]);
+    let raise =
+        "CREATE FUNCTION f(t text) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''no %'', t; END';
+        ALTER TABLE t DROP CONSTRAINT odd, ADD CONSTRAINT odd CHECK (f(word))";
+    as_application(&stack, raise);
+    refused(&["don't fit the table t", "a value isn't what the table may hold (P0001)"]);
     let told = ran(&mut tables(&stack, &database, "t"));
     assert!(!told.message().contains("hidden") && !told.report.to_string().contains("4711"), "{}", told.report);
 }

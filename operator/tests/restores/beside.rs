@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use odoo_ai_crds::restore::{RestoreStep, RestoreTarget};
+use odoo_ai_crds::restore::RestoreStep;
 use odoo_ai_crds::source::{Artifact, ArtifactSelector, S3, SourceStorage};
 use odoo_ai_crds::stack::DatabaseType;
 use odoo_ai_operator::cluster::children::Children;
@@ -108,16 +108,6 @@ fn what_it_refers_to_must_be_there() {
     world.seen.object.spec.source.storage = Some(SourceStorage { s3: Some(bucket), ..SourceStorage::default() });
     world.step();
     world.expect("Unknown", "SecretMissing");
-}
-
-#[test]
-fn what_is_not_built_is_refused_and_nothing_is_done() {
-    let mut world = World::new();
-    world.seen.object.spec.target = Some(RestoreTarget::InPlace);
-    world.seen.object.spec.tables = vec!["audit_logs".to_owned()];
-    let decision = world.step();
-    world.expect("False", "NotImplemented");
-    assert!(decision.plan.is_none() && world.says("Stalled").0 == "True");
 }
 
 #[test]

@@ -20,6 +20,8 @@ use crate::restore::tables::sequences;
 const LIMIT: Duration = Duration::from_mins(1);
 /// PostgreSQL's `foreign_key_violation`.
 const VIOLATED: &str = "23503";
+/// PostgreSQL's `insufficient_privilege`.
+pub(crate) const NOT_ALLOWED: &str = "42501";
 
 /// Both databases, and what is meant.
 pub(crate) struct Copy<'a> {
@@ -100,19 +102,7 @@ impl Copy<'_> {
         let columns = if columns.is_empty() { columns } else { format!("({columns})") };
         let into = format!("COPY {} {columns} FROM STDIN {with}", table.name.sql());
         let reading = self.loaded.copy_out(&out).await.step("read the rows of the backup")?;
-        let unfit = |source: tokio_postgres::Error| match DatabaseError::from(source) {
-            source if source.code().is_some_and(|code| code.starts_with("22") || code.starts_with("23")) => {
-                // What the server says of a value quotes it.
-                let why = match &source {
-                    DatabaseError::Statement { code, message } if code.starts_with("23") => message.clone(),
-                    _ => "a value isn't what its column may hold".to_owned(),
-                };
-                let message =
-                    format!("rows of the backup don't fit the table {}: {why}; nothing was changed", table.name);
-                BackupError::refused("RowsUnfit", message)
-            }
-            source => BackupError::Database { step: "write the rows", source },
-        };
+        let unfit = |error: tokio_postgres::Error| unfit(&table.name, error.into());
         let writing = self.live.copy_in(&into).await.map_err(unfit)?;
         let (mut reading, mut writing) = (pin!(reading), pin!(writing));
         while let Some(piece) = reading.try_next().await.step("read the rows of the backup")? {
@@ -162,9 +152,9 @@ async fn begin(session: &Session, mode: &str) -> Result<(), BackupError> {
             ('statement_timeout', '0'), ('idle_in_transaction_session_timeout', '0'), ('transaction_timeout', '0'),
             ('idle_session_timeout', '0'), ('client_connection_check_interval', '2s'), ('lock_timeout', '5s'),
             ('row_security', 'off'), ('search_path', ''), ('max_parallel_workers_per_gather', '0'),
-            ('datestyle', 'ISO, YMD'), ('intervalstyle', 'postgres'), ('timezone', 'UTC'), ('lc_monetary', 'C'),
+            ('datestyle', 'ISO, YMD'), ('intervalstyle', 'postgres'), ('lc_monetary', 'C'),
             ('extra_float_digits', '3'), ('xmloption', 'content')) AS wanted (name, value)
-        WHERE EXISTS (SELECT 1 FROM pg_catalog.pg_settings s WHERE s.name = lower(wanted.name))";
+        WHERE EXISTS (SELECT 1 FROM pg_catalog.pg_settings s WHERE lower(s.name) = wanted.name)";
     const STEP: &str = "begin the transaction";
     // What may be put off to the end would keep a table from being altered.
     let begin = format!("BEGIN ISOLATION LEVEL {mode}; SET CONSTRAINTS ALL IMMEDIATE");
@@ -192,6 +182,22 @@ fn truncate(tables: &[Planned]) -> String {
 /// The rows of the table itself: what inherits from it is another table, but for partitions.
 fn only(table: &Planned) -> String {
     if table.partitioned { table.name.sql() } else { format!("ONLY {}", table.name.sql()) }
+}
+
+/// What the live database said of a table's rows.
+fn unfit(table: &TableName, source: DatabaseError) -> BackupError {
+    let why = match &source {
+        DatabaseError::Statement { code, message } if code.starts_with("23") => message.clone(),
+        // What the server says of a value quotes it.
+        DatabaseError::Statement { code, .. }
+            if code != NOT_ALLOWED && ["22", "42", "P0"].iter().any(|class| code.starts_with(class)) =>
+        {
+            format!("a value isn't what the table may hold ({code})")
+        }
+        _ => return BackupError::Database { step: "write the rows", source },
+    };
+    let message = format!("rows of the backup don't fit the table {table}: {why}; nothing was changed");
+    BackupError::refused("RowsUnfit", message)
 }
 
 /// Counts the rows of each table.

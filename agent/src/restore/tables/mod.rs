@@ -27,7 +27,7 @@ use crate::report::{CopiedTable, Facts, TablesReport};
 use crate::restore::note::{self, Note};
 use crate::restore::room;
 use crate::restore::settings::{Target, reserve};
-use crate::restore::tables::copy::{Copy, count};
+use crate::restore::tables::copy::{Copy, NOT_ALLOWED, count};
 use crate::restore::tables::look::{Seen, look};
 use crate::restore::tables::names::TableName;
 use crate::restore::tables::plan::{Stands, allowed, plan, stands, withheld};
@@ -41,8 +41,6 @@ const ANALYZE: Duration = Duration::from_mins(5);
 const NAMED: usize = 5;
 /// PostgreSQL's `lock_not_available` and `deadlock_detected`: somebody else was faster.
 const IN_USE: [&str; 2] = ["55P03", "40P01"];
-/// PostgreSQL's `insufficient_privilege`.
-const NOT_ALLOWED: &str = "42501";
 
 /// Runs the command.
 pub(crate) fn main(env: &Env, redactor: &Redactor) -> ExitCode {
@@ -109,10 +107,10 @@ async fn restore(env: &Env, redactor: &Redactor, target: &Target, tables: &[Tabl
         Ok(None) => return Ok(already(&logins, note, database, tables).await),
         Err(error) => return Err(why(error, &session, blockers).await),
     };
-    if let Err(source) = bounded(LIMIT, session.batch_execute("COMMIT")).await {
+    if let Err(error) = session.batch_execute("COMMIT").await.step("commit") {
         // The answer may have been lost, not the commit.
         if !matches!(how_it_stands(held.session()).await, Ok(Stands::Copied(_))) {
-            return Err(why(BackupError::Database { step: "commit", source }, &session, Vec::new()).await);
+            return Err(why(error, &session, Vec::new()).await);
         }
     }
     let millis = began.elapsed().as_millis().try_into().unwrap_or(u64::MAX);

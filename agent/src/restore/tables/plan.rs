@@ -189,3 +189,52 @@ pub(crate) fn violated(key: &Key, plan: &Plan) -> String {
     };
     message
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::Failure as _;
+    use rstest::rstest;
+
+    fn name(name: &str) -> TableName {
+        TableName { schema: "public".to_owned(), name: name.to_owned() }
+    }
+
+    #[rstest]
+    #[case::loaded("uid-1", State::Loaded, &[], "Loaded")]
+    #[case::copied("uid-1", State::Copied, &["a", "b"], "Copied")]
+    #[case::others_were_copied("uid-1", State::Copied, &["a"], "DatabaseNotLoaded")]
+    #[case::loading("uid-1", State::Loading, &[], "DatabaseNotLoaded")]
+    #[case::live("uid-1", State::Live, &[], "DatabaseNotLoaded")]
+    #[case::replaced("uid-1", State::Replaced, &[], "DatabaseNotLoaded")]
+    #[case::of_another("uid-2", State::Loaded, &[], "DatabaseNotLoaded")]
+    #[case::copied_by_another("uid-2", State::Copied, &["a", "b"], "DatabaseNotLoaded")]
+    fn only_what_was_loaded(#[case] owner: &str, #[case] state: State, #[case] copied: &[&str], #[case] told: &str) {
+        let tables = copied.iter().map(|&table| table.to_owned()).collect();
+        let found = Found { note: Some(Note { tables, ..Note::new(owner, "a", state) }), begun: None };
+        let word = |found: Option<&Found>| match stands("new", found, "uid-1", &[name("a"), name("b")]) {
+            Ok(Stands::Loaded(_)) => "Loaded",
+            Ok(Stands::Copied(_)) => "Copied",
+            Err(error) => error.reason(),
+        };
+        assert_eq!(word(Some(&found)), told);
+        assert_eq!(word(None), "DatabaseNotLoaded");
+        assert_eq!(word(Some(&Found { note: None, begun: None })), "DatabaseNotLoaded");
+    }
+
+    #[rstest]
+    #[case::alike(&["a int", "b text"], &["b text", "a int"], None)]
+    #[case::only_live(&["a int", "b text"], &["a int"], Some("the column b is in the live database alone"))]
+    #[case::only_backup(&["a int"], &["a int", "b text"], Some("the column b is in the backup alone"))]
+    #[case::type_(&["a int"], &["a bigint"], Some("the column a is int, and bigint in the backup"))]
+    #[case::generated(&["a int"], &["a int!"], Some("the column a is int, and int, generated in the backup"))]
+    fn differences(#[case] live: &[&str], #[case] backup: &[&str], #[case] told: Option<&str>) {
+        let column = |text: &&str| {
+            let (name, kind) = text.split_once(' ').expect("two words");
+            let (kind, generated) = kind.strip_suffix('!').map_or((kind, false), |kind| (kind, true));
+            Column { name: name.to_owned(), kind: kind.to_owned(), generated }
+        };
+        let columns = |of: &[&str]| of.iter().map(column).collect::<Vec<_>>();
+        assert_eq!(difference(&columns(live), &columns(backup)).as_deref(), told);
+    }
+}
