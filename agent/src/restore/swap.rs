@@ -158,7 +158,7 @@ async fn why(source: DatabaseError, session: &Session, names: &Names) -> BackupE
             let message = format!(
                 "the database is in use by {who}, and this role can't end it; nothing was changed: end it and try again"
             );
-            BackupError::failed("DatabaseInUse", message)
+            BackupError::refused("DatabaseInUse", message)
         }
         Some(NOT_ALLOWED) => {
             let message = format!(

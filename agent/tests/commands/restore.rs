@@ -330,7 +330,7 @@ fn what_the_role_may_not_do_is_told_and_nothing_has_changed() {
         drop(session);
         told
     });
-    let told = told.expect("Failed", "DatabaseInUse");
+    let told = told.expect("Refused", "DatabaseInUse");
     assert!(told.message().contains("role postgres"), "{}", told.message());
     assert_eq!((is_live(&stack, &stack.database), is_live(&stack, &database)), ("1".to_owned(), "0".to_owned()));
     ran(&mut external()).expect("Succeeded", "Swapped");

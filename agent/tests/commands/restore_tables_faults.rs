@@ -139,7 +139,7 @@ fn somebody_who_holds_a_table_is_named(#[case] table: &str, #[case] mode: &str, 
         session.batch_execute("COMMIT").await.expect("still there");
         told
     });
-    let told = told.expect("Failed", "DatabaseInUse");
+    let told = told.expect("Refused", "DatabaseInUse");
     for word in [word, "somebody", "nothing was changed"] {
         assert!(told.message().contains(word), "{}", told.message());
     }

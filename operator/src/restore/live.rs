@@ -139,7 +139,7 @@ pub fn swap(scene: &Scene<'_>, status: &mut RestoreStatus) -> Says {
             Says::Done
         }
         Progress::Refused { reason, message } => {
-            fail(status, &reason, &message);
+            fail(status, &reason, jobs::refusal(&message));
             Says::Done
         }
         Progress::Succeeded(report) => {

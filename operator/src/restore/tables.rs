@@ -9,7 +9,7 @@ use super::build::Task;
 use super::steps::{Says, Scene, progress};
 use super::{ended, live};
 use crate::cluster::status::{Tri, Verdict};
-use crate::rollout::jobs::Progress;
+use crate::rollout::jobs::{self, Progress};
 
 /// The tables are as in the backup, or it is known why they aren't.
 pub fn copy(scene: &Scene<'_>, status: &mut RestoreStatus) -> Says {
@@ -25,7 +25,7 @@ pub fn copy(scene: &Scene<'_>, status: &mut RestoreStatus) -> Says {
             Says::Done
         }
         Progress::Refused { reason, message } => {
-            live::fail(status, &reason, &message);
+            live::fail(status, &reason, jobs::refusal(&message));
             Says::Done
         }
         Progress::Succeeded(report) => {

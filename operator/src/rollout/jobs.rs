@@ -13,6 +13,8 @@ use crate::cluster::intent::Key;
 use crate::labels;
 use crate::stack::model::Stack;
 
+/// Between what a refusal says and the name of its Job.
+const ASK_AGAIN: &str = "; to ask again at once, delete Job ";
 /// First pause after a Job that failed; it doubles up to [`LONGEST_PAUSE`].
 pub const FIRST_PAUSE: SignedDuration = SignedDuration::from_secs(30);
 const LONGEST_PAUSE: SignedDuration = SignedDuration::from_secs(1800);
@@ -301,7 +303,7 @@ pub fn progress(
         (Some((true, at)), _) if at.duration_until(now) >= FIRST_PAUSE => next(None),
         (Some((true, _)), _) => running(format!("the result of Job {name} is awaited")),
         (Some((false, at)), Some(report)) if report.result == "Refused" => {
-            let message = format!("{}; to ask again at once, delete Job {name}", report.message);
+            let message = format!("{}{ASK_AGAIN}{name}", report.message);
             if !told(job) {
                 next(None)
             } else if at.duration_until(now) >= LONGEST_PAUSE {
@@ -319,6 +321,12 @@ pub fn progress(
             if at.duration_until(now) >= pause(attempt) { next(Some(failure)) } else { Progress::Pause { failure } }
         }
     }
+}
+
+/// What was refused, where deleting the Job is not how to ask again.
+#[must_use]
+pub fn refusal(message: &str) -> &str {
+    message.rsplit_once(ASK_AGAIN).map_or(message, |(refusal, _)| refusal)
 }
 
 /// How long to wait after the `attempt`th failure in a row.

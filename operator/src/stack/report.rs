@@ -14,6 +14,7 @@ use super::apply::Applied;
 use super::decide::Decision;
 use super::error::Error;
 use super::observe::Observed;
+use super::restoring;
 use super::run::DEBOUNCE;
 use super::{status as stack_status, telling};
 use crate::cluster::status::Verdict;
@@ -84,8 +85,10 @@ pub async fn outcome(
 ) -> Result<Action, Error> {
     let name: Name = (seen.object.namespace().unwrap_or_default(), seen.object.name_any());
     let uid = seen.object.uid();
-    // It waits for what becomes of the workloads, and of the status.
-    seen.restore.iter().for_each(|restore| ctx.restore_bell.ring_for(&ObjectRef::from_obj(restore)));
+    if let Some(restore) = seen.restore.as_ref().filter(|restore| restoring::interrupts(restore)) {
+        // It waits for what becomes of the workloads, and of the status.
+        ctx.restore_bell.ring_for(&ObjectRef::from_obj(restore));
+    }
     let sample = sample_due(ctx, &name, decision);
     // The decision is out of date: what would be said of it is too.
     let done = match done {

@@ -39,6 +39,12 @@ pub fn stops(restore: &Restore) -> bool {
     }
 }
 
+/// It stops the application, or waits for it to run again.
+#[must_use]
+pub fn interrupts(restore: &Restore) -> bool {
+    restore.status.as_ref().is_some_and(|status| status.step >= Some(RestoreStep::Drain))
+}
+
 /// The components that must not run: beat and worker first, which may take long to finish, and ai-service once they are
 /// gone.
 #[must_use]

@@ -45,6 +45,10 @@ pub(crate) fn end(objects: &[(String, Value)], history: &Value) -> BTreeMap<Stri
             // The number of a stored revision is for the order in a list only, and counts what the caches show.
             fields.remove("revision");
         }
+        if let (true, Some(fields)) = (kind == "cronjobs", object["metadata"].as_object_mut()) {
+            // One that a Restore was to pause may hear of it too late.
+            fields.remove("generation");
+        }
         let text = rename(object.to_string());
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
         (rename(format!("{kind} {name}")), serde_json::from_str(&text).expect("JSON"))

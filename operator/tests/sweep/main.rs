@@ -42,7 +42,7 @@ struct Bound {
 /// A crash: what it kept from being stored, and a look at everything.
 const RESTART: Bound = Bound { writes: 2, reads: 160, times: 0 };
 /// A broken connection is told in the status, and so is its end; old caches make an operator look.
-const CLOUDED: Bound = Bound { writes: 6, reads: 450, times: 1 };
+const CLOUDED: Bound = Bound { writes: 6, reads: 450, times: 2 };
 
 /// Kinds whose events may be lost.
 const WATCHED: [&str; 11] = [

@@ -198,7 +198,7 @@ async fn why(error: BackupError, session: &Session, mut blockers: Vec<Blocker>) 
                 "waited too long for {}; nothing was changed: end it and try again",
                 blockers::named(&blockers)
             );
-            BackupError::failed("DatabaseInUse", message)
+            BackupError::refused("DatabaseInUse", message)
         }
         Some(NOT_ALLOWED) => BackupError::refused(
             "RightsMissing",

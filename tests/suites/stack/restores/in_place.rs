@@ -42,16 +42,21 @@ pub(super) async fn asks_for_backups(room: &Room) -> Result<String> {
 
 /// Somebody applies a Restore in place, sees what it wants to be told, and tells it.
 pub(super) async fn replace(room: &Room, name: &str, artifact: Value) -> Result<()> {
-    unconfirmed(room, name, artifact).await?;
+    unconfirmed(room, name, artifact, json!(null)).await?;
+    means_it(room, name).await
+}
+
+/// Tells it what it wants to be told.
+pub(super) async fn means_it(room: &Room, name: &str) -> Result<()> {
     let told = wait(room, name, "Unknown", "AwaitingConfirmation", RUN).await?;
     confirm(room, name, wanted(&told)?).await
 }
 
-pub(super) async fn unconfirmed(room: &Room, name: &str, artifact: Value) -> Result<()> {
+pub(super) async fn unconfirmed(room: &Room, name: &str, artifact: Value, tables: Value) -> Result<()> {
     let source = json!({"backupRef": {"name": BACKUP}, "artifact": artifact});
     let object = json!({
         "apiVersion": "odoo-ai.atmatasolutions.com/v1alpha1", "kind": "Restore", "metadata": {"name": name},
-        "spec": {"stackRef": {"name": STACK}, "source": source, "target": "InPlace"},
+        "spec": {"stackRef": {"name": STACK}, "source": source, "target": "InPlace", "tables": tables},
     });
     room.apply(&[object]).await
 }
@@ -112,7 +117,7 @@ pub(super) async fn is_replaced(room: &Room) -> Result<String> {
     let id = make(room).await?;
     let (live, before) = (contents(room, "odoo_ai").await?, incarnation(room).await?);
     room.sql("CREATE TABLE later (id int); INSERT INTO later VALUES (7)").await?;
-    unconfirmed(room, "back", json!({"id": id})).await?;
+    unconfirmed(room, "back", json!({"id": id}), json!(null)).await?;
     let told = wait(room, "back", "Unknown", "AwaitingConfirmation", RUN).await?;
     let expected = format!("{STACK}/{id}/{before}");
     ensure!(wanted(&told)? == expected, "it wants {}", wanted(&told)?);

@@ -142,7 +142,7 @@ pub(super) async fn somebody_stays(room: &Room) -> Result<String> {
     let live = incarnation(room).await?;
     room.sql("BEGIN; INSERT INTO later VALUES (8); PREPARE TRANSACTION 'stays'").await?;
     replace(room, "blocked", id).await?;
-    let told = wait(room, "blocked", "False", "RestoreFailed", WHOLE).await?;
+    let told = wait(room, "blocked", "False", "DatabaseInUse", WHOLE).await?;
     ensure!(told.contains("'stays'") || told.contains("\"stays\""), "it says {told}");
     room.wait_ready(180).await?;
     writers_are_back(room).await?;
@@ -178,7 +178,7 @@ pub(super) async fn is_given_up(room: &Room) -> Result<String> {
     ensure!(answered == 200, "the API is away while the worker finishes");
     // No rollout begins meanwhile.
     let revision = room.stack().await?.status.and_then(|status| status.update_revision);
-    room.change(json!({"logLevel": "debug"})).await?;
+    room.change(json!({"logLevel": "Debug"})).await?;
     tokio::time::sleep(Duration::from_secs(5)).await;
     let status = room.stack().await?.status.context("no status")?;
     ensure!(status.update_revision == revision && status.rollout.is_none(), "a rollout begins");
@@ -199,7 +199,7 @@ pub(super) async fn two_at_once(room: &Room) -> Result<String> {
     let (id, backup) = changed(room).await?;
     let confirmed = format!("{STACK}/{}/{}", id["id"].as_str().unwrap_or_default(), incarnation(room).await?);
     for name in ["one", "two"] {
-        super::in_place::unconfirmed(room, name, id.clone()).await?;
+        super::in_place::unconfirmed(room, name, id.clone(), json!(null)).await?;
         super::in_place::confirm(room, name, &confirmed).await?;
     }
     let first = wait_for("one of them", WHOLE, || async {
@@ -229,7 +229,7 @@ pub(super) async fn two_at_once(room: &Room) -> Result<String> {
 /// A rollout goes on: the Restore prepares everything, and waits for its end before anything stops.
 pub(super) async fn during_a_rollout(room: &Room) -> Result<String> {
     let (id, backup) = changed(room).await?;
-    room.change(json!({"logLevel": "warning", "rollout": {"healthCheck": {"durationSeconds": 60}}})).await?;
+    room.change(json!({"logLevel": "Warning", "rollout": {"healthCheck": {"durationSeconds": 60}}})).await?;
     wait_for("its watch", WHOLE, || async {
         let rollout = room.stack().await?.status.and_then(|status| status.rollout);
         Ok(rollout.filter(|rollout| rollout.step == Some(odoo_ai_crds::stack::Step::Watch)).map(|_| ()))

@@ -6,6 +6,7 @@ mod faults;
 pub(crate) mod in_place;
 mod in_place_faults;
 mod look;
+mod tables;
 
 use anyhow::Result;
 
@@ -42,14 +43,30 @@ async fn a_restore_ends_whole_or_leaves_nothing() -> Result<()> {
 #[tokio::test]
 #[ignore = "full tier"]
 async fn a_restore_takes_the_place_of_the_live_database() -> Result<()> {
-    with_room("place", |cluster, room, turns| async move {
+    with_room("place", |_, room, turns| async move {
         let (room, mut checks) = (&room, Checks::new("place"));
+        turns.busy().await;
+        checks.need("the first install", policy::installs(room)).await?;
+        checks.need("it is asked before", in_place::asks_for_backups(room)).await?;
+        Box::pin(checks.check("it takes its place", in_place::is_replaced(room))).await;
+        checks.check("it is undone", in_place::is_undone(room)).await;
+        checks.check("the kept one goes in time", in_place::is_dropped_in_time(room)).await;
+        checks.check("chosen tables", tables::come_back(room)).await;
+        checks.check("a foreign key is in the way of tables", tables::are_refused(room)).await;
+        checks.finish()
+    })
+    .await
+}
+
+/// What goes wrong while the live database is replaced.
+#[tokio::test]
+#[ignore = "full tier"]
+async fn the_live_database_is_replaced_whole_or_left() -> Result<()> {
+    with_room("trouble", |cluster, room, turns| async move {
+        let (room, mut checks) = (&room, Checks::new("trouble"));
         turns.busy().await;
         checks.need("the first install", in_place::installs(room)).await?;
         checks.need("it is asked before", in_place::asks_for_backups(room)).await?;
-        Box::pin(checks.need("it takes its place", in_place::is_replaced(room))).await?;
-        checks.check("it is undone", in_place::is_undone(room)).await;
-        checks.check("the kept one goes in time", in_place::is_dropped_in_time(room)).await;
         checks.check("its agents are killed", in_place_faults::agent_killed(room)).await;
         checks.check("PostgreSQL is killed", in_place_faults::database_killed(room)).await;
         checks.check("somebody stays in the database", in_place_faults::somebody_stays(room)).await;
