@@ -2,7 +2,7 @@
 //! tables run without a server in crate `odoo-ai-crds`: what differs here is a fault of that copy,
 //! or a rule that the server's CEL reads in another way.
 
-#[path = "../../crds/tests/admission/cases.rs"]
+#[path = "../../crds/tests/validation/cases.rs"]
 mod cases;
 #[path = "apiserver/crds.rs"]
 mod crds;

@@ -133,6 +133,7 @@ async fn a_stack_survives_faults_and_its_own_deletion() -> Result<()> {
         checks.check("the backup is restored as a test", backups::core::is_verified(room, cluster)).await;
         checks.check("it is restored beside", restores::core::is_restored_beside(room, cluster)).await;
         checks.check("a restore that is given up", restores::core::is_given_up(room)).await;
+        Box::pin(checks.check("it takes the live one's place", restores::in_place::is_replaced(room))).await;
         checks.finish()
     })
     .await
@@ -145,7 +146,6 @@ async fn what_is_not_built_says_so() -> Result<()> {
         let (room, mut checks) = (&room, Checks::new("later"));
         turns.busy().await;
         checks.check("External", faults::external_needs_a_login(room)).await;
-        checks.check("a Restore in place", faults::says_not_implemented(room, "restore.yaml", "Complete")).await;
         checks.finish()
     })
     .await

@@ -8,9 +8,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Secret, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
-use kube::api::{DeleteParams, DynamicObject};
-use kube::core::GroupVersionKind;
-use kube::discovery::pinned_kind;
+use kube::api::DeleteParams;
 use odoo_ai_crds::stack::RevisionResult;
 use odoo_ai_tests::{apply_yaml, delete_yaml, service_get, wait_for};
 use serde_json::{Value, json};
@@ -244,37 +242,6 @@ impl Mark {
         Ok(Self { incarnation, revision: status.current_revision, rows, enabled })
     }
 }
-
-/// An object of a kind that is not built yet says so.
-pub(crate) async fn says_not_implemented(room: &Room, file: &str, summary: &str) -> Result<String> {
-    // A restore beside is built.
-    let documents: Vec<_> =
-        sample(file)?.into_iter().filter(|document| document["spec"]["target"] == "InPlace").collect();
-    room.apply(&documents).await?;
-    for document in &documents {
-        let kind = document["kind"].as_str().unwrap_or_default();
-        let version = GroupVersionKind::gvk("odoo-ai.atmatasolutions.com", "v1alpha1", kind);
-        let (resource, _) = pinned_kind(&room.client, &version).await?;
-        let api = kube::Api::<DynamicObject>::namespaced_with(room.client.clone(), &room.ns, &resource);
-        let name = document["metadata"]["name"].as_str().unwrap_or_default();
-        wait_for(&format!("{kind} {name} to say NotImplemented"), Duration::from_secs(20), || async {
-            let object = api.get(name).await?;
-            let status = &object.data["status"];
-            let says = |kind: &str, state: &str| {
-                let conditions = status["conditions"].as_array();
-                conditions.is_some_and(|all| {
-                    all.iter().any(|c| c["type"] == kind && c["status"] == state && c["reason"] == "NotImplemented")
-                })
-            };
-            let current = status["observedGeneration"] == json!(object.metadata.generation);
-            ensure!(current && says(summary, "False") && says("Stalled", "True"), "its status is {status}");
-            Ok(Some(()))
-        })
-        .await?;
-    }
-    Ok(String::new())
-}
-
 /// A stack on somebody else's servers whose login is missing: nothing is started.
 pub(crate) async fn external_needs_a_login(room: &Room) -> Result<String> {
     room.apply(&sample("external.yaml")?).await?;

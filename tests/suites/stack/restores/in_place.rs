@@ -113,10 +113,10 @@ async fn away(room: &Room, work: impl Future<Output = Result<String>>) -> Result
 }
 
 /// It replaces the live database, and what it replaced is kept.
-pub(super) async fn is_replaced(room: &Room) -> Result<String> {
+pub(crate) async fn is_replaced(room: &Room) -> Result<String> {
     let id = make(room).await?;
-    let (live, before) = (contents(room, "odoo_ai").await?, incarnation(room).await?);
-    room.sql("CREATE TABLE later (id int); INSERT INTO later VALUES (7)").await?;
+    let (live, before, all) = (contents(room, "odoo_ai").await?, incarnation(room).await?, databases(room).await?);
+    room.sql("DROP TABLE IF EXISTS later; CREATE TABLE later (id int); INSERT INTO later VALUES (7)").await?;
     unconfirmed(room, "back", json!({"id": id}), json!(null)).await?;
     let told = wait(room, "back", "Unknown", "AwaitingConfirmation", RUN).await?;
     let expected = format!("{STACK}/{id}/{before}");
@@ -124,7 +124,7 @@ pub(super) async fn is_replaced(room: &Room) -> Result<String> {
     confirm(room, "back", &format!("{STACK}/{id}/1/2")).await?;
     wait(room, "back", "Unknown", "ConfirmationMismatch", RUN).await?;
     let status_before = status(room, "back").await?;
-    ensure!(status_before.started_at.is_none() && databases(room).await?.len() == 2, "something was begun");
+    ensure!(status_before.started_at.is_none() && databases(room).await? == all, "something was begun");
     confirm(room, "back", &expected).await?;
     let paused = async {
         at(room, "back", RestoreStep::Swap).await?;
