@@ -46,7 +46,10 @@ pub fn step(scene: &Scene<'_>, status: &mut RestoreStatus) -> Says {
             Says::Ask(asked.backup, asked.request_id, waits(message))
         }
         Answer::Waits(message) => Says::Wait(waits(message)),
-        Answer::Failed(message) => Says::wait(reasons::BACKUP_FAILED, message),
+        Answer::Failed(message) => {
+            let way = "to go on without a backup set migrations.backup of the stack to Never";
+            Says::wait(reasons::BACKUP_FAILED, format!("{message}; {way}"))
+        }
     }
 }
 

@@ -5,6 +5,12 @@ use odoo_ai_crds::conditions::{reasons, types};
 use super::decide::Decision;
 use crate::cluster::status::{Tri, Verdict};
 
+/// A person is asked; nothing is wrong as far as anyone can see.
+#[must_use]
+pub fn asks(complete: &Verdict) -> bool {
+    [reasons::AWAITING_CONFIRMATION, reasons::CONFIRMATION_MISMATCH].contains(&complete.reason.as_str())
+}
+
 /// All conditions of a Restore.
 #[must_use]
 pub fn all(decision: &Decision, failed: Option<Verdict>) -> Vec<(&'static str, Verdict)> {
@@ -16,9 +22,7 @@ pub fn all(decision: &Decision, failed: Option<Verdict>) -> Vec<(&'static str, V
     } else {
         nothing("nothing keeps it from going on")
     };
-    // A person is asked; nothing is wrong as far as anyone can see.
-    let asks = [reasons::AWAITING_CONFIRMATION, reasons::CONFIRMATION_MISMATCH].contains(&complete.reason.as_str());
-    let goes_on = if stalled || asks || complete.status == Tri::True {
+    let goes_on = if stalled || asks(&complete) || complete.status == Tri::True {
         nothing("nothing is being done")
     } else {
         Verdict::new(true, &complete.reason, complete.message.clone())

@@ -18,6 +18,8 @@ use crate::stack::error::Error;
 
 /// What only a person can change is looked at again this often.
 const LATER: Duration = Duration::from_mins(1);
+/// It may stand in Git for years, and its spec tells when somebody means it.
+const SELDOM: Duration = Duration::from_mins(5);
 /// What is waited for is looked at again this often; events usually come first.
 const AGAIN: Duration = Duration::from_secs(15);
 /// How far a Job is comes from the agents this often.
@@ -73,6 +75,7 @@ pub async fn outcome(
         (true, _) => SOON,
         (false, true) => LATER,
         (false, false) if before.started_at.is_some() => PROGRESS,
+        (false, false) if conditions::asks(&decision.complete) => SELDOM,
         (false, false) => AGAIN,
     }))
 }

@@ -54,10 +54,13 @@ pub(super) async fn means_it(room: &Room, name: &str) -> Result<()> {
 
 pub(super) async fn unconfirmed(room: &Room, name: &str, artifact: Value, tables: Value) -> Result<()> {
     let source = json!({"backupRef": {"name": BACKUP}, "artifact": artifact});
-    let object = json!({
+    let mut object = json!({
         "apiVersion": "odoo-ai.atmatasolutions.com/v1alpha1", "kind": "Restore", "metadata": {"name": name},
-        "spec": {"stackRef": {"name": STACK}, "source": source, "target": "InPlace", "tables": tables},
+        "spec": {"stackRef": {"name": STACK}, "source": source, "target": "InPlace"},
     });
+    if !tables.is_null() {
+        object["spec"]["tables"] = tables;
+    }
     room.apply(&[object]).await
 }
 
