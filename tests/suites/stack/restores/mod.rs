@@ -51,6 +51,7 @@ async fn a_restore_takes_the_place_of_the_live_database() -> Result<()> {
         Box::pin(checks.check("it takes its place", in_place::is_replaced(room))).await;
         checks.check("it is undone", in_place::is_undone(room)).await;
         checks.check("the kept one goes in time", in_place::is_dropped_in_time(room)).await;
+        checks.check("a large one", in_place::size_does_not_matter(room)).await;
         checks.check("chosen tables", tables::come_back(room)).await;
         checks.check("a foreign key is in the way of tables", tables::are_refused(room)).await;
         checks.finish()
