@@ -101,7 +101,8 @@ impl Decision {
     fn requests(&mut self, seen: &Observed, policy: &Policy) {
         let handled = self.status.last_handled.clone().unwrap_or_default();
         let asked = |name| requests::token(&seen.object, name);
-        if let Some(request) = asked(annotations::BACKUP_REQUESTED_AT)
+        // While its database is replaced the application would wait for it.
+        if let Some(request) = asked(annotations::BACKUP_REQUESTED_AT).filter(|_| !policy.paused)
             && handled.backup_requested_at.as_ref() != Some(&request)
         {
             let reason = reason(seen, policy, &request);

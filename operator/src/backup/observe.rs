@@ -80,7 +80,7 @@ pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Optio
     let (stack, data, claim_exists) = (stack?, data?, claim_exists?);
     let stack = stack.filter(|it| it.metadata.deletion_timestamp.is_none());
     let restoring =
-        !ctx.restores.state_filter(|it| restore::is_active(it) && restore::run::is_from(it, &object)).is_empty();
+        !ctx.restores.state_filter(|it| restore::reads(it) && restore::run::is_from(it, &object)).is_empty();
     let request = requests::token(&object, annotations::BACKUP_REQUESTED_AT);
     let asks = match request.as_deref().and_then(restore::before::of_request) {
         Some(name) => Api::<Restore>::namespaced(ctx.client.clone(), namespace).get_opt(name).await?,

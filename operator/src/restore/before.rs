@@ -67,7 +67,10 @@ fn request(scene: &Scene<'_>, status: &mut RestoreStatus, backup: &Backup, attem
 #[must_use]
 pub fn of_request(request: &str) -> Option<&str> {
     let (before, after) = MARKS;
-    Some(request.strip_prefix(before)?.rsplit_once(after)?.0)
+    let name = request.strip_prefix(before)?.rsplit_once(after)?.0;
+    // An annotation may say anything.
+    let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || ['-', '.'].contains(&c);
+    (!name.is_empty() && name.chars().all(is_name)).then_some(name)
 }
 
 /// The Restore has noted this request: it is its own.

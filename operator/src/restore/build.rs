@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Container, EnvVar, PodSpec, Volume, VolumeMount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -14,6 +15,7 @@ use super::surroundings::Current;
 use crate::backup::build::{reach, storage};
 use crate::cluster::intent::Intent;
 use crate::labels;
+use crate::rollout::jobs;
 use crate::stack::build::application::{Rendering, Schema, connection, credentials};
 use crate::stack::build::credentials::{as_admin, keys};
 use crate::stack::build::job::{self, Run};
@@ -25,6 +27,9 @@ const GRACE: i64 = 120;
 const SESSIONS: u32 = 2;
 /// A database is dropped, or renamed, within this time, seconds.
 const SHORT: i64 = 300;
+
+/// Tells a Job whose it is.
+const OWNER: &str = "ODOOAI_RESTORE_OWNER";
 
 /// What a Job of a Restore does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,14 +99,15 @@ pub fn lasting(plan: &Plan) -> Option<Intent> {
     Some(Intent::apply(&NetworkPolicy { metadata, spec: Some(spec) }))
 }
 
-/// A Job, as the status says. The one that drops what was begun has no owner: foreground deletion of the Restore would take
+/// A Job, as the status says. What is done though the Restore is being deleted has no owner: foreground deletion would take
 /// it first.
 #[must_use]
 pub fn job(plan: &Plan, seen: &Observed, task: Task, attempt: u32) -> Intent {
     let status = seen.status();
     let name = format!("{}{attempt}", task.prefix(&plan.name, status.round));
-    let owner = (task != Task::Discard).then(|| plan.owner.clone());
-    let keep_seconds = if task == Task::Discard { 3600 } else { job::KEEP_SECONDS };
+    let orphan = matches!(task, Task::Discard | Task::Swap | Task::Copy | Task::Drop);
+    let owner = (!orphan).then(|| plan.owner.clone());
+    let keep_seconds = if orphan { 3600 } else { job::KEEP_SECONDS };
     let seconds = match task {
         Task::Load | Task::Copy => i64::from(plan.timeout) + GRACE,
         Task::Migrate => i64::from(plan.stack.migration_timeout),
@@ -133,13 +139,22 @@ fn migrate(plan: &Plan, status: &RestoreStatus, current: &Current) -> PodSpec {
         schema: &schema,
         holds_out: false,
     };
-    job::pod_spec(&rendering, Task::Migrate.component(), "migrate")
+    job::pod_spec(&rendering, Task::Migrate.component(), "migrate", false)
 }
 
 /// The database that is to be live, and the name under which the live one is kept then.
 fn incoming(plan: &Plan, status: &RestoreStatus) -> (String, String) {
     let (restored, replaced) = (plan.database.clone(), plan.replaced.clone().unwrap_or_default());
     if status.undo { (replaced, restored) } else { (restored, replaced) }
+}
+
+/// The Job is of the Restore with this UID, and not of one that had its name before.
+#[must_use]
+pub fn is_of(job: &Job, uid: &str) -> bool {
+    let pod = job.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
+    let env = pod.into_iter().flat_map(|pod| &pod.containers).flat_map(|it| it.env.iter().flatten());
+    let mut owners = env.filter(|it| it.name == OWNER).filter_map(|it| it.value.as_deref());
+    jobs::is_of(job, uid) || owners.any(|owner| owner == uid)
 }
 
 fn metadata(plan: &Plan, owner: Option<OwnerReference>, name: String, component: &str) -> ObjectMeta {
@@ -166,7 +181,7 @@ fn pod_spec(plan: &Plan, status: &RestoreStatus, task: Task) -> PodSpec {
     let mut mounts = vec![agent_mount, pod::mount("tmp", "/tmp", false), login_mount];
     let mut env = connection(stack);
     as_admin(stack, &mut volumes, &mut mounts, &mut env);
-    env.push(pod::env("ODOOAI_RESTORE_OWNER", plan.uid.clone()));
+    env.push(pod::env(OWNER, plan.uid.clone()));
     let (incoming, outgoing) = incoming(plan, status);
     let kept = || status.replaced_database.clone().unwrap_or_default();
     let database = match task {

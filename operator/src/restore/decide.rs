@@ -9,7 +9,7 @@ use super::build::Task;
 use super::model::{Plan, Wanted};
 use super::observe::Observed;
 use super::steps::{Says, Scene, numbered, table};
-use super::{ended, is_in_place, validate};
+use super::{ended, is_in_place, live, validate};
 use crate::cluster::status::{Tri, Verdict};
 use crate::stack::model::Operator;
 
@@ -96,6 +96,9 @@ fn gate(seen: &Observed, plan: &Plan, status: &RestoreStatus) -> Option<Verdict>
     if seen.around.current.is_none() {
         let message = format!("no revision of the OdooAiStack {name} runs yet");
         return unknown(reasons::WAITING_FOR_ROLLOUT, message);
+    }
+    if let Some(why) = seen.stack.as_ref().and_then(|stack| live::stays(stack.status.as_ref()?)) {
+        return unknown(reasons::WAITING_FOR_ROLLOUT, why);
     }
     let other = seen.around.others.first()?;
     let message = format!("Restore {} is under way in place; its end is waited for, or that it is deleted", other.name);

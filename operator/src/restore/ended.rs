@@ -98,7 +98,7 @@ pub fn heed(scene: &Scene<'_>, status: &mut RestoreStatus) -> bool {
     if let Some(token) =
         asked(annotations::UNDO_REQUESTED_AT).filter(|it| handled.undo_requested_at.as_ref() != Some(it))
     {
-        let refused = refuse_undo(scene.plan, status);
+        let refused = refuse_undo(scene, status);
         begins = begins || refused.is_none();
         status.undo = status.undo || refused.is_none();
         let told = RestoreHandled {
@@ -118,7 +118,8 @@ pub fn heed(scene: &Scene<'_>, status: &mut RestoreStatus) -> bool {
 }
 
 /// Why an undo that is asked for now is not made.
-fn refuse_undo(plan: &Plan, status: &RestoreStatus) -> Option<String> {
+fn refuse_undo(scene: &Scene<'_>, status: &RestoreStatus) -> Option<String> {
+    let Scene { seen, plan } = *scene;
     if !plan.tables.is_empty() {
         let before = status.pre_restore_backup.as_ref().and_then(|asked| asked.id.as_deref());
         let before = before.map(|id| format!(": bring them back from {id}, which was made before")).unwrap_or_default();
@@ -130,6 +131,16 @@ fn refuse_undo(plan: &Plan, status: &RestoreStatus) -> Option<String> {
     }
     if ended && status.replaced_database.is_none() {
         return Some("the database that was replaced is dropped".to_owned());
+    }
+    if ended && let Some(other) = seen.around.others.first() {
+        return Some(format!("Restore {} is under way in place: wait for its end, or delete it", other.name));
+    }
+    let live = seen.stack.as_ref().and_then(|stack| stack.status.as_ref()?.database.as_ref()?.incarnation.as_ref());
+    if ended && live.is_some_and(|live| Some(live) != status.incarnation.as_ref()) {
+        return Some("what this Restore brought is not live any more: another one has replaced it".to_owned());
+    }
+    if drop_due(&seen.object.spec, status).is_some_and(|due| due <= seen.now) {
+        return Some("the time of the database that was replaced is over, and it is being dropped".to_owned());
     }
     let starts = status.step == Some(RestoreStep::Start) && live::is_beyond(status);
     if !ended && !starts {

@@ -5,11 +5,11 @@
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use odoo_ai_crds::conditions::{reasons, types};
 use odoo_ai_crds::restore::{RestoreFailure, RestoreStatus, RestoreStep};
-use odoo_ai_crds::stack::{OdooAiStackStatus, Step};
+use odoo_ai_crds::stack::{FailureOutcome, OdooAiStackStatus, Step};
 
 use super::build::Task;
 use super::ended;
@@ -20,9 +20,14 @@ use crate::backup::catalogue::size;
 use crate::cluster::children::Children;
 use crate::cluster::status::{Tri, Verdict};
 use crate::component::{Component, ComponentExt};
-use crate::rollout::jobs::{self, Progress};
+use crate::rollout::jobs::{self, Progress, Report};
 use crate::rollout::{migration, revision, workload};
 use crate::stack::restoring::{self, WRITERS, is_gone, is_told_to_stop};
+
+/// So long the application stays stopped while no Job can be made.
+const PATIENCE: SignedDuration = SignedDuration::from_mins(5);
+/// What is said then.
+pub const OVERDUE: &str = "no Job could be made, or none told what it did, for 5 minutes: see the operator's log, quotas and admission policies of the namespace";
 
 /// The database that is to be live is migrated, and nothing is in the way of stopping the application.
 pub fn migrate(scene: &Scene<'_>, status: &mut RestoreStatus) -> Says {
@@ -45,21 +50,43 @@ pub fn migrate(scene: &Scene<'_>, status: &mut RestoreStatus) -> Says {
         }
         Progress::Running { trouble, message, .. } => Says::wait(trouble.unwrap_or(reasons::MIGRATING), message),
         Progress::Pause { failure } => Says::wait(reasons::MIGRATION_FAILED, format!("{failure}; it is tried again")),
+        // It was live with this very image before.
+        Progress::Refused { reason, .. }
+            if status.undo
+                && reason == reasons::SCHEMA_NEWER_THAN_IMAGE
+                && status.revision.as_ref() == Some(&current.revision) =>
+        {
+            ready(scene, status)
+        }
         Progress::Refused { reason, message } => Says::stalled(&reason, message),
+        Progress::Succeeded(report) if !is_the_one(status, &report) => {
+            let message = "the database that is to be live again is gone: there is another one under its name";
+            Says::stalled(reasons::CONFIRMATION_MISMATCH, message)
+        }
         Progress::Succeeded(report) => {
             status.revision = Some(current.revision.clone());
             if !status.undo {
                 status.incarnation = report.incarnation;
                 status.alembic_revision = Some(report.schema.current.join(",")).filter(|it| !it.is_empty());
             }
-            if let Some((reason, message)) = in_the_way(scene) {
-                return Says::wait(reason, message);
-            }
-            (status.stopped_at, status.drained_at, status.swapped_at) = (None, None, None);
-            (status.downtime_seconds, status.swap_seconds, status.failure) = (None, None, None);
-            Says::Done
+            ready(scene, status)
         }
     }
+}
+
+/// In an undo it must be the database that was replaced.
+fn is_the_one(status: &RestoreStatus, report: &Report) -> bool {
+    !status.undo || report.incarnation == status.replaced_incarnation
+}
+
+/// It may go on, once nothing is in the way.
+fn ready(scene: &Scene<'_>, status: &mut RestoreStatus) -> Says {
+    if let Some((reason, message)) = in_the_way(scene) {
+        return Says::wait(reason, message);
+    }
+    (status.stopped_at, status.drained_at, status.swapped_at) = (None, None, None);
+    (status.downtime_seconds, status.swap_seconds, status.failure) = (None, None, None);
+    Says::Done
 }
 
 /// Why it is not what was meant to be replaced that is live now.
@@ -86,6 +113,9 @@ fn in_the_way(scene: &Scene<'_>) -> Option<(&'static str, String)> {
         return Some((reasons::WAITING_FOR_RESTORE, message));
     }
     let stack = stack_status(seen)?;
+    if let Some(why) = stays(stack) {
+        return Some((reasons::WAITING_FOR_ROLLOUT, why));
+    }
     let rollout = stack.rollout.as_ref().filter(|rollout| rollout.step.is_some_and(|step| step > Step::Approval));
     if let Some(rollout) = rollout {
         let target = rollout.revision.as_deref().unwrap_or_default();
@@ -95,6 +125,19 @@ fn in_the_way(scene: &Scene<'_>) -> Option<(&'static str, String)> {
         ));
     }
     at_work(&seen.around.children)
+}
+
+/// What serves is only what is left of a revision that failed: stopped, it would not come back.
+#[must_use]
+pub fn stays(stack: &OdooAiStackStatus) -> Option<String> {
+    let failure = stack.failure.as_ref()?;
+    let left = matches!(failure.outcome, FailureOutcome::Left | FailureOutcome::RollbackFailed);
+    left.then(|| {
+        format!(
+            "revision {} failed and nothing was put back, so the application might not start again: roll back or change the spec first, as the stack says",
+            failure.revision
+        )
+    })
 }
 
 /// A Job that holds the database, and would let the application wait for it.
@@ -113,7 +156,8 @@ pub fn drain(scene: &Scene<'_>, status: &mut RestoreStatus) -> Says {
         status.stopped_at = Some(Time(scene.seen.now));
     }
     if let Some(component) = WRITERS.into_iter().find(|component| !is_gone(children, stack, *component)) {
-        let pods: Vec<_> = children.pods_of(component.name()).filter_map(|pod| pod.metadata.name.as_deref()).collect();
+        let pods: Vec<_> =
+            restoring::pods_left(children, component).filter_map(|pod| pod.metadata.name.as_deref()).collect();
         let who = if pods.is_empty() { String::new() } else { format!(": {}", pods.join(", ")) };
         return Says::wait(reasons::DRAINING, format!("the end of {}'s pods is waited for{who}", component.name()));
     }
@@ -128,6 +172,10 @@ pub fn drain(scene: &Scene<'_>, status: &mut RestoreStatus) -> Says {
 /// The databases change names, or it is known why they don't.
 pub fn swap(scene: &Scene<'_>, status: &mut RestoreStatus) -> Says {
     match progress(scene, Task::Swap, "lets the databases change names", |_| true, |report| report.swap.is_some()) {
+        Progress::Start { failure: None, .. } if is_overdue(scene, status) => {
+            fail(status, reasons::RESTORE_FAILED, OVERDUE);
+            Says::Done
+        }
         Progress::Start { attempt, failure: None } => {
             let message = "a Job lets the two databases change names".to_owned();
             Says::Start(Task::Swap, attempt, Verdict::new(Tri::Unknown, reasons::SWAPPING, message))
@@ -151,6 +199,13 @@ pub fn swap(scene: &Scene<'_>, status: &mut RestoreStatus) -> Says {
     }
 }
 
+/// The application doesn't wait for ever for a Job that nobody can make.
+#[must_use]
+pub fn is_overdue(scene: &Scene<'_>, status: &RestoreStatus) -> bool {
+    let drained = status.drained_at.as_ref().map(|time| time.0);
+    drained.is_some_and(|at| at + PATIENCE < scene.seen.now)
+}
+
 /// Notes why the live database is as it was.
 pub fn fail(status: &mut RestoreStatus, reason: &str, message: &str) {
     let message = message.chars().take(2000).collect();
@@ -160,39 +215,65 @@ pub fn fail(status: &mut RestoreStatus, reason: &str, message: &str) {
 /// The application runs again, and a Job of the stack has looked which database is live.
 pub fn start(scene: &Scene<'_>, status: &mut RestoreStatus) -> Says {
     let Scene { seen, plan } = *scene;
-    let stack = stack_status(seen);
-    let database = stack.and_then(|it| it.database.as_ref());
+    if let Some(failure) = status.failure.clone().filter(|failure| !restoring::is_unclear(failure)) {
+        return as_it_was(scene, &failure);
+    }
+    let database = stack_status(seen).and_then(|it| it.database.as_ref());
     let noted = database.and_then(|it| it.restore.as_deref());
+    let says = says(seen).map(|says| format!(": {says}")).unwrap_or_default();
     if noted != restoring::noted_as(&seen.object).as_deref() {
-        return Says::wait(reasons::STARTING, format!("the OdooAiStack {} takes note of it", plan.stack.name));
+        return Says::wait(reasons::STARTING, format!("the OdooAiStack {} takes note of it{says}", plan.stack.name));
+    }
+    let live = database.and_then(|it| it.incarnation.as_ref());
+    let (wanted, other) = match status.undo {
+        false => (status.incarnation.clone(), status.replaced_incarnation.clone()),
+        true => (status.replaced_incarnation.clone(), status.incarnation.clone()),
+    };
+    if live.is_some() && live == wanted.as_ref() {
+        // Whatever its Job said, or didn't.
+        status.failure = None;
     }
     if let Some(why) = not_up(scene) {
         let message = match &status.failure {
+            None if status.undo => why,
             None => format!("{why}. If it can't start with this database: {}", ended::how_to_undo(plan)),
-            Some(failure) => format!("{why}; the databases did not change places: {}", failure.message),
+            Some(failure) => format!("{why}; whether the databases changed places is not known: {}", failure.message),
         };
         return Says::wait(reasons::STARTING, message);
     }
-    let Some(live) = database.and_then(|it| it.incarnation.as_ref()) else {
-        return Says::wait(reasons::STARTING, "a Job of the stack looks which database is live");
+    let Some(live) = live else {
+        return Says::wait(reasons::STARTING, format!("a Job of the stack looks which database is live{says}"));
     };
-    let wanted = if status.undo { &status.replaced_incarnation } else { &status.incarnation };
-    if Some(live) != wanted.as_ref() {
-        let none = RestoreFailure {
-            reason: reasons::RESTORE_FAILED.to_owned(),
-            message: "the live database is another one than was restored".to_owned(),
-        };
-        let failure = status.failure.get_or_insert(none);
-        let message = format!(
-            "{}; the live database is as it was, and the application runs. When that is cured: {}",
-            failure.message,
-            ended::how_to_retry(plan)
-        );
-        return Says::stalled(&failure.reason, message);
+    if Some(live) == wanted.as_ref() {
+        measure(seen, status);
+        return ended::conclude(plan, status, seen.now);
     }
-    status.failure = None;
-    measure(seen, status);
-    ended::conclude(plan, status, seen.now)
+    let none = RestoreFailure {
+        reason: reasons::RESTORE_FAILED.to_owned(),
+        message: "the databases did not change places".to_owned(),
+    };
+    let failure = status.failure.get_or_insert(none).clone();
+    if Some(live) != other.as_ref() {
+        let message = format!(
+            "the live database is {live}, which is neither the restored nor the replaced one: {}",
+            failure.message
+        );
+        return Says::stalled(reasons::CONFIRMATION_MISMATCH, message);
+    }
+    as_it_was(scene, &failure)
+}
+
+fn as_it_was(scene: &Scene<'_>, failure: &RestoreFailure) -> Says {
+    if let Some(why) = not_up(scene) {
+        let message = format!("{why}; the databases did not change places: {}", failure.message);
+        return Says::wait(reasons::STARTING, message);
+    }
+    let message = format!(
+        "{}; the live database is as it was, and the application runs. When that is cured: {}",
+        failure.message,
+        ended::how_to_retry(scene.plan)
+    );
+    Says::stalled(&failure.reason, message)
 }
 
 /// How long the API was away, and how much of that the databases took.
@@ -227,14 +308,14 @@ pub fn not_up(scene: &Scene<'_>) -> Option<String> {
         !up || children.behind.contains(&key)
     };
     let component = WRITERS.into_iter().rev().find(missing)?;
-    let ready = scene
-        .seen
-        .stack
-        .as_ref()
-        .and_then(|stack| stack.status.as_ref())
-        .and_then(|status| status.conditions.iter().find(|it| it.type_ == types::READY && it.status == "False"));
-    let why = ready.map(|it| format!(": {}", it.message)).unwrap_or_default();
+    let why = says(scene.seen).map(|says| format!(": {says}")).unwrap_or_default();
     Some(format!("{} is not ready yet{why}", component.name()))
+}
+
+/// Why the stack isn't Ready.
+fn says(seen: &Observed) -> Option<&str> {
+    let not_ready = |it: &&Condition| it.type_ == types::READY && it.status != "True";
+    Some(&stack_status(seen)?.conditions.iter().find(not_ready)?.message)
 }
 
 fn stack_status(seen: &Observed) -> Option<&OdooAiStackStatus> {

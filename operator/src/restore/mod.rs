@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
-use odoo_ai_crds::restore::{Restore, RestoreTarget};
+use odoo_ai_crds::restore::{Restore, RestoreStep, RestoreTarget};
 
 use crate::context::Context;
 use crate::stack::error::Error;
@@ -56,6 +56,12 @@ pub async fn reconcile(object: Arc<Restore>, ctx: Arc<Context>) -> Result<Action
 #[must_use]
 pub fn is_in_place(object: &Restore) -> bool {
     object.spec.target == Some(RestoreTarget::InPlace)
+}
+
+/// It may still read the backup.
+#[must_use]
+pub fn reads(object: &Restore) -> bool {
+    is_active(object) && object.status.as_ref().is_some_and(|status| status.step <= Some(RestoreStep::Load))
 }
 
 /// It has begun, and not ended.

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::jiff::SignedDuration;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
@@ -83,7 +84,8 @@ pub fn step(seen: &Observed, operator: &Operator) -> Step {
         does: "drops what was begun",
         limit: "5 minutes",
     };
-    match jobs::progress(work, &seen.children, |_| true, |_| true, |_| true, seen.now) {
+    let ours = |job: &Job| build::is_of(job, &plan.uid);
+    match jobs::progress(work, &seen.children, ours, |_| true, |_| true, seen.now) {
         Progress::Start { attempt, .. } => Step::Discard(plan, attempt),
         Progress::Running { message, .. } => Step::Wait(message),
         Progress::Pause { failure } => Step::Wait(failure),

@@ -5,7 +5,7 @@ use k8s_openapi::api::batch::v1::Job;
 use odoo_ai_crds::conditions::reasons;
 use odoo_ai_crds::restore::{RestoreStatus, RestoreStep};
 
-use super::build::Task;
+use super::build::{Task, is_of};
 use super::model::Plan;
 use super::observe::Observed;
 use super::{before, live, load, tables};
@@ -153,6 +153,6 @@ pub fn progress(
     let prefix = task.prefix(&plan.name, seen.status().round);
     let work = Work { prefix: &prefix, component: task.component(), does, limit: "timeoutSeconds" };
     // One of a Restore that had the name before says nothing of this one.
-    let ours = |job: &Job| jobs::is_of(job, &plan.uid) && about(job);
+    let ours = |job: &Job| is_of(job, &plan.uid) && about(job);
     jobs::progress(work, &seen.children, ours, complete, |_| true, seen.now)
 }

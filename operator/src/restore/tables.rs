@@ -14,6 +14,10 @@ use crate::rollout::jobs::{self, Progress};
 /// The tables are as in the backup, or it is known why they aren't.
 pub fn copy(scene: &Scene<'_>, status: &mut RestoreStatus) -> Says {
     match progress(scene, Task::Copy, "brings the tables back", |_| true, |report| report.tables.is_some()) {
+        Progress::Start { failure: None, .. } if live::is_overdue(scene, status) => {
+            live::fail(status, reasons::RESTORE_FAILED, live::OVERDUE);
+            Says::Done
+        }
         Progress::Start { attempt, failure: None } => {
             let message = "a Job brings the tables back".to_owned();
             Says::Start(Task::Copy, attempt, Verdict::new(Tri::Unknown, reasons::RESTORING, message))

@@ -10,7 +10,7 @@ use super::is_in_place;
 use super::model::{Plan, Wanted};
 use super::observe::Observed;
 use crate::backup::model::{Storage, Volume};
-use crate::backup::validate::{bucket_is_known, image, of_stack, places as places_of_backup};
+use crate::backup::validate::{USER, bucket_is_known, image, of_stack, places as places_of_backup};
 use crate::cluster::intent::hash;
 use crate::stack::build::pod;
 use crate::stack::model::Operator;
@@ -41,7 +41,13 @@ pub fn plan(seen: &Observed, operator: &Operator) -> Result<Plan, Problem> {
         );
         return Err(Problem::refused(reasons::RENAME_NOT_POSSIBLE, message));
     }
-    let (image, user) = image(job, &stack.database)?;
+    // It was read: what happens to its Backup now must not keep the application from coming back.
+    let is_loaded = status.step >= Some(RestoreStep::Migrate) || status.completed_at.is_some();
+    let (image, user) = match image(job, &stack.database) {
+        // What is left to do needs none of PostgreSQL's programs.
+        Err(_) if is_loaded => (stack.operator_image.clone(), USER),
+        image => image?,
+    };
     let user_id = job.security.run_as_user.unwrap_or(user);
     let (namespace, uid) = (object.namespace().unwrap_or_default(), object.uid().unwrap_or_default());
     let catalogue = match &spec.source.catalogue {
@@ -55,12 +61,7 @@ pub fn plan(seen: &Observed, operator: &Operator) -> Result<Plan, Problem> {
         name: object.name_any(),
         namespace,
         owner,
-        storage: if status.step >= Some(RestoreStep::Migrate) || status.completed_at.is_some() {
-            // It was read: what happens to it now must not keep the application from coming back.
-            Storage::default()
-        } else {
-            storage(seen)?
-        },
+        storage: if is_loaded { Storage::default() } else { storage(seen)? },
         catalogue,
         wanted: wanted(seen)?,
         database: database(&stack.connection.database, "restored", &uid),

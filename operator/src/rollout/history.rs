@@ -139,6 +139,10 @@ pub fn notice_volume(status: &mut OdooAiStackStatus, volume: &Volume) {
         for entry in &mut status.history {
             entry.rules_empty = None;
         }
+        if let Some(rollout) = &mut status.rollout {
+            // It was of the other database.
+            rollout.plan = None;
+        }
         status.rules.get_or_insert_default().seeded_disabled = false;
     }
 }

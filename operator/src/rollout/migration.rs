@@ -105,7 +105,10 @@ fn newer_schema(view: &View<'_>) -> Result<(), String> {
 #[must_use]
 pub fn plan(view: &View<'_>) -> Gate {
     let unasked = view.stack.migration_policy == Mode::Automatic && view.stack.backward_compatible.is_empty();
-    if migrated(view) || view.is_current() && !view.back || view.is_first() && unasked {
+    // After a restore in place it is looked at before anything changes it.
+    let database = view.status.database.as_ref();
+    let unknown = database.is_some_and(|it| it.restore.is_some() && it.schema_revision.is_none());
+    if migrated(view) || view.is_current() && !view.back && !unknown || view.is_first() && unasked {
         return Gate::Open;
     }
     if view.plan().is_none() {

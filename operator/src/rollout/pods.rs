@@ -37,6 +37,13 @@ impl Trouble {
     }
 }
 
+/// It runs no container any more, and never will.
+#[must_use]
+pub fn has_ended(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
 /// The first trouble among the `wanted` pods of `component`.
 #[must_use]
 pub fn trouble(children: &Children, component: &str, wanted: impl Fn(&Pod) -> bool, now: Timestamp) -> Option<Trouble> {

@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::ControllerRevision;
-use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::ApiResource;
 use odoo_ai_crds::stack::OdooAiStackStatus;
 
 use super::revision::Stored;
-use super::{carry, jobs, revision};
+use super::{carry, jobs, pods, revision};
 use crate::cluster::children::Children;
 use crate::cluster::delete::Doomed;
 use crate::cluster::intent::controller;
@@ -110,15 +110,11 @@ fn in_use<'a>(
     runs: impl Iterator<Item = &'a str>,
     children: &Children,
 ) -> BTreeSet<String> {
-    let ended = |pod: &Pod| {
-        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-        matches!(phase, Some("Succeeded" | "Failed"))
-    };
     let meant = [&status.current_revision, &status.update_revision, &status.failed_revision];
     let components = status.components.iter().filter_map(|component| component.revision.clone());
     let workloads = ["Deployment", "StatefulSet"].into_iter().flat_map(|kind| children.of_kind(kind));
     // Pods that terminate may still start a container again.
-    let pods = children.pods.values().filter(|pod| !ended(pod)).map(|pod| &pod.metadata);
+    let pods = children.pods.values().filter(|pod| !pods::has_ended(pod)).map(|pod| &pod.metadata);
     let jobs = children.jobs.values().filter(|job| !jobs::is_finished(job)).map(|job| &job.metadata);
     let labelled = workloads.chain(pods).chain(jobs).filter_map(revision::label).map(str::to_owned);
     meant.into_iter().flatten().cloned().chain(components).chain(runs.map(str::to_owned)).chain(labelled).collect()

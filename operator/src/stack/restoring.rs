@@ -1,7 +1,9 @@
 //! What a Restore in place asks of its stack: that the application stops while the databases change names, and that
 //! nothing is believed of the database afterwards that was known of the one before. Plain.
 
-use odoo_ai_crds::restore::{Restore, RestoreStep};
+use k8s_openapi::api::core::v1::Pod;
+use odoo_ai_crds::conditions::reasons;
+use odoo_ai_crds::restore::{Restore, RestoreFailure, RestoreStep};
 use odoo_ai_crds::stack::OdooAiStackStatus;
 use serde_json::json;
 
@@ -12,7 +14,7 @@ use crate::cluster::intent::hash;
 use crate::component::{Component, ComponentExt};
 use crate::context::Context;
 use crate::restore::{is_active, is_in_place};
-use crate::rollout::workload;
+use crate::rollout::{pods, workload};
 
 /// Who has the database open, in the order in which they stop.
 pub const WRITERS: [Component; 3] = [Component::Beat, Component::Worker, Component::AiService];
@@ -25,7 +27,7 @@ pub fn of(ctx: &Context, namespace: &str, stack: &str) -> Option<Restore> {
         here && is_in_place(restore) && is_active(restore)
     };
     let mut all = ctx.restores.state_filter(ours);
-    all.sort_by_key(|restore| (!stops(restore), restore.metadata.uid.clone()));
+    all.sort_by_key(|restore| (!stops(restore), !may_be_another(restore), restore.metadata.uid.clone()));
     all.first().map(|restore| Restore::clone(restore))
 }
 
@@ -65,10 +67,15 @@ pub fn is_told_to_stop(children: &Children, stack: &Stack, component: Component)
     told && !children.behind.contains(&key)
 }
 
-/// No pod of the component is left, and none will come.
+/// No pod of the component runs, and none will. One that was evicted stays, and runs no more.
 #[must_use]
 pub fn is_gone(children: &Children, stack: &Stack, component: Component) -> bool {
-    is_told_to_stop(children, stack, component) && children.pods_of(component.name()).next().is_none()
+    is_told_to_stop(children, stack, component) && pods_left(children, component).next().is_none()
+}
+
+/// Its pods that may still write.
+pub fn pods_left(children: &Children, component: Component) -> impl Iterator<Item = &Pod> {
+    children.pods_of(component.name()).filter(|pod| !pods::has_ended(pod))
 }
 
 /// What the stack's status says of a Restore whose databases were made to change places.
@@ -78,14 +85,23 @@ pub fn noted_as(restore: &Restore) -> Option<String> {
     Some(format!("{}-{round}", &hash(&json!(restore.metadata.uid))[..8]))
 }
 
+/// The live database may be another one since. Not where chosen tables came back into the same one, nor where the agent
+/// has said that it changed nothing.
+#[must_use]
+pub fn may_be_another(restore: &Restore) -> bool {
+    let Some(status) = restore.status.as_ref().filter(|_| restore.spec.tables.is_empty()) else { return false };
+    status.step == Some(RestoreStep::Start) && status.failure.as_ref().is_none_or(is_unclear)
+}
+
+/// Nobody has said whether the databases changed places.
+#[must_use]
+pub fn is_unclear(failure: &RestoreFailure) -> bool {
+    failure.reason == reasons::RESTORE_FAILED
+}
+
 /// Notes that it may be another database now.
 pub fn note(status: &mut OdooAiStackStatus, restore: Option<&Restore>) {
-    // Chosen tables come back into the same database.
-    let starts = |restore: &&Restore| {
-        let step = restore.status.as_ref().and_then(|status| status.step);
-        restore.spec.tables.is_empty() && step == Some(RestoreStep::Start)
-    };
-    if let Some(noted) = restore.filter(starts).and_then(noted_as) {
+    if let Some(noted) = restore.filter(|it| may_be_another(it)).and_then(noted_as) {
         status.database.get_or_insert_default().restore = Some(noted);
     }
 }

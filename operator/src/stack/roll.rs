@@ -94,6 +94,7 @@ pub fn roll(seen: &Observed, stack: Stack, standing: Standing, wanted: &str, inp
     let mut status = seen.status();
     restoring::note(&mut status, seen.restore.as_ref());
     let (volume, mode) = (volume(&stack, &seen.children, &status), stack.rollout.rollback);
+    history::notice_volume(&mut status, &volume);
     course::heed(&mut status, wanted, Requests::of(seen.object.metadata.annotations.as_ref()), seen.now);
     loop {
         let leg = match course::of(&status, mode) {
@@ -111,7 +112,6 @@ pub fn roll(seen: &Observed, stack: Stack, standing: Standing, wanted: &str, inp
         if leg.back {
             course::begin(&mut status, &leg.target, seen.now);
         }
-        history::notice_volume(&mut status, &volume);
         let changed = if leg.back { Vec::new() } else { changed(seen, &stack, &status, inputs) };
         let scene = Scene { seen, stack: &stack, standing: &standing, leg: &leg, volume: &volume, changed: &changed };
         learn(&scene, &mut status);

@@ -111,7 +111,11 @@ impl World {
     }
 
     fn migrated(&mut self, name: &str) {
-        let report = json!({"result": "Succeeded", "reason": "AtHead", "incarnation": NEW,
+        self.migrated_as(name, NEW);
+    }
+
+    fn migrated_as(&mut self, name: &str, incarnation: &str) {
+        let report = json!({"result": "Succeeded", "reason": "AtHead", "incarnation": incarnation,
             "schema": {"heads": ["003"], "known": ["003"], "current": ["003"]}});
         self.end(name, "Complete", &report);
     }
@@ -394,7 +398,7 @@ fn an_undo_lets_them_change_names_again_once() {
     let job = serde_json::to_value(&*world.seen.children.jobs["look-migrate-2-1"]).expect("JSON");
     assert_eq!(Some(&env(&job)["ODOOAI_DATABASE_NAME"]), plan.replaced.as_ref());
     world.expect("Unknown", "Migrating");
-    world.migrated("look-migrate-2-1");
+    world.migrated_as("look-migrate-2-1", OLD);
     world.settle();
     world.workloads(0);
     assert_eq!(world.settle().start, Some((Task::Swap, 1)));
@@ -575,4 +579,144 @@ fn tables_that_cant_come_back_leave_the_application_running() {
     // Deleted then, what was loaded goes.
     world.seen.object.metadata.deletion_timestamp = serde_json::from_value(json!(world.seen.now)).expect("a time");
     assert!(matches!(remove::step(&world.seen, &world.operator), Step::Discard(_, 1)));
+}
+
+#[test]
+fn a_pod_that_was_evicted_is_no_writer() {
+    let mut world = World::prepared();
+    world.workloads(0);
+    let evicted = json!({
+        "metadata": {"name": "evicted", "labels": {"app.kubernetes.io/component": "worker"}},
+        "status": {"phase": "Failed", "reason": "Evicted"},
+    });
+    let pod: Pod = serde_json::from_value(evicted).expect("a pod");
+    world.seen.around.children.pods.insert("evicted".to_owned(), Arc::new(pod));
+    assert_eq!(world.settle().start, Some((Task::Swap, 1)));
+}
+
+#[test]
+fn what_the_agent_refused_changed_nothing_and_the_stack_forgets_nothing() {
+    let mut world = World::swapping();
+    let report = json!({"result": "Refused", "reason": "DatabaseInUse", "message": "pid 7 is in it"});
+    world.end("look-swap-1-1", "Failed", &report);
+    world.settle();
+    assert!(!restoring::may_be_another(&world.seen.object));
+    world.workloads(1);
+    world.settle();
+    world.expect("False", "DatabaseInUse");
+    let message = world.says("Complete").2;
+    assert!(message.contains("pid 7") && !message.contains("delete Job"), "{message}");
+    // Of a Job that only failed nobody knows.
+    let mut world = World::swapping();
+    world.end("look-swap-1-1", "Failed", &json!({"result": "Failed", "message": "lost"}));
+    world.settle();
+    assert!(restoring::may_be_another(&world.seen.object));
+    world.workloads(1);
+    world.noted("1/1");
+    world.settle();
+    world.expect("False", "ConfirmationMismatch");
+}
+
+#[test]
+fn the_application_waits_no_longer_than_5_minutes_for_a_job_that_nobody_can_make() {
+    let mut world = World::prepared();
+    world.workloads(0);
+    world.settle();
+    world.seen.children.jobs.remove("look-swap-1-1");
+    world.later(299);
+    assert_eq!(world.step().start, Some((Task::Swap, 1)));
+    world.seen.children.jobs.remove("look-swap-1-1");
+    world.later(2);
+    world.settle();
+    assert_eq!(world.at(), Some(RestoreStep::Start));
+    assert!(world.seen.status().failure.is_some());
+}
+
+#[test]
+fn an_application_that_might_not_come_back_is_not_stopped() {
+    let failed = |status: &mut Value| {
+        status["failure"] = json!({"revision": "r2", "reason": "x", "message": "y", "outcome": "RollbackFailed"});
+    };
+    let mut world = World::in_place();
+    world.stack(failed);
+    world.settle();
+    world.expect("Unknown", "WaitingForRollout");
+    assert!(world.seen.status().started_at.is_none());
+    // What was put back is.
+    world.stack(|status| {
+        failed(status);
+        status["failure"]["outcome"] = json!("RolledBack");
+    });
+    world.settle();
+    assert!(world.seen.status().started_at.is_some());
+}
+
+#[test]
+fn an_undo_that_would_bring_something_else_is_refused() {
+    let refused = |change: fn(&mut World), wanted: &str| {
+        let mut world = World::restored_in_place();
+        change(&mut world);
+        world.ask(annotations::UNDO_REQUESTED_AT, "1");
+        world.settle();
+        world.expect("True", "Restored");
+        let why = world.seen.status().last_handled.expect("a request").undo_refused.expect("why");
+        assert!(why.contains(wanted), "{why}");
+    };
+    refused(|world| world.noted("7412345678901234567/99"), "not live any more");
+    refused(
+        |world| world.seen.around.others = vec![Other { name: "other".to_owned(), interrupts: false, older: false }],
+        "Restore other is under way",
+    );
+    refused(|world| world.seen.object.spec.replaced_database_retention_seconds = Some(0), "is over");
+    // One that took the name of the replaced database is not live again.
+    let mut world = World::restored_in_place();
+    world.ask(annotations::UNDO_REQUESTED_AT, "1");
+    world.settle();
+    world.migrated_as("look-migrate-2-1", "7412345678901234567/77");
+    world.settle();
+    world.expect("False", "ConfirmationMismatch");
+    assert!(!restoring::stops(&world.seen.object));
+}
+
+#[test]
+fn a_newer_schema_that_ran_with_this_image_is_no_obstacle_to_an_undo() {
+    let undone = |revision: &str| {
+        let mut world = World::restored_in_place();
+        world.seen.around.current.as_mut().expect("a revision").revision = revision.to_owned();
+        world.ask(annotations::UNDO_REQUESTED_AT, "1");
+        world.settle();
+        let report = json!({"result": "Refused", "reason": "SchemaNewerThanImage", "message": "newer"});
+        world.end("look-migrate-2-1", "Failed", &report);
+        world.settle();
+        world.at()
+    };
+    assert_eq!(undone("r1"), Some(RestoreStep::Drain));
+    assert_eq!(undone("r2"), Some(RestoreStep::Migrate), "that image never ran with it");
+}
+
+#[test]
+fn a_job_that_is_done_though_the_restore_goes_has_no_owner_and_is_known_all_the_same() {
+    let mut world = World::swapping();
+    let job = Arc::clone(&world.seen.children.jobs["look-swap-1-1"]);
+    assert!(job.metadata.owner_references.is_none());
+    assert!(odoo_ai_operator::restore::build::is_of(&job, "of-look"));
+    assert_eq!(world.step().start, None, "it is its own");
+    world.seen.object.metadata.uid = Some("of-another".to_owned());
+    assert!(!odoo_ai_operator::restore::build::is_of(&job, "of-another"));
+}
+
+#[test]
+fn without_the_backups_image_it_still_comes_to_its_end() {
+    let mut world = World::in_place();
+    let spec = &mut world.seen.stack.as_mut().expect("a stack").spec;
+    spec.database.kind = odoo_ai_crds::stack::DatabaseType::External;
+    spec.database.managed = odoo_ai_crds::stack::ManagedDatabase::default();
+    let external = json!({"host": "db", "database": "odoo_ai", "username": "odoo_ai", "lockDatabase": "postgres",
+        "passwordSecretRef": {"name": "db", "key": "password"}});
+    spec.database.external = Some(serde_json::from_value(external).expect("a server"));
+    world.step();
+    world.expect("False", "InvalidSpec");
+    world.seen.object.status =
+        Some(serde_json::from_value(json!({"step": "Swap", "startedAt": world.seen.now})).expect("a status"));
+    assert_eq!(world.step().start, Some((Task::Swap, 1)));
 }

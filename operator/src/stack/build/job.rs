@@ -83,7 +83,7 @@ pub fn schema(rendering: &Rendering<'_>, wanted: &SchemaRun) -> Intent {
     labels_of_job.insert(labels::VOLUME.to_owned(), volume.clone());
     let annotations = metadata.annotations.get_or_insert_default();
     annotations.insert(annotations::ROLLOUT_STARTED_AT.to_owned(), rollout.clone());
-    let mut spec = pod_spec(rendering, component, component);
+    let mut spec = pod_spec(rendering, component, component, true);
     if kind == SchemaJob::Migrate {
         annotations.insert(annotations::MIGRATION_BACKUP.to_owned(), told(stack, backup).to_owned());
         let env = spec.containers.iter_mut().filter_map(|container| container.env.as_mut());
@@ -162,9 +162,10 @@ pub fn spec(pod_labels: BTreeMap<String, String>, run: Run) -> JobSpec {
     }
 }
 
-/// Pods that look at the schema, in the ai-service image: the name of their container, and the agent's command.
+/// Pods that look at the schema, in the ai-service image: the name of their container, the agent's command, and whether
+/// role and database are to be made where they are missing.
 #[must_use]
-pub fn pod_spec(rendering: &Rendering<'_>, container: &str, command: &str) -> PodSpec {
+pub fn pod_spec(rendering: &Rendering<'_>, container: &str, command: &str, admin: bool) -> PodSpec {
     let stack = rendering.stack;
     let settings = &stack.components.ai_service;
     let (install, agent_volume, agent_mount) = pod::agent(&stack.operator_image);
@@ -172,7 +173,9 @@ pub fn pod_spec(rendering: &Rendering<'_>, container: &str, command: &str) -> Po
     let mut volumes = vec![agent_volume, pod::scratch("tmp", "1Gi"), credentials_volume];
     let mut mounts = vec![agent_mount, pod::mount("tmp", "/tmp", false), credentials_mount];
     let mut env = connection(stack);
-    as_admin(stack, &mut volumes, &mut mounts, &mut env);
+    if admin {
+        as_admin(stack, &mut volumes, &mut mounts, &mut env);
+    }
     env.push(database_url(stack));
     env.extend(settings_of(stack));
     env.extend(rendering.inputs.environment(Component::AiService, &rendering.copy()));
