@@ -349,6 +349,8 @@ pub mod labels {
     pub const BACKUP: &str = "odoo-ai.atmatasolutions.com/backup";
     /// Name of the Restore.
     pub const RESTORE: &str = "odoo-ai.atmatasolutions.com/restore";
+    /// On a Job of a Restore: its UID. Not all of them have an owner.
+    pub const RESTORE_UID: &str = "odoo-ai.atmatasolutions.com/restore-uid";
 }
 
 /// Annotations: requests by users, and the operator's own notes.

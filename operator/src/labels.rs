@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 pub use odoo_ai_crds::conditions::annotations::{APPLIED_HASH, CREDENTIALS_GENERATION};
 pub use odoo_ai_crds::conditions::labels::{
-    BACKUP, COMPONENT, INSTANCE, MANAGED_BY, NAME, PART_OF, PURPOSE, RESTORE, REVISION, STACK, VOLUME,
+    BACKUP, COMPONENT, INSTANCE, MANAGED_BY, NAME, PART_OF, PURPOSE, RESTORE, RESTORE_UID, REVISION, STACK, VOLUME,
 };
 pub use odoo_ai_crds::conditions::{MANAGED_BY as OPERATOR, PART_OF as PLATFORM};
 

@@ -28,9 +28,6 @@ const SESSIONS: u32 = 2;
 /// A database is dropped, or renamed, within this time, seconds.
 const SHORT: i64 = 300;
 
-/// Tells a Job whose it is.
-const OWNER: &str = "ODOOAI_RESTORE_OWNER";
-
 /// What a Job of a Restore does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Task {
@@ -114,6 +111,8 @@ pub fn job(plan: &Plan, seen: &Observed, task: Task, attempt: u32) -> Intent {
         Task::Swap | Task::Drop | Task::Discard => SHORT + GRACE,
     };
     let mut metadata = metadata(plan, owner, name, task.component());
+    let of_job = metadata.labels.get_or_insert_default();
+    of_job.insert(labels::RESTORE_UID.to_owned(), plan.uid.clone());
     let spec = match (task, &seen.around.current) {
         (Task::Migrate, Some(current)) => {
             let labels = metadata.labels.get_or_insert_default();
@@ -151,10 +150,8 @@ fn incoming(plan: &Plan, status: &RestoreStatus) -> (String, String) {
 /// The Job is of the Restore with this UID, and not of one that had its name before.
 #[must_use]
 pub fn is_of(job: &Job, uid: &str) -> bool {
-    let pod = job.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
-    let env = pod.into_iter().flat_map(|pod| &pod.containers).flat_map(|it| it.env.iter().flatten());
-    let mut owners = env.filter(|it| it.name == OWNER).filter_map(|it| it.value.as_deref());
-    jobs::is_of(job, uid) || owners.any(|owner| owner == uid)
+    let label = job.metadata.labels.as_ref().and_then(|labels| labels.get(labels::RESTORE_UID));
+    jobs::is_of(job, uid) || label.is_some_and(|it| it == uid)
 }
 
 fn metadata(plan: &Plan, owner: Option<OwnerReference>, name: String, component: &str) -> ObjectMeta {
@@ -181,7 +178,7 @@ fn pod_spec(plan: &Plan, status: &RestoreStatus, task: Task) -> PodSpec {
     let mut mounts = vec![agent_mount, pod::mount("tmp", "/tmp", false), login_mount];
     let mut env = connection(stack);
     as_admin(stack, &mut volumes, &mut mounts, &mut env);
-    env.push(pod::env(OWNER, plan.uid.clone()));
+    env.push(pod::env("ODOOAI_RESTORE_OWNER", plan.uid.clone()));
     let (incoming, outgoing) = incoming(plan, status);
     let kept = || status.replaced_database.clone().unwrap_or_default();
     let database = match task {
