@@ -225,10 +225,8 @@ pub fn start(scene: &Scene<'_>, status: &mut RestoreStatus) -> Says {
         return Says::wait(reasons::STARTING, format!("the OdooAiStack {} takes note of it{says}", plan.stack.name));
     }
     let live = database.and_then(|it| it.incarnation.as_ref());
-    let (wanted, other) = match status.undo {
-        false => (status.incarnation.clone(), status.replaced_incarnation.clone()),
-        true => (status.replaced_incarnation.clone(), status.incarnation.clone()),
-    };
+    let (restored, replaced) = (status.incarnation.clone(), status.replaced_incarnation.clone());
+    let (wanted, other) = if status.undo { (replaced, restored) } else { (restored, replaced) };
     if live.is_some() && live == wanted.as_ref() {
         // Whatever its Job said, or didn't.
         status.failure = None;

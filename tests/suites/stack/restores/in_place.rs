@@ -95,24 +95,29 @@ pub(super) async fn at(room: &Room, name: &str, step: RestoreStep) -> Result<()>
 
 /// The longest time in which the API gave no answer while `work` went on, seconds, and what came of it.
 async fn away(room: &Room, work: impl Future<Output = Result<String>>) -> Result<(f64, String)> {
-    let longest = Mutex::new(Duration::ZERO);
+    let seen = Mutex::new((Instant::now(), Duration::ZERO));
+    let look = async || {
+        let answers = room.ask("GET", "/openapi.json", None, None).await.is_ok_and(|(status, _)| status == 200);
+        if answers {
+            let mut seen = seen.lock().expect("nobody panics");
+            *seen = (Instant::now(), seen.1.max(seen.0.elapsed()));
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        answers
+    };
     let watch = async {
-        let mut last = Instant::now();
         loop {
-            if room.ask("GET", "/openapi.json", None, None).await.is_ok_and(|(status, _)| status == 200) {
-                let mut longest = longest.lock().expect("nobody panics");
-                *longest = longest.max(last.elapsed());
-                last = Instant::now();
-            }
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            look().await;
         }
     };
     let told = tokio::select! {
         told = work => told?,
         () = watch => unreachable!("it never ends"),
     };
-    let longest = longest.lock().expect("nobody panics").as_secs_f64();
-    Ok((longest, told))
+    // Whoever asked while it was away may still wait for his answer.
+    while !look().await {}
+    let (_, longest) = *seen.lock().expect("nobody panics");
+    Ok((longest.as_secs_f64(), told))
 }
 
 /// It replaces the live database, and what it replaced is kept.
