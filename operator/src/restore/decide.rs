@@ -101,14 +101,12 @@ fn gate(seen: &Observed, plan: &Plan, status: &RestoreStatus) -> Option<Verdict>
         return unknown(reasons::WAITING_FOR_ROLLOUT, why);
     }
     let other = seen.around.others.first()?;
-    let message = format!("Restore {} is under way in place; its end is waited for, or that it is deleted", other.name);
-    unknown(reasons::WAITING_FOR_RESTORE, message)
+    unknown(reasons::WAITING_FOR_RESTORE, other.is_waited_for())
 }
 
 /// A person means this backup and this database.
 fn confirmed(seen: &Observed, plan: &Plan) -> Result<(), (&'static str, String)> {
-    let database = seen.stack.as_ref().and_then(|stack| stack.status.as_ref()?.database.as_ref());
-    let Some(live) = database.and_then(|database| database.incarnation.as_ref()) else {
+    let Some(live) = seen.live() else {
         let message = format!("which database the OdooAiStack {} has isn't known yet", plan.stack.name);
         return Err((reasons::NOT_OBSERVED, message));
     };
@@ -188,8 +186,7 @@ fn begin(scene: &Scene<'_>, status: &mut RestoreStatus) {
     if plan.replaced.is_some() {
         status.round = Some(1);
         status.artifact_id = Some(plan.wanted.name().chars().take(63).collect());
-        let database = seen.stack.as_ref().and_then(|stack| stack.status.as_ref()?.database.as_ref());
-        status.replaced_incarnation = database.and_then(|database| database.incarnation.clone());
+        status.replaced_incarnation = seen.live().cloned();
     }
 }
 
@@ -198,7 +195,7 @@ fn at_step(scene: &Scene<'_>, status: RestoreStatus) -> Decision {
     let table = table(scene.plan, &status);
     let row = table.iter().find(|row| Some(row.step) == status.step).unwrap_or(&table[0]);
     let does = if table.len() == 1 {
-        format!("{} into the database {}", "a Job restores the backup", scene.plan.database)
+        format!("a Job restores the backup into the database {}", scene.plan.database)
     } else {
         numbered(table, row.step, row.does)
     };

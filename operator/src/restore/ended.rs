@@ -135,8 +135,7 @@ fn refuse_undo(scene: &Scene<'_>, status: &RestoreStatus) -> Option<String> {
     if ended && let Some(other) = seen.around.others.first() {
         return Some(format!("Restore {} is under way in place: wait for its end, or delete it", other.name));
     }
-    let live = seen.stack.as_ref().and_then(|stack| stack.status.as_ref()?.database.as_ref()?.incarnation.as_ref());
-    if ended && live.is_some_and(|live| Some(live) != status.incarnation.as_ref()) {
+    if ended && seen.live().is_some_and(|live| Some(live) != status.incarnation.as_ref()) {
         return Some("what this Restore brought is not live any more: another one has replaced it".to_owned());
     }
     if drop_due(&seen.object.spec, status).is_some_and(|due| due <= seen.now) {

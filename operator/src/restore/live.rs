@@ -27,7 +27,7 @@ use crate::stack::restoring::{self, WRITERS, is_gone, is_told_to_stop};
 /// So long the application stays stopped while no Job can be made.
 const PATIENCE: SignedDuration = SignedDuration::from_mins(5);
 /// What is said then.
-pub const OVERDUE: &str = "no Job could be made, or none told what it did, for 5 minutes: see the operator's log, quotas and admission policies of the namespace";
+const OVERDUE: &str = "no Job could be made, or none told what it did, for 5 minutes: see the operator's log, quotas and admission policies of the namespace";
 
 /// The database that is to be live is migrated, and nothing is in the way of stopping the application.
 pub fn migrate(scene: &Scene<'_>, status: &mut RestoreStatus) -> Says {
@@ -91,7 +91,7 @@ fn ready(scene: &Scene<'_>, status: &mut RestoreStatus) -> Says {
 
 /// Why it is not what was meant to be replaced that is live now.
 fn another_is_live(scene: &Scene<'_>, status: &RestoreStatus) -> Option<String> {
-    let live = stack_status(scene.seen)?.database.as_ref()?.incarnation.as_ref()?;
+    let live = scene.seen.live()?;
     let meant = if status.undo { &status.incarnation } else { &status.replaced_incarnation };
     let meant = meant.as_ref().filter(|meant| *meant != live)?;
     Some(format!(
@@ -108,9 +108,7 @@ fn in_the_way(scene: &Scene<'_>) -> Option<(&'static str, String)> {
         return Some((reasons::SUSPENDED, message));
     }
     if let Some(other) = seen.around.others.iter().find(|other| other.interrupts || other.older) {
-        let message =
-            format!("Restore {} is under way in place; its end is waited for, or that it is deleted", other.name);
-        return Some((reasons::WAITING_FOR_RESTORE, message));
+        return Some((reasons::WAITING_FOR_RESTORE, other.is_waited_for()));
     }
     let stack = stack_status(seen)?;
     if let Some(why) = stays(stack) {
@@ -171,43 +169,56 @@ pub fn drain(scene: &Scene<'_>, status: &mut RestoreStatus) -> Says {
 
 /// The databases change names, or it is known why they don't.
 pub fn swap(scene: &Scene<'_>, status: &mut RestoreStatus) -> Says {
-    match progress(scene, Task::Swap, "lets the databases change names", |_| true, |report| report.swap.is_some()) {
-        Progress::Start { failure: None, .. } if is_overdue(scene, status) => {
-            fail(status, reasons::RESTORE_FAILED, OVERDUE);
-            Says::Done
-        }
-        Progress::Start { attempt, failure: None } => {
-            let message = "a Job lets the two databases change names".to_owned();
-            Says::Start(Task::Swap, attempt, Verdict::new(Tri::Unknown, reasons::SWAPPING, message))
-        }
-        Progress::Running { trouble, message, .. } => Says::wait(trouble.unwrap_or(reasons::SWAPPING), message),
-        // The application doesn't wait for another try.
-        Progress::Start { failure: Some(message), .. } | Progress::Pause { failure: message } => {
-            fail(status, reasons::RESTORE_FAILED, &message);
-            Says::Done
-        }
-        Progress::Refused { reason, message } => {
-            fail(status, &reason, jobs::refusal(&message));
-            Says::Done
-        }
-        Progress::Succeeded(report) => {
+    let does = "lets the two databases change names";
+    while_stopped(
+        scene,
+        status,
+        (Task::Swap, reasons::SWAPPING, does),
+        |report| report.swap.is_some(),
+        |status, report| {
             let bytes = report.swap.and_then(|swap| swap.bytes);
             (status.replaced_bytes, status.replaced_size) = (bytes, bytes.map(size));
+        },
+    )
+}
+
+/// A Job does something to the live database while the application is stopped; where it doesn't, that is noted, because
+/// the application waits for no other try. `what`: the task, the reason of the condition, and what the Job does.
+pub fn while_stopped(
+    scene: &Scene<'_>,
+    status: &mut RestoreStatus,
+    (task, reason, does): (Task, &str, &'static str),
+    complete: impl Fn(&Report) -> bool,
+    note: impl FnOnce(&mut RestoreStatus, Report),
+) -> Says {
+    match progress(scene, task, does, |_| true, complete) {
+        Progress::Start { failure: None, .. } if is_overdue(scene, status) => {
+            fail(status, reasons::RESTORE_FAILED, OVERDUE);
+        }
+        Progress::Start { attempt, failure: None } => {
+            return Says::Start(task, attempt, Verdict::new(Tri::Unknown, reason, format!("a Job {does}")));
+        }
+        Progress::Running { trouble, message, .. } => return Says::wait(trouble.unwrap_or(reason), message),
+        Progress::Start { failure: Some(message), .. } | Progress::Pause { failure: message } => {
+            fail(status, reasons::RESTORE_FAILED, &message);
+        }
+        Progress::Refused { reason, message } => fail(status, &reason, jobs::refusal(&message)),
+        Progress::Succeeded(report) => {
+            note(status, *report);
             status.swapped_at = Some(Time(scene.seen.now));
-            Says::Done
         }
     }
+    Says::Done
 }
 
 /// The application doesn't wait for ever for a Job that nobody can make.
-#[must_use]
-pub fn is_overdue(scene: &Scene<'_>, status: &RestoreStatus) -> bool {
+fn is_overdue(scene: &Scene<'_>, status: &RestoreStatus) -> bool {
     let drained = status.drained_at.as_ref().map(|time| time.0);
     drained.is_some_and(|at| at + PATIENCE < scene.seen.now)
 }
 
 /// Notes why the live database is as it was.
-pub fn fail(status: &mut RestoreStatus, reason: &str, message: &str) {
+fn fail(status: &mut RestoreStatus, reason: &str, message: &str) {
     let message = message.chars().take(2000).collect();
     status.failure = Some(RestoreFailure { reason: reason.to_owned(), message });
 }

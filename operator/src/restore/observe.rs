@@ -56,6 +56,12 @@ impl Observed {
         self.object.status.clone().unwrap_or_default()
     }
 
+    /// Which database is live, as the stack knows it.
+    #[must_use]
+    pub fn live(&self) -> Option<&String> {
+        self.stack.as_ref()?.status.as_ref()?.database.as_ref()?.incarnation.as_ref()
+    }
+
     /// The generation of the spec.
     #[must_use]
     pub fn generation(&self) -> i64 {

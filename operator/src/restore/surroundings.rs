@@ -110,6 +110,12 @@ fn asked(spec: &RestoreSpec, backup: Option<&Backup>, stack: Option<&OdooAiStack
 }
 
 impl Other {
+    /// Why this one doesn't go on.
+    #[must_use]
+    pub fn is_waited_for(&self) -> String {
+        format!("Restore {} is under way in place; its end is waited for, or that it is deleted", self.name)
+    }
+
     fn of(other: &Restore, ours: &Restore) -> Option<Self> {
         let same = other.namespace() == ours.namespace() && other.spec.stack_ref == ours.spec.stack_ref;
         if !same || other.metadata.uid == ours.metadata.uid || !is_in_place(other) || !is_active(other) {

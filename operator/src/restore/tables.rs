@@ -1,7 +1,6 @@
 //! The last steps of a restore of chosen tables: they are brought back in one transaction while the application is
 //! stopped, it starts, and what was loaded for them goes.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use odoo_ai_crds::conditions::reasons;
 use odoo_ai_crds::restore::RestoreStatus;
 
@@ -9,37 +8,22 @@ use super::build::Task;
 use super::steps::{Says, Scene, progress};
 use super::{ended, live};
 use crate::cluster::status::{Tri, Verdict};
-use crate::rollout::jobs::{self, Progress};
+use crate::rollout::jobs::Progress;
 
 /// The tables are as in the backup, or it is known why they aren't.
 pub fn copy(scene: &Scene<'_>, status: &mut RestoreStatus) -> Says {
-    match progress(scene, Task::Copy, "brings the tables back", |_| true, |report| report.tables.is_some()) {
-        Progress::Start { failure: None, .. } if live::is_overdue(scene, status) => {
-            live::fail(status, reasons::RESTORE_FAILED, live::OVERDUE);
-            Says::Done
-        }
-        Progress::Start { attempt, failure: None } => {
-            let message = "a Job brings the tables back".to_owned();
-            Says::Start(Task::Copy, attempt, Verdict::new(Tri::Unknown, reasons::RESTORING, message))
-        }
-        Progress::Running { trouble, message, .. } => Says::wait(trouble.unwrap_or(reasons::RESTORING), message),
-        // The application doesn't wait for another try.
-        Progress::Start { failure: Some(message), .. } | Progress::Pause { failure: message } => {
-            live::fail(status, reasons::RESTORE_FAILED, &message);
-            Says::Done
-        }
-        Progress::Refused { reason, message } => {
-            live::fail(status, &reason, jobs::refusal(&message));
-            Says::Done
-        }
-        Progress::Succeeded(report) => {
+    let what = (Task::Copy, reasons::RESTORING, "brings the tables back");
+    live::while_stopped(
+        scene,
+        status,
+        what,
+        |report| report.tables.is_some(),
+        |status, report| {
             let copied = report.tables.unwrap_or_default().copied;
-            status.tables = i32::try_from(scene.seen.object.spec.tables.len()).ok();
+            status.tables = i32::try_from(scene.plan.tables.len()).ok();
             status.rows = Some(copied.iter().map(|table| table.rows).sum()).filter(|_| !copied.is_empty());
-            status.swapped_at = Some(Time(scene.seen.now));
-            Says::Done
-        }
-    }
+        },
+    )
 }
 
 /// The application runs again.
