@@ -131,6 +131,16 @@ impl World {
         self.stack(|status| status["database"] = json!({"incarnation": live, "restore": noted}));
     }
 
+    /// It is backed up and loaded, and its migration begins.
+    fn loads(&mut self) {
+        self.settle();
+        self.backed_up();
+        self.settle();
+        let database = self.seen.status().database.expect("a name");
+        self.end("look-load-1", "Complete", &restored(&database));
+        self.settle();
+    }
+
     /// Up to the step Drain.
     fn prepared() -> Self {
         let mut world = Self::in_place();
@@ -258,12 +268,7 @@ fn the_migration_is_the_running_images_and_goes_to_the_new_database() {
 #[test]
 fn another_revision_migrates_it_again() {
     let mut world = World::in_place();
-    world.settle();
-    world.backed_up();
-    world.settle();
-    let database = world.seen.status().database.expect("a name");
-    world.end("look-load-1", "Complete", &restored(&database));
-    world.settle();
+    world.loads();
     world.seen.around.current.as_mut().expect("a revision").revision = "r2".to_owned();
     world.migrated("look-migrate-1-1");
     assert_eq!(world.settle().start, Some((Task::Migrate, 2)));
@@ -273,12 +278,7 @@ fn another_revision_migrates_it_again() {
 fn what_is_in_the_way_of_stopping_the_application_is_waited_for() {
     let blocked = |change: fn(&mut World), reason: &str| {
         let mut world = World::in_place();
-        world.settle();
-        world.backed_up();
-        world.settle();
-        let database = world.seen.status().database.expect("a name");
-        world.end("look-load-1", "Complete", &restored(&database));
-        world.settle();
+        world.loads();
         world.migrated("look-migrate-1-1");
         change(&mut world);
         world.settle();
@@ -510,12 +510,7 @@ fn where_agents_lock_in_the_database_itself_it_cant_be_renamed() {
 fn copying() -> World {
     let mut world = World::in_place();
     world.seen.object.spec.tables = vec!["audit_logs".to_owned(), "automation_rules".to_owned()];
-    world.settle();
-    world.backed_up();
-    world.settle();
-    let database = world.seen.status().database.expect("a name");
-    world.end("look-load-1", "Complete", &restored(&database));
-    world.settle();
+    world.loads();
     world.migrated("look-migrate-1-1");
     world.settle();
     world.expect("Unknown", "Draining");
