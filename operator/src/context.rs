@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::jiff::Timestamp;
 use kube::core::NamespaceResourceScope;
-use kube::runtime::reflector::{self, Store};
 use kube::{Api, Client, Resource, ResourceExt};
 use odoo_ai_crds::backup::Backup;
 use odoo_ai_crds::flag::FeatureFlag;
@@ -19,6 +18,7 @@ use crate::backoff::Backoff;
 use crate::cluster::apply::{self, Applier, Outcome};
 use crate::cluster::bell::Bell;
 use crate::cluster::cache::{Caches, Scope, Streams};
+use crate::cluster::cached::{Cached, cached};
 use crate::cluster::children::Children;
 use crate::cluster::events::Events;
 use crate::cluster::finalizer;
@@ -90,9 +90,9 @@ pub struct Context {
     /// Wakes Restores; nobody hears it unless it is said so.
     pub restore_bell: Bell<Restore>,
     /// The Restores of this scope.
-    pub restores: Store<Restore>,
+    pub restores: Cached<Restore>,
     /// The flags of this scope.
-    pub flags: Store<FeatureFlag>,
+    pub flags: Cached<FeatureFlag>,
     /// The rules of each stack's application.
     pub rules: Boards,
     /// Digests of the generated keys.
@@ -138,8 +138,8 @@ impl Context {
             stack_bell: Bell::default(),
             backup_bell: Bell::default(),
             restore_bell: Bell::default(),
-            restores: reflector::store().0,
-            flags: reflector::store().0,
+            restores: cached().0,
+            flags: cached().0,
             rules: Boards::default(),
             keys: Digests::default(),
             nodes: Arc::default(),

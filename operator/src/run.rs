@@ -7,8 +7,6 @@ use futures::FutureExt;
 use futures::future::join_all;
 use kube::api::ListParams;
 use kube::core::NamespaceResourceScope;
-use kube::runtime::reflector::store::Writer;
-use kube::runtime::reflector::{self, Store};
 use kube::{Api, Client, Resource};
 use odoo_ai_crds::backup::Backup;
 use odoo_ai_crds::flag::FeatureFlag;
@@ -20,6 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::args::Args;
 use crate::cluster::bell::Bell;
 use crate::cluster::cache::{Scope, Streams};
+use crate::cluster::cached::{Cached, Filler, cached};
 use crate::cluster::client;
 use crate::cluster::nodes::Nodes;
 use crate::context::Context;
@@ -113,7 +112,7 @@ async fn act(
     let traefik = &args.traefik;
     let entrance = Arc::new(Entrance::at(&traefik.host, traefik.read_service));
     let nodes = Arc::new(Nodes::new(args.node_images));
-    let stores: Vec<_> = scopes.iter().map(|_| reflector::store()).collect();
+    let stores: Vec<_> = scopes.iter().map(|_| cached()).collect();
     let stacks = Stacks::new(stores.iter().map(|(reader, _)| reader.clone()).collect());
     let controllers = scopes.iter().zip(stores).map(|(scope, store)| {
         let (mut ctx, streams) =
@@ -160,7 +159,7 @@ pub async fn control(
     mut ctx: Context,
     scope: &Scope,
     streams: Streams,
-    stacks: (Store<OdooAiStack>, Writer<OdooAiStack>),
+    stacks: (Cached<OdooAiStack>, Filler<OdooAiStack>),
     shutdown: impl Future<Output = ()> + Clone + Send + Sync + 'static,
 ) {
     let (bell, for_stacks) = Bell::new(labels::STACK);
@@ -169,14 +168,14 @@ pub async fn control(
     ctx.backup_bell = bell;
     let (bell, for_restores) = Bell::new(labels::RESTORE);
     ctx.restore_bell = bell;
-    let (restores, restores_writer) = reflector::store();
+    let (restores, restores_filler) = cached();
     ctx.restores = restores;
-    let (flags, flags_writer) = reflector::store();
+    let (flags, flags_filler) = cached();
     ctx.flags = flags;
     let ctx = Arc::new(ctx);
     let backups = backup::run::run(Arc::clone(&ctx), scope, for_backups, shutdown.clone());
-    let restores = restore::run::run(Arc::clone(&ctx), scope, restores_writer, for_restores, shutdown.clone());
-    let flags = flag::run::run(Arc::clone(&ctx), scope, flags_writer, shutdown.clone());
+    let restores = restore::run::run(Arc::clone(&ctx), scope, restores_filler, for_restores, shutdown.clone());
+    let flags = flag::run::run(Arc::clone(&ctx), scope, flags_filler, shutdown.clone());
     let stacks = stack::run::run(ctx, scope, streams, stacks, for_stacks, shutdown);
     futures::future::join4(stacks, backups, restores, flags).await;
 }

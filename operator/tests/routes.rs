@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use futures::channel::mpsc::{UnboundedReceiver, unbounded};
 use k8s_openapi::jiff::Timestamp;
-use kube::runtime::reflector::{self, ObjectRef};
+use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher::Event;
 use odoo_ai_crds::stack::{Ingress, OdooAiStack};
 use odoo_ai_operator::cluster::cache::Scope;
+use odoo_ai_operator::cluster::cached::cached;
 use odoo_ai_operator::routes::rivals::{self, Rivals, Stacks};
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -273,9 +274,9 @@ fn a_host_of_an_older_stack_is_left_to_it() {
 
 #[test]
 fn those_with_the_same_host_are_woken() {
-    let (store, mut writer) = reflector::store();
+    let (store, mut filler) = cached();
     for (namespace, hosts) in [("a", "a b"), ("b", "b"), ("c", "c")] {
-        writer.apply_watcher_event(&Event::Apply((*other(namespace, 1, hosts, false)).clone()));
+        filler.apply(&Event::Apply((*other(namespace, 1, hosts, false)).clone()));
     }
     let stacks = Stacks::new(vec![store]);
     let (all, mut of_all) = unbounded();

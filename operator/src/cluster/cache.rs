@@ -20,6 +20,7 @@ use kube::runtime::watcher;
 use kube::{Api, Client, Resource};
 use odoo_ai_crds::backup::Backup;
 
+use super::cached::Cached;
 use super::children::{Children, is_labelled, is_of};
 use super::intent::Key;
 use super::pending::Pending;
@@ -58,25 +59,25 @@ impl Scope {
 /// The stores that a reconcile reads.
 #[derive(Clone)]
 pub struct Caches {
-    deployments: Store<Deployment>,
-    stateful_sets: Store<StatefulSet>,
-    jobs: Store<Job>,
-    cron_jobs: Store<CronJob>,
-    pods: Store<Pod>,
-    config_maps: Store<PartialObjectMeta<ConfigMap>>,
-    secrets: Store<PartialObjectMeta<Secret>>,
-    services: Store<PartialObjectMeta<Service>>,
-    accounts: Store<PartialObjectMeta<ServiceAccount>>,
-    claims: Store<PartialObjectMeta<PersistentVolumeClaim>>,
-    revisions: Store<PartialObjectMeta<ControllerRevision>>,
-    policies: Store<PartialObjectMeta<NetworkPolicy>>,
-    budgets: Store<PartialObjectMeta<PodDisruptionBudget>>,
-    ingresses: Store<PartialObjectMeta<Ingress>>,
-    ingress_routes: Store<PartialObjectMeta<IngressRoute>>,
-    middlewares: Store<PartialObjectMeta<Middleware>>,
+    deployments: Cached<Deployment>,
+    stateful_sets: Cached<StatefulSet>,
+    jobs: Cached<Job>,
+    cron_jobs: Cached<CronJob>,
+    pods: Cached<Pod>,
+    config_maps: Cached<PartialObjectMeta<ConfigMap>>,
+    secrets: Cached<PartialObjectMeta<Secret>>,
+    services: Cached<PartialObjectMeta<Service>>,
+    accounts: Cached<PartialObjectMeta<ServiceAccount>>,
+    claims: Cached<PartialObjectMeta<PersistentVolumeClaim>>,
+    revisions: Cached<PartialObjectMeta<ControllerRevision>>,
+    policies: Cached<PartialObjectMeta<NetworkPolicy>>,
+    budgets: Cached<PartialObjectMeta<PodDisruptionBudget>>,
+    ingresses: Cached<PartialObjectMeta<Ingress>>,
+    ingress_routes: Cached<PartialObjectMeta<IngressRoute>>,
+    middlewares: Cached<PartialObjectMeta<Middleware>>,
     /// Of Traefik's two kinds.
     served: [Served; 2],
-    backups: Store<Backup>,
+    backups: Cached<Backup>,
 }
 
 /// The event streams that belong to [`Caches`]; a controller must poll them.
@@ -211,23 +212,22 @@ impl Caches {
 
     /// Resolves when every store of a kind that every cluster has had its first full list.
     pub async fn ready(&self) {
-        // A dropped writer means that the process is going down; reads then see what there was.
-        let _ = tokio::join!(
-            self.deployments.wait_until_ready(),
-            self.stateful_sets.wait_until_ready(),
-            self.jobs.wait_until_ready(),
-            self.cron_jobs.wait_until_ready(),
-            self.pods.wait_until_ready(),
-            self.config_maps.wait_until_ready(),
-            self.secrets.wait_until_ready(),
-            self.services.wait_until_ready(),
-            self.accounts.wait_until_ready(),
-            self.claims.wait_until_ready(),
-            self.revisions.wait_until_ready(),
-            self.policies.wait_until_ready(),
-            self.budgets.wait_until_ready(),
-            self.ingresses.wait_until_ready(),
-            self.backups.wait_until_ready(),
+        tokio::join!(
+            self.deployments.filled(),
+            self.stateful_sets.filled(),
+            self.jobs.filled(),
+            self.cron_jobs.filled(),
+            self.pods.filled(),
+            self.config_maps.filled(),
+            self.secrets.filled(),
+            self.services.filled(),
+            self.accounts.filled(),
+            self.claims.filled(),
+            self.revisions.filled(),
+            self.policies.filled(),
+            self.budgets.filled(),
+            self.ingresses.filled(),
+            self.backups.filled(),
         );
     }
 

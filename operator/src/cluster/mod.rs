@@ -4,6 +4,7 @@
 pub mod apply;
 pub mod bell;
 pub mod cache;
+pub mod cached;
 pub mod children;
 pub mod client;
 pub mod covers;

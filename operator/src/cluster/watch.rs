@@ -7,10 +7,11 @@ use futures::stream::{self, BoxStream, Stream};
 use futures::{StreamExt, TryStreamExt};
 use kube::Api;
 use kube::Resource;
-use kube::runtime::reflector::{self, Lookup, Store};
+use kube::runtime::reflector::Lookup;
 use kube::runtime::{WatchStreamExt, watcher};
 use serde::de::DeserializeOwned;
 
+use super::cached::{Cached, cached};
 use super::served::{Served, is_missing};
 use super::slim::Slim;
 
@@ -39,15 +40,15 @@ impl<K> Watched for K where
 
 /// A store and the events that fill it; for a `PartialObjectMeta` only metadata are asked for.
 #[must_use]
-pub fn watch<K: Watched>(api: Api<K>, config: watcher::Config) -> (Store<K>, Events<K>) {
+pub fn watch<K: Watched>(api: Api<K>, config: watcher::Config) -> (Cached<K>, Events<K>) {
     optional(api, config, Served::default())
 }
 
 /// The same of a kind that the API server may not serve; `served` learns whether it does.
-pub fn optional<K: Watched>(api: Api<K>, config: watcher::Config, served: Served) -> (Store<K>, Events<K>) {
-    let (reader, writer) = reflector::store();
+pub fn optional<K: Watched>(api: Api<K>, config: watcher::Config, served: Served) -> (Cached<K>, Events<K>) {
+    let (reader, filler) = cached();
     let stream = patient(watcher(api, config).inspect(move |event| served.learn(event)));
-    (reader, calm(stream.modify(Slim::slim).reflect(writer).touched_objects()).boxed())
+    (reader, calm(filler.fill(stream.modify(Slim::slim)).touched_objects()).boxed())
 }
 
 /// Asks again later and later, half a minute apart at most, until an answer comes.

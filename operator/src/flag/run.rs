@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use futures::TryStreamExt;
 use kube::runtime::controller::Config;
-use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{Controller, Predicate, PredicateConfig, WatchStreamExt, predicates, watcher};
 use kube::{Api, ResourceExt};
@@ -13,6 +12,7 @@ use odoo_ai_crds::flag::FeatureFlag;
 
 use super::{KIND, reconcile, tally};
 use crate::cluster::cache::Scope;
+use crate::cluster::cached::Filler;
 use crate::cluster::watch::{calm, patient};
 use crate::context::Context;
 use crate::controller::drive;
@@ -26,7 +26,7 @@ const DEBOUNCE: Duration = Duration::from_millis(200);
 pub async fn run(
     ctx: Arc<Context>,
     scope: &Scope,
-    writer: Writer<FeatureFlag>,
+    filler: Filler<FeatureFlag>,
     shutdown: impl Future<Output = ()> + Send + Sync + 'static,
 ) {
     let api: Api<FeatureFlag> = scope.api(&ctx.client);
@@ -35,20 +35,17 @@ pub async fn run(
     let wanted = predicates::generation.combine(predicates::annotations);
     let (wake, woken) = futures::channel::mpsc::unbounded();
     let (known, memory) = (flags.clone(), Arc::clone(&ctx));
-    let changes = patient(watcher(api, watcher::Config::default()))
-        .inspect_ok(move |event| {
-            if let watcher::Event::Delete(gone) = event {
-                // The younger one of two has the rule now. Nobody hears it while the process ends.
-                for flag in rivals(&known, gone) {
-                    let _ = wake.unbounded_send(flag);
-                }
-                tally::gone(&memory, gone);
+    let changes = patient(watcher(api, watcher::Config::default())).inspect_ok(move |event| {
+        if let watcher::Event::Delete(gone) = event {
+            // The younger one of two has the rule now. Nobody hears it while the process ends.
+            for flag in rivals(&known, gone) {
+                let _ = wake.unbounded_send(flag);
             }
-        })
-        .reflect(writer)
-        .touched_objects();
-    let trigger = calm(changes).predicate_filter(wanted, PredicateConfig::default());
-    let controller = Controller::for_stream(trigger, flags)
+            tally::gone(&memory, gone);
+        }
+    });
+    let trigger = calm(filler.fill(changes).touched_objects()).predicate_filter(wanted, PredicateConfig::default());
+    let controller = Controller::for_stream(trigger, flags.store())
         .with_config(Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE))
         .reconcile_on(woken)
         .graceful_shutdown_on(shutdown);

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use futures::FutureExt;
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 use odoo_ai_crds::flag::FeatureFlag;
@@ -43,7 +42,9 @@ pub fn of(ctx: &Context, namespace: &str, stack: &str) -> Option<Tally> {
             && flag.spec.stack_ref.name == stack
             && flag.metadata.deletion_timestamp.is_none()
     };
-    ctx.flags.wait_until_ready().now_or_never()?.ok()?;
+    if !ctx.flags.is_filled() {
+        return None;
+    }
     let flags = ctx.flags.state_filter(of_stack);
     if flags.is_empty() {
         return Some(Tally { declared: 0, undeclared: 0 });

@@ -7,7 +7,6 @@ use futures::TryStreamExt;
 use futures::channel::mpsc::UnboundedReceiver;
 use kube::runtime::controller::Config;
 use kube::runtime::reflector::ObjectRef;
-use kube::runtime::reflector::store::Writer;
 use kube::runtime::{Controller, Predicate, PredicateConfig, WatchStreamExt, predicates, watcher};
 use kube::{Api, ResourceExt};
 use odoo_ai_crds::backup::Backup;
@@ -15,6 +14,7 @@ use odoo_ai_crds::restore::Restore;
 
 use super::{KIND, is_active, is_in_place, reconcile};
 use crate::cluster::cache::Scope;
+use crate::cluster::cached::Filler;
 use crate::cluster::watch::{calm, patient};
 use crate::context::Context;
 use crate::controller::drive;
@@ -28,7 +28,7 @@ const DEBOUNCE: Duration = Duration::from_millis(200);
 pub async fn run(
     ctx: Arc<Context>,
     scope: &Scope,
-    writer: Writer<Restore>,
+    filler: Filler<Restore>,
     heard: UnboundedReceiver<ObjectRef<Restore>>,
     shutdown: impl Future<Output = ()> + Send + Sync + 'static,
 ) {
@@ -37,24 +37,21 @@ pub async fn run(
     // A status write is no reason to look again.
     let wanted = predicates::generation.combine(predicates::annotations);
     let (known, memory) = (restores.clone(), Arc::clone(&ctx));
-    let changes = patient(watcher(api, watcher::Config::default()))
-        .inspect_ok(move |event| match event {
-            watcher::Event::Apply(now) | watcher::Event::InitApply(now) => {
-                let before = known.get(&ObjectRef::from_obj(now));
-                if before.is_none_or(|before| claim(&before) != claim(now)) {
-                    wake(&memory, now);
-                }
+    let changes = patient(watcher(api, watcher::Config::default())).inspect_ok(move |event| match event {
+        watcher::Event::Apply(now) | watcher::Event::InitApply(now) => {
+            let before = known.get(&ObjectRef::from_obj(now));
+            if before.is_none_or(|before| claim(&before) != claim(now)) {
+                wake(&memory, now);
             }
-            watcher::Event::Delete(gone) => {
-                memory.metrics.restore(&(gone.namespace().unwrap_or_default(), gone.name_any()), None);
-                wake(&memory, gone);
-            }
-            watcher::Event::Init | watcher::Event::InitDone => {}
-        })
-        .reflect(writer)
-        .touched_objects();
-    let trigger = calm(changes).predicate_filter(wanted, PredicateConfig::default());
-    let controller = Controller::for_stream(trigger, restores)
+        }
+        watcher::Event::Delete(gone) => {
+            memory.metrics.restore(&(gone.namespace().unwrap_or_default(), gone.name_any()), None);
+            wake(&memory, gone);
+        }
+        watcher::Event::Init | watcher::Event::InitDone => {}
+    });
+    let trigger = calm(filler.fill(changes).touched_objects()).predicate_filter(wanted, PredicateConfig::default());
+    let controller = Controller::for_stream(trigger, restores.store())
         .with_config(Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE))
         .reconcile_on(heard)
         .graceful_shutdown_on(shutdown);

@@ -4,14 +4,14 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use futures::FutureExt;
 use futures::channel::mpsc::UnboundedSender;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
-use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::reflector::ObjectRef;
 use odoo_ai_crds::stack::OdooAiStack;
 
 use crate::cluster::cache::Scope;
+use crate::cluster::cached::Cached;
 
 /// Another namespace's stacks are waited for this long after a start: of two stacks with one host the newer must not
 /// be the first to get its route. One that can't be listed keeps nobody from their routes for longer.
@@ -20,7 +20,7 @@ const PATIENCE: SignedDuration = SignedDuration::from_secs(60);
 /// All stacks of all watched namespaces, and who looks at them again.
 #[derive(Clone, Default)]
 pub struct Stacks {
-    stores: Vec<Store<OdooAiStack>>,
+    stores: Vec<Cached<OdooAiStack>>,
     listeners: Arc<Mutex<Vec<Listener>>>,
 }
 
@@ -29,7 +29,7 @@ type Listener = (Scope, UnboundedSender<ObjectRef<OdooAiStack>>);
 impl Stacks {
     /// Those in these stores.
     #[must_use]
-    pub fn new(stores: Vec<Store<OdooAiStack>>) -> Self {
+    pub fn new(stores: Vec<Cached<OdooAiStack>>) -> Self {
         Self { stores, listeners: Arc::default() }
     }
 
@@ -44,7 +44,7 @@ impl Stacks {
         if contested.is_empty() {
             return;
         }
-        let all = self.stores.iter().flat_map(Store::state);
+        let all = self.stores.iter().flat_map(|store| store.state());
         let others = all.filter(|other| hosts(other).any(|host| contested.contains(host)));
         others.for_each(|other| self.wake(&ObjectRef::from_obj(&*other)));
     }
@@ -65,9 +65,9 @@ impl Stacks {
     /// Hosts of `stack` that belong to others; `None`: not known yet.
     #[must_use]
     pub fn rivals(&self, stack: &OdooAiStack, leading_since: Timestamp, now: Timestamp) -> Option<Rivals> {
-        let listed = self.stores.iter().all(|store| store.wait_until_ready().now_or_never().is_some());
+        let listed = self.stores.iter().all(Cached::is_filled);
         let known = listed || leading_since.duration_until(now) > PATIENCE;
-        known.then(|| of(stack, self.stores.iter().flat_map(Store::state)))
+        known.then(|| of(stack, self.stores.iter().flat_map(|store| store.state())))
     }
 }
 

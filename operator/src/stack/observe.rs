@@ -147,7 +147,7 @@ pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Optio
         return Ok(None);
     }
     // Whoever doesn't know yet which Restores there are would start what one has stopped. Nobody fills it in some tests.
-    _ = ctx.restores.wait_until_ready().await;
+    ctx.restores.filled().await;
     let mut children = ctx.caches.children(namespace, name);
     children.compare(namespace, |key| ctx.applier.applied_generation(key));
     let wanted = references::of(&object.spec, name);

@@ -8,7 +8,6 @@ use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::core::PartialObjectMeta;
 use kube::runtime::controller::Config;
-use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{Controller, Predicate, PredicateConfig, WatchStreamExt, predicates, watcher};
 use kube::{Api, Resource, ResourceExt};
@@ -18,6 +17,7 @@ use odoo_ai_crds::stack::OdooAiStack;
 use super::references::{self, Reference};
 use super::{KIND, poller, reconcile};
 use crate::cluster::cache::{Scope, Streams};
+use crate::cluster::cached::{Cached, Filler};
 use crate::cluster::slim::Slim;
 use crate::cluster::watch::{Events, calm, patient};
 use crate::context::Context;
@@ -37,7 +37,7 @@ pub async fn run(
     ctx: Arc<Context>,
     scope: &Scope,
     streams: Streams,
-    (stacks, writer): (Store<OdooAiStack>, Writer<OdooAiStack>),
+    (stacks, filler): (Cached<OdooAiStack>, Filler<OdooAiStack>),
     heard: UnboundedReceiver<ObjectRef<OdooAiStack>>,
     shutdown: impl Future<Output = ()> + Send + Sync + 'static,
 ) {
@@ -64,10 +64,9 @@ pub async fn run(
             }
             watcher::Event::Init | watcher::Event::InitDone => {}
         })
-        .modify(Slim::slim)
-        .reflect(writer)
-        .touched_objects();
-    let trigger = calm(changes).predicate_filter(wanted, PredicateConfig::default());
+        .modify(Slim::slim);
+    let stacks = stacks.store();
+    let trigger = calm(filler.fill(changes).touched_objects()).predicate_filter(wanted, PredicateConfig::default());
     let asking = poller::poll(Arc::clone(&ctx), |pod: &Pod| owner(pod), wake.clone());
     let probing = crate::routes::poller::poll(Arc::clone(&ctx), wake);
     let controller = Controller::for_stream(trigger, stacks.clone())

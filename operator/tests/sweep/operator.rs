@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::Action;
-use kube::runtime::reflector::{self, store::Writer};
 use kube::runtime::watcher;
 use odoo_ai_crds::flag::FeatureFlag;
 use odoo_ai_crds::restore::Restore;
 use odoo_ai_operator::cluster::cache::Scope;
+use odoo_ai_operator::cluster::cached::{Filler, cached};
 use odoo_ai_operator::context::{Context, Custom, Pacer};
 use odoo_ai_operator::metrics::Metrics;
 use odoo_ai_operator::rules::board::Boards;
@@ -63,8 +63,8 @@ pub(crate) struct Operator {
     ctx: Arc<Context>,
     watches: JoinHandle<()>,
     /// Their watch is the controller's own.
-    flags: Mutex<Writer<FeatureFlag>>,
-    restores: Mutex<Writer<Restore>>,
+    flags: Mutex<Filler<FeatureFlag>>,
+    restores: Mutex<Filler<Restore>>,
     cluster: Arc<Cluster>,
 }
 
@@ -80,12 +80,12 @@ impl Operator {
         };
         let scope = Scope::Namespace(NAMESPACE.to_owned());
         let (ctx, streams) = Context::new(client, http.clone(), &scope, "operator-0", own, Metrics::registered().0);
-        let (flags, flags_writer) = reflector::store();
-        let (restores, restores_writer) = reflector::store();
+        let (flags, flags_filler) = cached();
+        let (restores, restores_filler) = cached();
         let (pacer, rules) = (Pacer::by(clock), Boards::by(clock));
         let ctx = Arc::new(Context { pacer, rules, clock: today, flags, restores, ..ctx });
         let watches = tokio::spawn(streams.drain());
-        let (flags, restores) = (Mutex::new(flags_writer), Mutex::new(restores_writer));
+        let (flags, restores) = (Mutex::new(flags_filler), Mutex::new(restores_filler));
         let operator = Self { ctx, watches, flags, restores, cluster: Arc::clone(cluster) };
         operator.catch_up().await;
         let ready = tokio::time::timeout(Duration::from_secs(5), operator.ctx.caches.ready());
@@ -106,14 +106,14 @@ impl Operator {
         panic!("the watches never come to rest");
     }
 
-    fn list<K: Custom + 'static>(&self, writer: &Mutex<Writer<K>>, plural: &str) {
-        let mut writer = writer.lock().expect("nobody panicked with it");
-        writer.apply_watcher_event(&watcher::Event::Init);
+    fn list<K: Custom + 'static>(&self, filler: &Mutex<Filler<K>>, plural: &str) {
+        let mut filler = filler.lock().expect("nobody panicked with it");
+        filler.apply(&watcher::Event::Init);
         for (_, object) in self.cluster.world().store.all(plural) {
             let object = serde_json::from_value(object.clone()).expect("an object of the kind");
-            writer.apply_watcher_event(&watcher::Event::InitApply(object));
+            filler.apply(&watcher::Event::InitApply(object));
         }
-        writer.apply_watcher_event(&watcher::Event::InitDone);
+        filler.apply(&watcher::Event::InitDone);
     }
 
     /// One reconcile of each object.

@@ -46,20 +46,27 @@ async fn install(client: &Client) -> Result<()> {
     for kind in TRAEFIK {
         Api::all(client.clone()).create(&PostParams::default(), &traefik(kind)).await?;
     }
+    ours(client).await?;
+    established(client, TRAEFIK.map(|kind| traefik(kind).name_any())).await
+}
+
+/// Our own, served.
+pub(crate) async fn ours(client: &Client) -> Result<()> {
     for kind in KINDS {
         apply_file(client, "default", &repository().join(format!("crds/generated/{kind}.yaml"))).await?;
     }
+    established(client, KINDS.map(|kind| format!("{kind}.{GROUP}"))).await
+}
+
+async fn established(client: &Client, names: impl AsRef<[String]>) -> Result<()> {
     let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
     wait_for("the CRDs to be Established", Duration::from_secs(20), || async {
-        let ours = KINDS.iter().map(|kind| format!("{kind}.{GROUP}"));
-        let traefiks = TRAEFIK.iter().map(|kind| traefik(kind).name_any());
-        for kind in ours.chain(traefiks) {
-            let crd = crds.get(&kind).await?;
-            let conditions = crd.status.and_then(|status| status.conditions).unwrap_or_default();
+        for name in names.as_ref() {
+            let conditions = crds.get(name).await?.status.and_then(|status| status.conditions).unwrap_or_default();
             // NonStructuralSchema, NamesAccepted=False: what is wrong is in there.
             let good = conditions.iter().filter(|condition| condition.status == "True").map(|c| c.type_.as_str());
             if good.collect::<Vec<_>>() != ["NamesAccepted", "Established"] {
-                bail!("{kind}: {conditions:?}");
+                bail!("{name}: {conditions:?}");
             }
         }
         Ok(Some(()))

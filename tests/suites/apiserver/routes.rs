@@ -11,10 +11,10 @@ use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostPa
 use kube::{Api, ResourceExt};
 use odoo_ai_crds::stack::OdooAiStack;
 use odoo_ai_operator::cluster::traefik::{IngressRoute, Middleware};
-use odoo_ai_tests::{ApiServer, apply_file, repository, wait_for};
+use odoo_ai_tests::{ApiServer, wait_for};
 use serde_json::{Value, json};
 
-use crate::crds::{KINDS, TRAEFIK, traefik};
+use crate::crds::{self, TRAEFIK, traefik};
 use crate::requests::Requests;
 use crate::stack::{costs_nothing, stage};
 use crate::stage::Stage;
@@ -114,15 +114,10 @@ async fn a_host_changes_hands_at_once() -> Result<()> {
 async fn traefik_comes_and_goes() -> Result<()> {
     let server = ApiServer::start().await?;
     let client = server.client().await?;
-    for kind in KINDS {
-        apply_file(&client, "default", &repository().join(format!("crds/generated/{kind}.yaml"))).await?;
-    }
+    crds::ours(&client).await?;
     let operator = Requests::default().client(&server, None).await?;
     let edit = |stack: &mut Value| stack["spec"]["ingress"] = json!({"dashboard": {"host": "ai.example.com"}});
-    let stage = wait_for("the CRDs to be served", Duration::from_secs(20), || async {
-        Stage::new(client.clone(), operator.clone(), "comes-and-goes", edit).await.map(Some)
-    })
-    .await?;
+    let stage = Stage::new(client.clone(), operator, "comes-and-goes", edit).await?;
     let controller = stage.control()?;
     stage.until_ready().await?;
     let standard = || async {

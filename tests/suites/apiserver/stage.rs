@@ -16,10 +16,10 @@ use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::core::NamespaceResourceScope;
-use kube::runtime::reflector;
 use kube::{Api, Client, Resource, ResourceExt};
 use odoo_ai_crds::stack::OdooAiStack;
 use odoo_ai_operator::cluster::cache::{Scope, Streams};
+use odoo_ai_operator::cluster::cached::cached;
 use odoo_ai_operator::cluster::covers::covers;
 use odoo_ai_operator::cluster::traefik::{IngressRoute, Middleware};
 use odoo_ai_operator::context::Context;
@@ -165,10 +165,10 @@ impl Stage {
     pub(crate) fn control(&self) -> Result<JoinHandle<()>> {
         let scope = Scope::Namespace(self.namespace.clone());
         let (mut ctx, streams) = context(&self.operator, &scope, self.rules)?;
-        let (stacks, writer) = reflector::store();
+        let (stacks, filler) = cached();
         ctx.stacks = Stacks::new(vec![stacks.clone()]);
         Ok(tokio::spawn(async move {
-            run::control(ctx, &scope, streams, (stacks, writer), std::future::pending()).await;
+            run::control(ctx, &scope, streams, (stacks, filler), std::future::pending()).await;
         }))
     }
 
