@@ -16,6 +16,7 @@ pub mod observe;
 pub mod remove;
 pub mod report;
 pub mod run;
+pub mod source;
 pub mod steps;
 pub mod surroundings;
 pub mod tables;

@@ -11,18 +11,16 @@ use odoo_ai_crds::backup::Backup;
 use odoo_ai_crds::restore::{Restore, RestoreStatus};
 use odoo_ai_crds::stack::OdooAiStack;
 
+use super::source::Source;
 use super::surroundings::Surroundings;
-use super::{is_in_place, remove, validate};
+use super::{is_in_place, remove};
 use crate::backup::build::Task;
-use crate::backup::observe::claim_exists;
 use crate::cluster::children::Children;
 use crate::cluster::pending;
 use crate::context::Context;
 use crate::labels;
 use crate::rollout::jobs;
-use crate::stack;
 use crate::stack::error::Error;
-use crate::stack::references::{self, Data, Reference};
 
 /// One moment of a Restore.
 #[derive(Clone, Debug)]
@@ -31,14 +29,10 @@ pub struct Observed {
     pub object: Restore,
     /// The stack whose database server is used, read live; one that is being deleted is none.
     pub stack: Option<OdooAiStack>,
-    /// The Backup that the source refers to.
-    pub backup: Option<Backup>,
+    /// Where the backup comes from.
+    pub source: Source,
     /// Its Jobs and their pods, and the metadata of the stack's children, from the caches.
     pub children: Children,
-    /// Data of the Secret with the bucket's credentials.
-    pub data: Data,
-    /// The claim that the source names exists; true where it names none.
-    pub claim_exists: bool,
     /// The Job that makes a backup in the same storage at this moment.
     pub backing_up: Option<String>,
     /// Bytes of the database that is restored into, as an agent saw it lately.
@@ -80,38 +74,30 @@ pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Optio
         return Ok(None);
     }
     let (spec, now) = (&object.spec, (ctx.clock)());
-    let backup = match &spec.source.backup_ref {
-        Some(reference) => stack::observe::backup(ctx, namespace, &reference.name).await?.map(|it| Backup::clone(&it)),
-        None => None,
-    };
-    let storage = validate::places(spec, backup.as_ref());
     let mut children = ctx.caches.children_of_restore(namespace, &spec.stack_ref.name, name);
     if object.metadata.deletion_timestamp.is_some() {
         // One that the caches don't know yet would load what nobody drops any more.
         children.jobs = live_jobs(ctx, namespace, name).await?;
     }
     let stacks: Api<OdooAiStack> = Api::namespaced(ctx.client.clone(), namespace);
-    let bucket = storage.as_ref().and_then(|it| it.bucket.as_ref());
-    let secrets = bucket.map(|it| Reference::Secret(it.credentials_secret_ref.name.clone())).into_iter().collect();
-    let claim = storage.as_ref().and_then(|it| it.volume.as_ref()).map(|it| it.claim.as_str());
-    let (stack, data, pending, claim_exists) = tokio::join!(
+    let (stack, source, pending) = tokio::join!(
         stacks.get_opt(&spec.stack_ref.name),
-        references::read(&ctx.client, namespace, secrets),
+        Source::read(ctx, namespace, &spec.source),
         pending::read(&ctx.client, namespace, &children, now),
-        claim_exists(ctx, namespace, claim),
     );
     children.pending = pending?;
-    let (stack, data, claim_exists) = (stack?, data?, claim_exists?);
+    let (stack, source) = (stack?, source?);
     let stack = stack.filter(|it| it.metadata.deletion_timestamp.is_none());
-    let backing_up = backup.as_ref().and_then(|backup| backing_up(ctx, namespace, backup));
+    let backup = source.backup.as_ref();
+    let backing_up = backup.and_then(|backup| backing_up(ctx, namespace, backup));
     let bytes = ctx.agents.restored(object.metadata.uid.as_deref().unwrap_or_default());
     let around = if is_in_place(&object) {
         let step = object.status.as_ref().and_then(|status| status.step);
-        Box::pin(Surroundings::read(ctx, &object, stack.as_ref(), backup.as_ref(), step)).await?
+        Box::pin(Surroundings::read(ctx, &object, stack.as_ref(), backup, step)).await?
     } else {
         Surroundings::default()
     };
-    Ok(Some(Box::new(Observed { object, stack, backup, children, data, claim_exists, backing_up, bytes, around, now })))
+    Ok(Some(Box::new(Observed { object, stack, source, children, backing_up, bytes, around, now })))
 }
 
 async fn live_jobs(ctx: &Context, namespace: &str, name: &str) -> Result<BTreeMap<String, Arc<Job>>, Error> {

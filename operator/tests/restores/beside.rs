@@ -41,7 +41,7 @@ fn it_is_begun_before_there_is_a_job_runs_once_and_says_what_came_of_it() {
     assert_eq!((world.says("Stalled").0.as_str(), world.says("Reconciling").0.as_str()), ("False", "False"));
     // Whatever happens afterwards.
     world.seen.children = Children::default();
-    (world.seen.stack, world.seen.backup) = (None, None);
+    (world.seen.stack, world.seen.source.backup) = (None, None);
     world.later(3600);
     world.seen.object.metadata.generation = Some(2);
     let decision = world.step();
@@ -90,7 +90,7 @@ fn it_waits_for_a_backup_that_is_made_and_for_the_database() {
 #[test]
 fn what_it_refers_to_must_be_there() {
     let mut world = World::new();
-    world.seen.backup = None;
+    world.seen.source.backup = None;
     world.step();
     world.expect("Unknown", "BackupNotFound");
     let mut world = World::new();
@@ -98,7 +98,7 @@ fn what_it_refers_to_must_be_there() {
     world.step();
     world.expect("Unknown", "StackNotFound");
     let mut world = World::new();
-    world.seen.claim_exists = false;
+    world.seen.source.claim_exists = false;
     world.step();
     world.expect("Unknown", "VolumeMissing");
     let mut world = World::new();
@@ -120,7 +120,7 @@ fn an_external_server_needs_an_image_that_somebody_names() {
     spec.database.external = Some(serde_json::from_value(external).expect("a server"));
     world.step();
     world.expect("False", "InvalidSpec");
-    world.seen.backup.as_mut().expect("a Backup").spec.job.image = Some("postgres:16".to_owned());
+    world.seen.source.backup.as_mut().expect("a Backup").spec.job.image = Some("postgres:16".to_owned());
     world.step();
     world.expect("Unknown", "Restoring");
     let image = |world: &World| decide(&world.seen, &world.operator).plan.expect("a plan").image;

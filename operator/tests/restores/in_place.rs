@@ -38,7 +38,7 @@ impl World {
         world.seen.around.current = Some(current);
         let migrations = &mut world.seen.stack.as_mut().expect("a stack").spec.migrations;
         migrations.backup = Some(odoo_ai_crds::stack::MigrationBackup::Required);
-        let mut backup = world.seen.backup.clone().expect("a Backup");
+        let mut backup = world.seen.source.backup.clone().expect("a Backup");
         backup.metadata.name = Some("nightly".to_owned());
         world.seen.around.before = Some(Arc::new(backup));
         world.workloads(1);
@@ -209,7 +209,8 @@ fn nothing_is_done_before_it_is_confirmed_for_this_very_database() {
     world.expect("Unknown", "NotObserved");
     let newest = |world: &mut World, id: &str| {
         let status = json!({"lastSuccess": {"id": id, "reason": "Scheduled"}});
-        world.seen.backup.as_mut().expect("a Backup").status = Some(serde_json::from_value(status).expect("a status"));
+        world.seen.source.backup.as_mut().expect("a Backup").status =
+            Some(serde_json::from_value(status).expect("a status"));
     };
     newest(&mut world, ARTIFACT);
     world.step();
@@ -454,7 +455,7 @@ fn the_replaced_database_goes_when_its_time_is_over_and_not_before() {
 #[test]
 fn what_it_was_read_from_may_go_once_it_is_loaded() {
     let mut world = World::swapped();
-    (world.seen.backup, world.seen.claim_exists) = (None, false);
+    (world.seen.source.backup, world.seen.source.claim_exists) = (None, false);
     world.workloads(1);
     world.noted(NEW);
     world.settle();

@@ -17,6 +17,7 @@ use odoo_ai_operator::restore::build;
 use odoo_ai_operator::restore::decide::{Decision, decide};
 use odoo_ai_operator::restore::observe::Observed;
 use odoo_ai_operator::restore::report;
+use odoo_ai_operator::restore::source::Source;
 use odoo_ai_operator::restore::surroundings::Surroundings;
 use odoo_ai_operator::stack::model::{Network, Operator};
 use odoo_ai_operator::stack::references::Data;
@@ -51,10 +52,8 @@ impl World {
         let seen = Observed {
             object,
             stack: Some(stack),
-            backup: Some(backup),
+            source: Source { backup: Some(backup), data: Data::new(), claim_exists: true },
             children: Children::default(),
-            data: Data::new(),
-            claim_exists: true,
             backing_up: None,
             bytes: None,
             around: Surroundings::default(),
