@@ -69,8 +69,6 @@ pub mod reasons {
     pub const DELETING: &str = "Deleting";
     /// The controller hasn't looked yet.
     pub const NOT_OBSERVED: &str = "NotObserved";
-    /// The spec uses what this version of the operator doesn't do yet.
-    pub const NOT_IMPLEMENTED: &str = "NotImplemented";
 
     /// The spec contradicts itself in a way that the schema can't see.
     pub const INVALID_SPEC: &str = "InvalidSpec";
@@ -215,6 +213,8 @@ pub mod reasons {
     pub const RESTORED: &str = "Restored";
     /// The backup is being restored.
     pub const RESTORING: &str = "Restoring";
+    /// The database held something already, so `bootstrap.restoreFrom` left it as it is.
+    pub const DATABASE_NOT_EMPTY: &str = "DatabaseNotEmpty";
     /// An attempt to restore the backup failed; it is tried again.
     pub const RESTORE_FAILED: &str = "RestoreFailed";
     /// A restore in place waits for `confirm`.
@@ -392,7 +392,9 @@ pub mod annotations {
     pub const DATABASE_USER: &str = "odoo-ai.atmatasolutions.com/database-user";
     /// On the database's volume: the C library of the image that made its indexes, `glibc` or `musl`.
     pub const DATABASE_LIBC: &str = "odoo-ai.atmatasolutions.com/database-libc";
-    /// On a plan or migrate Job: when the rollout started that it is part of; its result counts for no other one.
+    /// On a bootstrap Job: digest of the backup that it restores, and of where that is.
+    pub const BOOTSTRAP_SOURCE: &str = "odoo-ai.atmatasolutions.com/bootstrap-source";
+    /// On a bootstrap, plan or migrate Job: when the rollout started that it is part of; its result counts for no other one.
     pub const ROLLOUT_STARTED_AT: &str = "odoo-ai.atmatasolutions.com/rollout-started-at";
     /// On a migrate Job: whether a backup had to come first when it was made, `Required` or `Never`; with one, the
     /// artifact's id.

@@ -92,8 +92,7 @@ pub struct ManagedDatabase {
     /// What happens to the volume and its credentials when the stack is deleted. Default: Retain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_policy: Option<DeletionPolicy>,
-    /// How an empty database gets its first data. Default: the application's own schema, no data. Not acted on yet: the
-    /// stack is refused with the reason NotImplemented.
+    /// How an empty database gets its first data. Default: the application's own schema, no data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bootstrap: Option<Bootstrap>,
 }
@@ -116,8 +115,14 @@ pub struct Storage {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Bootstrap {
-    /// A backup to begin with. It acts on an empty database only, which is decided by looking into the database.
+    /// A backup to begin with. It acts on an empty database only, which is decided by looking into the database: leave it
+    /// in place, and a volume that was lost begins with the backup again. The catalogue of this namespace and stack is
+    /// taken over with it, so that the next backup goes there.
     pub restore_from: ArtifactSource,
+    /// Seconds that one attempt may take, 60 to 86400. Default: 3600.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 60, max = 86_400))]
+    pub timeout_seconds: Option<i32>,
 }
 
 /// A PostgreSQL that somebody else runs.

@@ -19,6 +19,8 @@ pub enum Step {
     Redis,
     /// New credentials of database and Redis are proven by a login.
     Credentials,
+    /// An empty database gets its first data from a backup.
+    Bootstrap,
     /// What the migration would do is found out.
     Plan,
     /// A person must approve.
@@ -255,10 +257,45 @@ pub struct DatabaseStatus {
     /// Counts the changes of the database's and Redis's passwords; pods carry the number they were started with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_generation: Option<i64>,
+    /// What became of `bootstrap.restoreFrom`; absent until somebody has looked into the database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bootstrap: Option<BootstrapStatus>,
     /// The restore in place that brought this database, as it was last noted: another value means another database.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub restore: Option<String>,
+}
+
+/// What became of `bootstrap.restoreFrom`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BootstrapStatus {
+    /// UID of the volume whose database was looked at; with another volume it is looked at anew.
+    #[serde(rename = "volumeUID")]
+    #[schemars(length(max = 64))]
+    pub volume_uid: String,
+    /// The database was empty, and the backup is in it. False: it held something, and was left as it is.
+    pub restored: bool,
+    /// Id of the backup, or path of the dump.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub artifact_id: Option<String>,
+    /// How many tables the backup has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tables: Option<i32>,
+    /// How many rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<i64>,
+    /// Seconds that it took to load.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_seconds: Option<i32>,
+    /// What was done, for people; it is told as an Event too.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 2048))]
+    pub message: String,
+    /// When.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed_at: Option<Time>,
 }
 
 /// A backup that was asked for before a migration. It is asked for once; a failed one again after a pause.

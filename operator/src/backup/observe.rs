@@ -13,7 +13,7 @@ use crate::cluster::children::Children;
 use crate::cluster::pending;
 use crate::context::Context;
 use crate::restore;
-use crate::rollout::requests;
+use crate::rollout::{bootstrap, requests};
 use crate::stack::error::Error;
 use crate::stack::references::{self, Data, Reference};
 use crate::stack::restoring;
@@ -35,7 +35,7 @@ pub struct Observed {
     pub restoring: bool,
     /// The Restore whose request waits here.
     pub asks: Option<Restore>,
-    /// The database is being replaced: nothing is started by the schedules.
+    /// The database is being replaced, or waits for its first data: nothing is started by the schedules.
     pub paused: bool,
     /// Now.
     pub now: Timestamp,
@@ -86,7 +86,13 @@ pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Optio
         Some(name) => Api::<Restore>::namespaced(ctx.client.clone(), namespace).get_opt(name).await?,
         None => None,
     };
-    let paused = restoring::of(ctx, namespace, &spec.stack_ref.name).is_some_and(|it| restoring::stops(&it));
+    let replaced = restoring::of(ctx, namespace, &spec.stack_ref.name).is_some_and(|it| restoring::stops(&it));
+    // A backup of the empty database would be the newest one, which it may be about to begin with.
+    let volume = children.volume(namespace, &spec.stack_ref.name);
+    let begins = |it: &OdooAiStack| {
+        it.spec.database.managed.bootstrap.is_some() && bootstrap::is_awaited(it.status.as_ref(), volume)
+    };
+    let paused = replaced || stack.as_ref().is_some_and(begins);
     Ok(Some(Box::new(Observed { object, stack, children, data, claim_exists, restoring, asks, paused, now })))
 }
 

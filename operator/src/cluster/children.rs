@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::intent::Key;
 use super::pending::Pending;
+use crate::component::{Component, ComponentExt};
 use crate::labels;
 
 /// The children of one stack at one moment.
@@ -44,6 +45,14 @@ impl Children {
             "CronJob" => self.cron_jobs.get(&key.name).map(|child| &child.metadata),
             _ => self.metadata.get(key),
         }
+    }
+
+    /// UID of the claim of a stack's database.
+    #[must_use]
+    pub fn volume(&self, namespace: &str, stack: &str) -> Option<&str> {
+        let name = format!("{stack}-{}", Component::Database.name());
+        let key = Key { kind: "PersistentVolumeClaim".to_owned(), namespace: namespace.to_owned(), name };
+        self.meta(&key)?.uid.as_deref()
     }
 
     /// Metadata of all children of a kind; of Secrets, all of the namespace.

@@ -22,7 +22,7 @@ use crate::stack::build::job::{self, Run};
 use crate::stack::build::{AGENT, pod};
 
 /// Seconds beyond `timeoutSeconds`: the agent ends itself before and tells why.
-const GRACE: i64 = 120;
+pub const GRACE: i64 = 120;
 /// Sessions that build indexes at once, where the dump lies on a volume; the live database needs the rest of the host.
 const SESSIONS: u32 = 2;
 /// A database is dropped, or renamed, within this time, seconds.
@@ -43,6 +43,8 @@ pub enum Task {
     Drop,
     /// Drops what was begun.
     Discard,
+    /// Loads the backup into the live database where that is empty; a Job of the stack itself.
+    Bootstrap,
 }
 
 impl Task {
@@ -56,6 +58,7 @@ impl Task {
             Self::Copy => "tables",
             Self::Drop => "drop",
             Self::Discard => "discard",
+            Self::Bootstrap => "bootstrap",
         }
     }
 
@@ -69,6 +72,7 @@ impl Task {
             Self::Copy => "restore-tables",
             Self::Drop => "restore-drop",
             Self::Discard => "restore-discard",
+            Self::Bootstrap => "bootstrap",
         }
     }
 
@@ -106,7 +110,7 @@ pub fn job(plan: &Plan, seen: &Observed, task: Task, attempt: u32) -> Intent {
     let owner = (!orphan).then(|| plan.owner.clone());
     let keep_seconds = if orphan { 3600 } else { job::KEEP_SECONDS };
     let seconds = match task {
-        Task::Load | Task::Copy => i64::from(plan.timeout) + GRACE,
+        Task::Load | Task::Copy | Task::Bootstrap => i64::from(plan.timeout) + GRACE,
         Task::Migrate => i64::from(plan.stack.migration_timeout),
         Task::Swap | Task::Drop | Task::Discard => SHORT + GRACE,
     };
@@ -170,7 +174,9 @@ fn labels_of(plan: &Plan, component: &str) -> BTreeMap<String, String> {
     labels
 }
 
-fn pod_spec(plan: &Plan, status: &RestoreStatus, task: Task) -> PodSpec {
+/// Pods of a Job that only the agent and PostgreSQL's programs are needed for.
+#[must_use]
+pub fn pod_spec(plan: &Plan, status: &RestoreStatus, task: Task) -> PodSpec {
     let stack = &plan.stack;
     let (install, agent_volume, agent_mount) = pod::agent(&stack.operator_image);
     let (login_volume, login_mount) = credentials(stack, &[keys::DATABASE_PASSWORD, keys::DATABASE_CA]);
@@ -182,19 +188,23 @@ fn pod_spec(plan: &Plan, status: &RestoreStatus, task: Task) -> PodSpec {
     let (incoming, outgoing) = incoming(plan, status);
     let kept = || status.replaced_database.clone().unwrap_or_default();
     let database = match task {
-        Task::Load | Task::Copy | Task::Discard => plan.database.clone(),
+        Task::Load | Task::Copy | Task::Discard | Task::Bootstrap => plan.database.clone(),
         Task::Drop if !plan.tables.is_empty() => plan.database.clone(),
         Task::Migrate | Task::Swap => incoming,
         Task::Drop => kept(),
     };
     env.push(pod::env("ODOOAI_RESTORE_DATABASE", database));
     match task {
-        Task::Load => source(plan, &mut volumes, &mut mounts, &mut env),
+        Task::Load | Task::Bootstrap => source(plan, &mut volumes, &mut mounts, &mut env),
         Task::Copy => {
             env.push(pod::env("ODOOAI_RESTORE_TABLES", plan.tables.join(",")));
             env.push(pod::env("ODOOAI_RESTORE_TIMEOUT_SECONDS", plan.timeout.to_string()));
         }
         _ => env.push(pod::env("ODOOAI_RESTORE_TIMEOUT_SECONDS", SHORT.to_string())),
+    }
+    if task == Task::Bootstrap {
+        env.push(pod::env("ODOOAI_RESTORE_REPLACED", outgoing.clone()));
+        env.push(pod::env("ODOOAI_RESTORE_ADOPT", adopts(plan).to_string()));
     }
     if task == Task::Swap {
         env.push(pod::env("ODOOAI_RESTORE_REPLACED", outgoing));
@@ -221,6 +231,12 @@ fn pod_spec(plan: &Plan, status: &RestoreStatus, task: Task) -> PodSpec {
         volumes: Some(volumes),
         ..pod::spec(stack, plan.user_id, plan.group_id)
     }
+}
+
+/// The stack's own catalogue, to which its next backup goes.
+fn adopts(plan: &Plan) -> bool {
+    let (namespace, stack) = &plan.catalogue;
+    matches!(plan.wanted, Wanted::Artifact(_)) && (namespace, stack) == (&plan.namespace, &plan.stack.name)
 }
 
 /// Which backup, and where it is.

@@ -15,6 +15,7 @@ use super::revision;
 use super::workload::{self, Counts, Workload};
 use crate::cluster::children::Children;
 use crate::component::{Component, ComponentExt};
+use crate::restore::source::Source;
 use crate::stack::agents::Agents;
 use crate::stack::build::job::SchemaJob;
 use crate::stack::model::Stack;
@@ -74,6 +75,8 @@ pub struct View<'a> {
     pub approval: Approval<'a>,
     /// The Backup that the spec names.
     pub backup: Option<&'a Backup>,
+    /// Where an empty database gets its first data from, while somebody has to look into it.
+    pub source: Option<&'a Source>,
     /// Settings that the target changes, by name.
     pub changed: &'a [String],
     /// The children.
@@ -139,7 +142,9 @@ impl View<'_> {
 /// The database's volume as it was observed, with what is written on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Volume {
-    /// Its UID; `None` until it exists.
+    /// UID of its claim; `None` until it exists.
+    pub claim: Option<String>,
+    /// Which database is on it; `None` until it exists.
     pub uid: Option<String>,
     /// The annotation `rules-gate`.
     pub rules_gate: Option<String>,

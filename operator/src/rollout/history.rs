@@ -14,7 +14,7 @@ use odoo_ai_crds::stack::{
 use super::gates::{Gate, Volume};
 use super::jobs::{Report, UnreadableReport};
 use super::steps::Position;
-use super::{steps, watch};
+use super::{bootstrap, steps, watch};
 use crate::component::Component;
 use crate::stack::model::Stack;
 
@@ -130,12 +130,20 @@ fn trim(status: &mut OdooAiStackStatus, limit: usize) {
 }
 
 /// What is known of a database goes with its volume.
-pub fn notice_volume(status: &mut OdooAiStackStatus, volume: &Volume) {
+pub fn notice_volume(status: &mut OdooAiStackStatus, stack: &Stack, volume: &Volume) {
     let known = status.database.as_ref().and_then(|database| database.volume_uid.as_ref());
     let replaced = matches!((known, &volume.uid), (Some(known), Some(uid)) if known != uid);
     if replaced {
-        let DatabaseStatus { credentials_generation, restore, .. } = status.database.take().unwrap_or_default();
-        status.database = Some(DatabaseStatus { credentials_generation, restore, ..DatabaseStatus::default() });
+        let on_it = |known: &String| volume.claim.as_ref().is_some_and(|claim| bootstrap::is_on(known, claim));
+        let same = known.is_some_and(on_it) || stack.database.managed().is_none();
+        let old = status.database.take().unwrap_or_default();
+        status.database = Some(DatabaseStatus {
+            credentials_generation: old.credentials_generation,
+            // What was restored in place, or at first, was on the other volume.
+            restore: old.restore.filter(|_| same),
+            bootstrap: old.bootstrap.filter(|_| same),
+            ..DatabaseStatus::default()
+        });
         for entry in &mut status.history {
             entry.rules_empty = None;
         }
@@ -227,6 +235,7 @@ pub fn record(status: &mut OdooAiStackStatus, target: &str, report: Report, volu
         size_bytes: report.database_bytes.or(old.size_bytes),
         credentials_generation: old.credentials_generation,
         restore: old.restore,
+        bootstrap: old.bootstrap,
         ..DatabaseStatus::default()
     });
 }

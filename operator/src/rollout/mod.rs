@@ -3,6 +3,7 @@
 
 pub mod approval;
 pub mod backup;
+pub mod bootstrap;
 pub mod carry;
 pub mod changes;
 pub mod checks;

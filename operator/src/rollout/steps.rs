@@ -4,7 +4,7 @@
 use odoo_ai_crds::stack::Step;
 
 use super::gates::{self, Gate, View};
-use super::{approval, backup, checks, migration, watch};
+use super::{approval, backup, bootstrap, checks, migration, watch};
 use crate::component::{APPLICATION, Component};
 
 /// One row of the table.
@@ -24,7 +24,7 @@ pub struct Row {
 
 /// The rollout. Routes are live and gate nothing, so they have no row. `docs/stack.md` has its table and its diagram
 /// from here.
-pub const TABLE: [Row; 14] = [
+pub const TABLE: [Row; 15] = [
     Row {
         component: Some(Component::Database),
         ..row(Step::Database, "a Managed PostgreSQL is ready", |view| gates::server(view, Component::Database))
@@ -34,6 +34,11 @@ pub const TABLE: [Row; 14] = [
         ..row(Step::Redis, "a Managed Redis is ready", |view| gates::server(view, Component::Redis))
     },
     row(Step::Credentials, "changed or External logins were tried and are live", gates::credentials),
+    forward(
+        Step::Bootstrap,
+        "with `database.managed.bootstrap.restoreFrom`: the backup is in the database, or that holds something already",
+        bootstrap::gate,
+    ),
     row(
         Step::Plan,
         "a new ai-service image's Job has read what its migrations would do. Not on a first install, nor for an image that was seen before",
@@ -119,7 +124,7 @@ pub fn has_deadline(step: Step) -> bool {
     row.and_then(|row| row.component).is_some_and(|component| APPLICATION.contains(&component))
 }
 
-/// Number of a step for people: `3 of 13`.
+/// Number of a step for people: `3 of 15`.
 #[must_use]
 pub fn ordinal(step: Step) -> String {
     let index = TABLE.iter().position(|row| row.step == step).map_or(0, |index| index + 1);

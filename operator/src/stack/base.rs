@@ -52,9 +52,11 @@ pub fn volume(stack: &Stack, children: &Children, status: &OdooAiStackStatus) ->
     let meta = children.meta(&stack.key("PersistentVolumeClaim", holder.name()));
     let annotation = |name| meta?.annotations.as_ref()?.get(name).cloned();
     let of_this_one = identity == annotation(annotations::DATABASE_IDENTITY).as_ref();
-    let uid = identity.cloned().or_else(|| meta?.uid.clone());
+    let claim = meta.and_then(|meta| meta.uid.clone());
+    let uid = identity.cloned().or_else(|| claim.clone());
     let restore = status.database.as_ref().and_then(|database| database.restore.as_ref());
     Volume {
+        claim,
         uid: uid.map(|uid| restore.map_or(uid.clone(), |restore| format!("{uid}.{restore}"))),
         rules_gate: annotation(annotations::RULES_GATE).filter(|_| of_this_one),
     }

@@ -198,7 +198,7 @@ fn migrated(roll: &Roll) -> Verdict {
     }
     match &roll.position.gate {
         Gate::Wait { reason, message } | Gate::Blocked { reason, message } | Gate::Failed { reason, message }
-            if matches!(roll.position.step, Some(Step::Plan | Step::Backup | Step::Migration)) =>
+            if matches!(roll.position.step, Some(Step::Bootstrap | Step::Plan | Step::Backup | Step::Migration)) =>
         {
             Verdict::new(false, reason, message.clone())
         }

@@ -5,11 +5,21 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{EnvVar, ResourceRequirements, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use odoo_ai_crds::source::ArtifactSource;
 use odoo_ai_crds::stack::{Environment, Mode, UnmanagedRules};
 use serde_json::Value;
 
 use crate::cluster::intent::Key;
 use crate::routes::model::Routes;
+
+/// How an empty database gets its first data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bootstrap {
+    /// The backup.
+    pub source: ArtifactSource,
+    /// Longest time of one attempt, seconds.
+    pub timeout: i32,
+}
 
 /// A stack whose spec was accepted, with every default resolved.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +36,8 @@ pub struct Stack {
     pub images: Images,
     /// The server of the application's database.
     pub database: Database,
+    /// How an empty database gets its first data; `None`: from the application.
+    pub bootstrap: Option<Bootstrap>,
     /// How the application's database is reached.
     pub connection: Connection,
     /// The broker and cache.

@@ -25,6 +25,8 @@ use crate::cluster::nodes::Images;
 use crate::cluster::pending;
 use crate::context::Context;
 use crate::flag::tally::{self, Tally};
+use crate::restore::source::Source;
+use crate::rollout::bootstrap;
 use crate::rollout::revision::{self, Stored};
 use crate::routes::probe::Look;
 use crate::routes::standing::Surroundings;
@@ -65,6 +67,8 @@ pub struct Observed {
     pub export: Export,
     /// The Restore that is under way in place.
     pub restore: Option<Restore>,
+    /// Where an empty database gets its first data from, while somebody has to look into it.
+    pub source: Option<Source>,
     /// Since when this operator acts.
     pub leading_since: Timestamp,
     /// Now.
@@ -175,6 +179,12 @@ pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Optio
         Some(reference) => backup(ctx, namespace, &reference.name).await?,
         None => None,
     };
+    let source = match &object.spec.database.managed.bootstrap {
+        Some(it) if bootstrap::is_awaited(object.status.as_ref(), children.volume(namespace, name)) => {
+            Some(Box::pin(Source::read(ctx, namespace, &it.restore_from)).await?)
+        }
+        _ => None,
+    };
     let rivals = ctx.stacks.rivals(&object, ctx.leading_since, now);
     let around = Surroundings { traefik: ctx.caches.traefik(), rivals, hides_clients };
     let (current_copies, leading_since) = (None, ctx.leading_since);
@@ -195,6 +205,7 @@ pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Optio
         looks: ctx.routes.looks(&(namespace.to_owned(), name.to_owned())),
         export,
         restore: restoring::of(ctx, namespace, name),
+        source,
         leading_since,
         now,
     };

@@ -7,8 +7,8 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
-use odoo_ai_crds::conditions::types;
-use odoo_ai_crds::stack::{FailureOutcome, LastMigration, OdooAiStack, OdooAiStackStatus, Step};
+use odoo_ai_crds::conditions::{reasons, types};
+use odoo_ai_crds::stack::{BootstrapStatus, FailureOutcome, LastMigration, OdooAiStack, OdooAiStackStatus, Step};
 
 use super::apply::Applied;
 use super::decide::Decision;
@@ -48,6 +48,8 @@ pub async fn intent(ctx: &Context, mut seen: Box<Observed>, decision: &Decision)
             let started = step(&wanted).filter(|now| step(&before) != Some(*now));
             let migration = |status: &OdooAiStackStatus| status.database.as_ref()?.last_migration.clone();
             let migrated = migration(&wanted).filter(|now| migration(&before).as_ref() != Some(now));
+            let bootstrap = |status: &OdooAiStackStatus| status.database.as_ref()?.bootstrap.clone();
+            let begun = bootstrap(&wanted).filter(|now| bootstrap(&before).as_ref() != Some(now));
             let refusal = |status: &OdooAiStackStatus| status.last_handled.as_ref()?.rollback_refused.clone();
             let refused = refusal(&wanted).filter(|now| refusal(&before).as_ref() != Some(now));
             let failed = wanted.failure.is_some() && wanted.failure != before.failure;
@@ -57,6 +59,15 @@ pub async fn intent(ctx: &Context, mut seen: Box<Observed>, decision: &Decision)
             }
             if let Some(why) = refused {
                 ctx.events.publish(&seen.object, true, "Rollback", "RollbackRefused", &why).await;
+            }
+            if let Some(BootstrapStatus { restored, message, .. }) = begun {
+                let reason = if restored { reasons::RESTORED } else { reasons::DATABASE_NOT_EMPTY };
+                ctx.events.publish(&seen.object, false, &Step::Bootstrap.to_string(), reason, &message).await;
+                // They waited for it.
+                let (namespace, name) = (seen.object.namespace().unwrap_or_default(), seen.object.name_any());
+                for backup in ctx.caches.backups_of(&namespace, &name) {
+                    ctx.backup_bell.ring_for(&ObjectRef::from_obj(&*backup));
+                }
             }
             if let Some(LastMigration { reason, message, .. }) = migrated {
                 ctx.events.publish(&seen.object, false, &Step::Migration.to_string(), &reason, &message).await;

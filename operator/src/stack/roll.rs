@@ -24,7 +24,7 @@ use crate::rollout::inputs::Inputs;
 use crate::rollout::jobs::Progress;
 use crate::rollout::requests::Requests;
 use crate::rollout::steps::{self, Position, TABLE};
-use crate::rollout::{backup, changes, history, migration, revision, watch};
+use crate::rollout::{backup, bootstrap, changes, history, migration, revision, watch};
 
 /// A rollout, or the steady state that it ends in.
 #[derive(Clone, Debug)]
@@ -41,6 +41,8 @@ pub struct Roll {
     pub schema: Option<Schema>,
     /// Where the rollout stands.
     pub position: Position,
+    /// The Job that gives an empty database its first data, while its step lasts.
+    pub bootstrap: Option<bootstrap::Run>,
     /// The Job to create that looks at the schema.
     pub schema_job: Option<SchemaRun>,
     /// The Job of a check to create.
@@ -93,8 +95,10 @@ struct Leg {
 pub fn roll(seen: &Observed, stack: Stack, standing: Standing, wanted: &str, inputs: &Inputs) -> Decision {
     let mut status = seen.status();
     restoring::note(&mut status, seen.restore.as_ref());
-    let (volume, mode) = (volume(&stack, &seen.children, &status), stack.rollout.rollback);
-    history::notice_volume(&mut status, &volume);
+    let mode = stack.rollout.rollback;
+    let known = volume(&stack, &seen.children, &status);
+    history::notice_volume(&mut status, &stack, &known);
+    let volume = volume(&stack, &seen.children, &status);
     course::heed(&mut status, wanted, Requests::of(seen.object.metadata.annotations.as_ref()), seen.now);
     loop {
         let leg = match course::of(&status, mode) {
@@ -141,10 +145,11 @@ fn take(
 ) -> Decision {
     let scene = Scene { seen, stack: &stack, standing: &standing, leg: &leg, volume, changed: &[] };
     let view = scene.view(&status);
+    let bootstrap = bootstrap::run(&view).filter(|_| position.step == Some(Step::Bootstrap));
     let schema_job = schema_job(&view, &position);
     let backup_request = backup::request(&view).filter(|_| position.step == Some(Step::Backup));
     let check = checks::wanted(&view).filter(|_| position.step == Some(Step::Checks));
-    let unwanted_checks = checks::obsolete(&view);
+    let unwanted_jobs = [checks::obsolete(&view), bootstrap::obsolete(&view)].concat();
     let fault = watch::fault(&view, &position);
     let known = view.entry().filter(|_| migration::migrated(&view));
     let schema = known.map(|entry| Schema { heads: entry.schema_heads.clone(), known: entry.known_revisions.clone() });
@@ -159,7 +164,7 @@ fn take(
     let approval = Approval::of(seen.object.metadata.annotations.as_ref());
     approval::count(&mut status, approval, &target, passed && !back, stack.approvers_verified);
     let mut obsolete = migration::obsolete(&stack, &seen.children, &target);
-    obsolete.extend(unwanted_checks);
+    obsolete.extend(unwanted_jobs);
     obsolete.extend(spent::obsolete(&stack, &seen.children, &standing));
     let login = standing.candidate.clone().filter(|_| position.step == Some(Step::Credentials));
     let base = base(stack, seen, standing, &status, volume, reached);
@@ -168,6 +173,7 @@ fn take(
         inputs,
         back,
         schema,
+        bootstrap,
         schema_job,
         check,
         fault,
@@ -250,6 +256,7 @@ impl<'a> Scene<'a> {
             back: self.leg.back && status.rollout.as_ref().is_some_and(|rollout| rollout.rollback),
             approval: Approval::of(seen.object.metadata.annotations.as_ref()),
             backup: seen.backup.as_deref(),
+            source: seen.source.as_ref(),
             changed: self.changed,
             children: &seen.children,
             agents: &seen.agents,
@@ -264,6 +271,9 @@ impl<'a> Scene<'a> {
 /// Notes what Jobs reported, and what is to be asked of the Backup or was answered.
 fn learn(scene: &Scene<'_>, status: &mut OdooAiStackStatus) {
     let target = &scene.leg.target;
+    if let Some(database) = bootstrap::learn(&scene.view(status)) {
+        status.database = Some(database);
+    }
     for kind in SchemaJob::ALL {
         let view = scene.view(status);
         let asked = match kind {

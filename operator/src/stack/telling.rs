@@ -35,7 +35,7 @@ const BY_THE_WAY: [&str; 1] = [reasons::BAD_GATEWAY_502];
 /// Told only when they end something that was told.
 const WELL: [&str; 3] = [reasons::SERVING, reasons::CONSUMED, reasons::PROCESSED];
 /// Not ready, and yet nothing is wrong.
-const FALSE_BUT: [&str; 1] = [reasons::PROVING_CREDENTIALS];
+const FALSE_BUT: [&str; 2] = [reasons::PROVING_CREDENTIALS, reasons::RESTORING];
 /// True, and yet a person should act.
 const TRUE_BUT: [&str; 3] =
     [reasons::EVICTION_POLICY_UNFIT, reasons::REDIS_NEARLY_FULL, reasons::CLIENT_ADDRESSES_HIDDEN];

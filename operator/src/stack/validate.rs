@@ -16,8 +16,8 @@ use serde_json::json;
 
 use super::build::{DATABASE_ADMIN, DATABASE_NAME, DATABASE_USER, pod};
 use super::model::{
-    AppSecrets, Check, Component, Components, Connection, Database, Images, ManagedDatabase, ManagedRedis, Operator,
-    Redis, Rollout, Stack,
+    AppSecrets, Bootstrap, Check, Component, Components, Connection, Database, Images, ManagedDatabase, ManagedRedis,
+    Operator, Redis, Rollout, Stack,
 };
 use crate::cluster::covers::quantity;
 use crate::cluster::intent::hash;
@@ -65,7 +65,6 @@ pub fn stack(object: &OdooAiStack, operator: &Operator) -> Result<Stack, Problem
             format!("metadata.name must have at most {NAME_LIMIT} characters"),
         ));
     }
-    not_yet(spec)?;
     let owner = object
         .controller_owner_ref(&())
         .ok_or_else(|| Problem::missing(reasons::NOT_OBSERVED, "the stack has no UID yet"))?;
@@ -85,6 +84,12 @@ pub fn stack(object: &OdooAiStack, operator: &Operator) -> Result<Stack, Problem
             DatabaseType::Managed => Database::Managed(Box::new(managed_database(spec))),
             DatabaseType::External => Database::External,
         },
+        bootstrap: spec
+            .database
+            .managed
+            .bootstrap
+            .as_ref()
+            .map(|it| Bootstrap { source: it.restore_from.clone(), timeout: it.timeout_seconds.unwrap_or(3600) }),
         redis: match spec.redis.kind {
             RedisType::Managed => Redis::Managed(Box::new(managed_redis(spec))),
             RedisType::External => Redis::External,
@@ -119,17 +124,6 @@ pub fn app_secrets(spec: &OdooAiStackSpec, name: &str) -> AppSecrets {
         Some(reference) => AppSecrets::Referenced(reference.name.clone()),
         None => AppSecrets::Generated(format!("{name}-app-secrets")),
     }
-}
-
-/// What can't be left out without doing something else than was asked for.
-fn not_yet(spec: &OdooAiStackSpec) -> Result<(), Problem> {
-    if spec.database.managed.bootstrap.is_none() {
-        return Ok(());
-    }
-    Err(Problem::refused(
-        reasons::NOT_IMPLEMENTED,
-        "database.managed.bootstrap is not implemented in this version of the operator: nothing was created or changed",
-    ))
 }
 
 /// Where the application's database is.

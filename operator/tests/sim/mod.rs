@@ -24,6 +24,7 @@ use odoo_ai_operator::cluster::children::Children;
 use odoo_ai_operator::cluster::intent::{Intent, Key, Mode};
 use odoo_ai_operator::cluster::nodes::Images;
 use odoo_ai_operator::cluster::pending::Claim;
+use odoo_ai_operator::restore::source::Source;
 use odoo_ai_operator::rollout::revision::Stored;
 use odoo_ai_operator::routes::probe::Look;
 use odoo_ai_operator::routes::rivals::Rivals;
@@ -83,6 +84,8 @@ pub(crate) struct World {
     pub(crate) agents: Agents,
     /// The Backup that the stack names.
     pub(crate) backup: Option<Backup>,
+    /// Where an empty database gets its first data from.
+    pub(crate) source: Option<Source>,
     /// Images on the node.
     pub(crate) node_images: Arc<Images>,
     /// What the cluster has that routes depend on.
@@ -130,6 +133,7 @@ impl World {
             operator: operator(),
             agents: Agents::default(),
             backup: None,
+            source: None,
             node_images: Arc::default(),
             looks: Vec::new(),
             around: Surroundings { traefik: Some(true), rivals: Some(Rivals::new()), hides_clients: None },

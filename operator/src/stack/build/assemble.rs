@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::application::Rendering;
 use super::workloads::{Overlay, workload};
-use super::{check, credentials, data, disruption, job, network, postgresql, redis, routes};
+use super::{bootstrap, check, credentials, data, disruption, job, network, postgresql, redis, routes};
 use crate::cluster::intent::Intent;
 use crate::component::{APPLICATION, Component, ComponentExt};
 use crate::rollout::carry;
@@ -46,6 +46,7 @@ pub fn assemble(roll: &Roll, seen: &Observed) -> Vec<Intent> {
             Some(uid) => credentials::candidate(stack, name, uid, &candidate.values),
         });
     }
+    intents.extend(roll.bootstrap.iter().flat_map(bootstrap::bootstrap));
     intents.extend(roll.schema_job.as_ref().map(|wanted| job::schema(&rendering, wanted)));
     let target = match (seen.stored.get(&stored_name), &roll.schema) {
         (Some(stored), _) => Some(Arc::clone(stored)),

@@ -2,6 +2,7 @@
 
 pub mod application;
 pub mod assemble;
+pub mod bootstrap;
 pub mod check;
 pub mod credentials;
 pub mod data;
