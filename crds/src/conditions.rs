@@ -394,7 +394,7 @@ pub mod annotations {
     pub const DATABASE_LIBC: &str = "odoo-ai.atmatasolutions.com/database-libc";
     /// On a bootstrap Job: digest of the backup that it restores, and of where that is.
     pub const BOOTSTRAP_SOURCE: &str = "odoo-ai.atmatasolutions.com/bootstrap-source";
-    /// On a bootstrap, plan or migrate Job: when the rollout started that it is part of; its result counts for no other one.
+    /// On a plan or migrate Job: when the rollout started that it is part of; its result counts for no other one.
     pub const ROLLOUT_STARTED_AT: &str = "odoo-ai.atmatasolutions.com/rollout-started-at";
     /// On a migrate Job: whether a backup had to come first when it was made, `Required` or `Never`; with one, the
     /// artifact's id.

@@ -32,8 +32,6 @@ pub struct Run {
     pub plan: Plan,
     /// The number of the Job to create, from 1; `None`: one runs, or a pause.
     pub attempt: Option<u32>,
-    /// The rollout that it is part of.
-    pub rollout: String,
 }
 
 impl Run {
@@ -50,11 +48,18 @@ pub fn is_awaited(status: Option<&OdooAiStackStatus>, claim: Option<&str>) -> bo
     let (Some(database), Some(claim)) = (status.and_then(|status| status.database.as_ref()), claim) else {
         return true;
     };
-    let DatabaseStatus { bootstrap, volume_uid, restore, .. } = database;
-    let looked = bootstrap.as_ref().is_some_and(|it| it.volume_uid == claim);
-    // A schema was made or found there, or what somebody replaced.
-    let used = volume_uid.as_deref().is_some_and(|volume| is_on(volume, claim)) || restore.is_some();
+    let looked = database.bootstrap.as_ref().is_some_and(|it| it.volume_uid == claim);
+    // A schema was made or found there.
+    let used = database.volume_uid.as_deref().is_some_and(|volume| is_on(volume, claim));
     !looked && !used
+}
+
+/// What a restore in place replaced was no empty database.
+#[must_use]
+pub fn replaced(stack: &Stack, volume: &Volume) -> Option<BootstrapStatus> {
+    let volume_uid = stack.bootstrap.as_ref().and(volume.claim.clone())?;
+    let message = "a restore in place has replaced the database since".to_owned();
+    Some(BootstrapStatus { volume_uid, message, ..BootstrapStatus::default() })
 }
 
 /// The database with this identity is on the volume with this UID.
@@ -94,7 +99,7 @@ pub fn run(view: &View<'_>) -> Option<Run> {
         Progress::Start { attempt, .. } => Some(attempt),
         _ => None,
     };
-    Some(Run { plan, attempt, rollout: view.rollout() })
+    Some(Run { plan, attempt })
 }
 
 /// Notes what the Job reported.
@@ -166,24 +171,18 @@ fn of(spec: &ArtifactSource) -> Wanted {
 
 fn progress(view: &View<'_>, plan: &Plan) -> Progress {
     let task = Task::Bootstrap;
-    let (prefix, rollout) = (task.prefix(&plan.name, None), view.rollout());
+    let prefix = task.prefix(&plan.name, None);
     let limit = format!("database.managed.bootstrap.timeoutSeconds: {}", plan.timeout);
     let does = "restores the backup, if the database is empty";
     let work = Work { prefix: &prefix, component: task.component(), does, limit: &limit };
     let about = |job: &Job| is_about(job, view.stack, plan);
-    // A retry begins a rollout anew.
-    let told = |job: &Job| note(job, annotations::ROLLOUT_STARTED_AT) == Some(&rollout);
-    jobs::progress(work, view.children, about, |report| report.incarnation.is_some(), told, view.now)
+    jobs::progress(work, view.children, about, |report| report.incarnation.is_some(), |_| true, view.now)
 }
 
 fn is_about(job: &Job, stack: &Stack, plan: &Plan) -> bool {
     let volume = job.metadata.labels.as_ref().and_then(|labels| labels.get(labels::VOLUME));
-    let source = note(job, annotations::BOOTSTRAP_SOURCE);
+    let source = job.metadata.annotations.as_ref().and_then(|all| all.get(annotations::BOOTSTRAP_SOURCE));
     jobs::is_owned(job, stack) && volume == Some(&plan.uid) && source == Some(&digest(plan))
-}
-
-fn note<'a>(job: &'a Job, name: &str) -> Option<&'a String> {
-    job.metadata.annotations.as_ref()?.get(name)
 }
 
 fn digest(plan: &Plan) -> String {

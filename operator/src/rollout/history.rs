@@ -141,7 +141,7 @@ pub fn notice_volume(status: &mut OdooAiStackStatus, stack: &Stack, volume: &Vol
             credentials_generation: old.credentials_generation,
             // What was restored in place, or at first, was on the other volume.
             restore: old.restore.filter(|_| same),
-            bootstrap: old.bootstrap.filter(|_| same),
+            bootstrap: old.bootstrap.or_else(|| bootstrap::replaced(stack, volume)).filter(|_| same),
             ..DatabaseStatus::default()
         });
         for entry in &mut status.history {

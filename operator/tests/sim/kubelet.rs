@@ -12,6 +12,10 @@ pub(crate) const NAMESPACE: &str = "odoo-ai";
 pub(crate) const MIGRATED: &str = r#"{"version":1,"result":"Succeeded","reason":"Bootstrapped","message":"done",
     "schema":{"heads":["003"],"known":["001","002","003"],"current":["003"]},"incarnation":"1/2","rulesEmpty":true}"#;
 
+/// What a bootstrap Job reports that found the database empty.
+pub(crate) const BROUGHT: &str = r#"{"version":1,"result":"Succeeded","reason":"Restored","message":"backup artifact-1 is in the database odoo_ai: 26 tables, 3 s",
+    "incarnation":"1/2","restore":{"id":"artifact-1","database":"odoo_ai","tables":26,"rows":1234,"bytes":4096,"seconds":3,"alembic":["002"]}}"#;
+
 /// What a plan Job reports: the database is one revision behind.
 pub(crate) const PLANNED: &str = r#"{"version":1,"result":"Succeeded","reason":"Pending","message":"one revision",
     "schema":{"heads":["003"],"known":["001","002","003"],"current":["002"]},"incarnation":"1/2","rulesEmpty":false,

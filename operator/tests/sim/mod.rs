@@ -9,7 +9,7 @@ mod kubelet;
 pub(crate) mod revisions;
 mod seen;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::ByteString;
@@ -40,7 +40,7 @@ use odoo_ai_operator::stack::{status, telling};
 use serde_json::{Value, json};
 
 use self::kubelet::NAMESPACE;
-pub(crate) use self::kubelet::{MIGRATED, PLANNED};
+pub(crate) use self::kubelet::{BROUGHT, MIGRATED, PLANNED};
 
 /// Name of the stack in all tests.
 pub(crate) const STACK: &str = "odoo-ai";
@@ -76,6 +76,8 @@ pub(crate) struct World {
     pub(crate) plan: String,
     /// What a migrate Job reports.
     pub(crate) report: String,
+    /// What a bootstrap Job reports.
+    pub(crate) bootstrap: String,
     /// What a login Job reports.
     pub(crate) login: String,
     /// What the operator says of itself.
@@ -92,6 +94,8 @@ pub(crate) struct World {
     pub(crate) around: Surroundings,
     /// What the routes answered.
     pub(crate) looks: Vec<Look>,
+    /// What the caches don't know yet.
+    pub(crate) hidden: BTreeSet<Key>,
     /// Claims of pods without a node.
     pub(crate) claims: BTreeMap<String, Claim>,
     /// Events about the stack, as `Condition Reason`.
@@ -129,6 +133,7 @@ impl World {
             gate_runs: 0,
             plan: PLANNED.to_owned(),
             report: MIGRATED.to_owned(),
+            bootstrap: BROUGHT.to_owned(),
             login: ACCEPTED.to_owned(),
             operator: operator(),
             agents: Agents::default(),
@@ -137,6 +142,7 @@ impl World {
             node_images: Arc::default(),
             looks: Vec::new(),
             around: Surroundings { traefik: Some(true), rivals: Some(Rivals::new()), hides_clients: None },
+            hidden: BTreeSet::new(),
             claims: BTreeMap::new(),
             events: Vec::new(),
             crash_after: None,
@@ -275,6 +281,7 @@ impl World {
                 let report = match key.name.as_str() {
                     name if name.contains("-login-") => self.login.clone(),
                     name if name.contains("-plan-") => self.plan.clone(),
+                    name if name.contains("-bootstrap-") => self.bootstrap.clone(),
                     _ => self.report.clone(),
                 };
                 let how = if report.contains("Refused") { "Failed" } else { "Complete" };

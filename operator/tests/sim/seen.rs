@@ -6,7 +6,7 @@ impl World {
     pub(crate) fn observe(&self) -> Observed {
         let mut children = Children::default();
         children.pending.claims.clone_from(&self.claims);
-        for (key, value) in &self.objects {
+        for (key, value) in self.objects.iter().filter(|(key, _)| !self.hidden.contains(key)) {
             let name = key.name.clone();
             match key.kind.as_str() {
                 "Deployment" => drop(children.deployments.insert(name, typed::<Deployment>(value))),

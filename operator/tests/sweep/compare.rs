@@ -117,13 +117,16 @@ fn names(objects: &[(String, Value)], history: &Value) -> Vec<(String, String)> 
                 names.push((text, format!("when {name} began")));
             }
         }
-        if let Some(restore) = object.pointer(OF_RESTORE).and_then(Value::as_str) {
-            // A Restore that is gone has left its UID, and what is named after it.
-            let env = object.pointer("/spec/template/spec/containers/0/env").and_then(Value::as_array);
-            let told = |name: &str| env.into_iter().flatten().find(|it| it["name"] == name)?["value"].as_str();
-            let own = ["ODOOAI_RESTORE_OWNER", "ODOOAI_RESTORE_DATABASE"];
-            let digest = told(own[1]).and_then(|database| database.rsplit_once('_')).filter(|(_, it)| is_hash(it));
-            names.extend(digest.map(|(_, digest)| (digest.to_owned(), format!("digest of {restore}"))));
+        // What a Restore has left, or a Job that brought a database its first data: the UID, and what is named after it.
+        let env = object.pointer("/spec/template/spec/containers/0/env").and_then(Value::as_array);
+        let told = |name: &str| env.into_iter().flatten().find(|it| it["name"] == name)?["value"].as_str();
+        let own = ["ODOOAI_RESTORE_OWNER", "ODOOAI_RESTORE_DATABASE"];
+        let restore = object.pointer(OF_RESTORE).and_then(Value::as_str);
+        let digest = told(own[1]).and_then(|database| database.rsplit_once('_')).filter(|(_, it)| is_hash(it));
+        names.extend(
+            digest.map(|(_, digest)| (digest.to_owned(), format!("digest of {}", restore.unwrap_or("volume")))),
+        );
+        if let Some(restore) = restore {
             let own = own.into_iter().filter_map(|name| Some((told(name)?.to_owned(), format!("{name} of {restore}"))));
             names.extend(own);
         }

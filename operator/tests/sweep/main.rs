@@ -225,6 +225,7 @@ macro_rules! swept {
 
 swept! {
     first_install: "first install";
+    bootstrap: "a first install from a backup";
     revision: "another image and another secret";
     scale: "scale";
     password: "a changed password";

@@ -38,11 +38,12 @@ impl Promises {
 
 /// Looks at a request that is about to be granted.
 pub(crate) fn check(world: &World, call: &Call) -> Vec<String> {
-    let rules: [fn(&World, &Call) -> Option<String>; 9] = [
+    let rules: [fn(&World, &Call) -> Option<String>; 10] = [
         nothing_of_value_is_deleted,
         secrets_are_kept,
         one_job_at_a_time,
         backup_comes_first,
+        data_come_first,
         schema_comes_first,
         rules_come_first,
         no_success_without_a_backup,
@@ -116,6 +117,13 @@ fn backup_comes_first(world: &World, call: &Call) -> Option<String> {
     let told = &call.body["metadata"]["annotations"]["odoo-ai.atmatasolutions.com/migration-backup"];
     let made = world.store.get(BACKUPS, BACKUP).map(|backup| &backup["status"]["lastSuccess"]["id"]);
     (made != Some(told)).then(|| format!("a migration under {told}, and the backup is {made:?}"))
+}
+
+/// Where a new database begins with a backup, nobody makes an empty schema in it.
+fn data_come_first(world: &World, call: &Call) -> Option<String> {
+    let migrates = call.plural == "jobs" && call.body.pointer(COMPONENT) == Some(&Value::from("migrate"));
+    let begins = world.stack()["spec"]["database"]["managed"]["bootstrap"].is_object() && !world.brought;
+    (call.verb == Verb::Create && migrates && begins).then(|| "a schema is made before the backup is there".to_owned())
 }
 
 /// No process of an image whose schema was not prepared.

@@ -38,8 +38,23 @@ const SECOND: &str = "odoo-ai-platform/ai-service:1.1.0";
 pub(crate) const INSTALL: &[Act] = &[Act { edit: |_| {}, until: ready }];
 
 /// All of them.
-pub(crate) const ALL: [Scenario; 22] = [
+pub(crate) const ALL: [Scenario; 23] = [
     Scenario { name: "first install", start: Start::Nothing, script: INSTALL },
+    Scenario {
+        name: "a first install from a backup",
+        start: Start::At("Database"),
+        script: &[Act {
+            edit: |world| {
+                let claim = json!({"metadata": {"name": "old"}, "spec": {}});
+                world.store.create("persistentvolumeclaims", "somebody", claim).expect("a new claim");
+                let storage = json!({"persistentVolumeClaim": {"claimName": "old"}});
+                let source = json!({"storage": storage, "file": "backup.sql.gz"});
+                world.edit(|spec| spec["database"]["managed"]["bootstrap"] = json!({"restoreFrom": source}));
+                world.endings.push_back(Ending::Fails);
+            },
+            until: ready,
+        }],
+    },
     Scenario {
         name: "another image and another secret",
         start: Start::Settled,

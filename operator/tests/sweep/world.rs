@@ -61,6 +61,8 @@ pub(crate) struct World {
     pub(crate) volumes: BTreeMap<String, Volume>,
     /// Databases that a Restore made, and which.
     pub(crate) databases: BTreeMap<String, String>,
+    /// The first one was empty, and a backup is in it.
+    pub(crate) brought: bool,
     /// Which database is live, once a Restore has replaced the first one.
     pub(crate) live: Option<String>,
     /// What must hold at each request.
@@ -267,6 +269,9 @@ impl World {
         let (how, report) = if ending == Ending::Fails {
             let report = r#"{"version":1,"result":"Failed","reason":"MigrationFailed","message":"no luck"}"#;
             ("Failed", report.to_owned())
+        } else if name.contains("-bootstrap-") {
+            self.brought = true;
+            ("Complete", kubelet::BROUGHT.to_owned())
         } else if name.contains("-plan-") {
             ("Complete", kubelet::PLANNED.replace("1/2", self.live()))
         } else {

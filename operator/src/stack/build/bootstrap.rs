@@ -30,10 +30,7 @@ fn job(run: &Run, attempt: u32) -> Intent {
     let component = task.component();
     let mut metadata = meta::owned(&plan.stack, component, &format!("{component}-{attempt}"));
     metadata.labels.get_or_insert_default().insert(labels::VOLUME.to_owned(), plan.uid.clone());
-    metadata.annotations.get_or_insert_default().extend([
-        (annotations::ROLLOUT_STARTED_AT.to_owned(), run.rollout.clone()),
-        (annotations::BOOTSTRAP_SOURCE.to_owned(), run.source()),
-    ]);
+    metadata.annotations.get_or_insert_default().insert(annotations::BOOTSTRAP_SOURCE.to_owned(), run.source());
     let spec = pod_spec(plan, &RestoreStatus::default(), task);
     let run =
         job::Run { container: component, seconds: i64::from(plan.timeout) + GRACE, keep_seconds: KEEP_SECONDS, spec };
