@@ -102,7 +102,8 @@ pub fn run(view: &View<'_>) -> Option<Run> {
     Some(Run { plan, attempt })
 }
 
-/// Notes what the Job reported.
+/// What is noted of the Job's report.
+#[must_use]
 pub fn learn(view: &View<'_>) -> Option<DatabaseStatus> {
     let plan = wanted(view)?.ok()?;
     match progress(view, &plan) {

@@ -48,7 +48,7 @@ pub async fn reconcile(object: Arc<OdooAiStack>, ctx: Arc<Context>) -> Result<Ac
         return Ok(Action::await_change());
     };
     let decision = decide::decide(&seen, &ctx.operator);
-    let seen = report::intent(&ctx, seen, &decision).await?;
+    let seen = Box::pin(report::intent(&ctx, seen, &decision)).await?;
     let done = apply::apply(&ctx, &seen, &decision).await;
     Box::pin(report::outcome(&ctx, seen, &decision, done)).await
 }

@@ -68,7 +68,7 @@ pub struct Observed {
     /// The Restore that is under way in place.
     pub restore: Option<Restore>,
     /// Where an empty database gets its first data from, while somebody has to look into it.
-    pub source: Option<Source>,
+    pub source: Option<Box<Source>>,
     /// Since when this operator acts.
     pub leading_since: Timestamp,
     /// Now.
@@ -181,7 +181,7 @@ pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Optio
     };
     let source = match &object.spec.database.managed.bootstrap {
         Some(it) if bootstrap::is_awaited(object.status.as_ref(), children.volume(namespace, name)) => {
-            Some(Box::pin(Source::read(ctx, namespace, &it.restore_from)).await?)
+            Some(Box::new(Box::pin(Source::read(ctx, namespace, &it.restore_from)).await?))
         }
         _ => None,
     };

@@ -60,14 +60,8 @@ pub async fn intent(ctx: &Context, mut seen: Box<Observed>, decision: &Decision)
             if let Some(why) = refused {
                 ctx.events.publish(&seen.object, true, "Rollback", "RollbackRefused", &why).await;
             }
-            if let Some(BootstrapStatus { restored, message, .. }) = begun {
-                let reason = if restored { reasons::RESTORED } else { reasons::DATABASE_NOT_EMPTY };
-                ctx.events.publish(&seen.object, false, &Step::Bootstrap.to_string(), reason, &message).await;
-                // They waited for it.
-                let (namespace, name) = (seen.object.namespace().unwrap_or_default(), seen.object.name_any());
-                for backup in ctx.caches.backups_of(&namespace, &name) {
-                    ctx.backup_bell.ring_for(&ObjectRef::from_obj(&*backup));
-                }
+            if let Some(begun) = begun {
+                tell_of_begin(ctx, &seen.object, begun).await;
             }
             if let Some(LastMigration { reason, message, .. }) = migrated {
                 ctx.events.publish(&seen.object, false, &Step::Migration.to_string(), &reason, &message).await;
@@ -82,6 +76,16 @@ pub async fn intent(ctx: &Context, mut seen: Box<Observed>, decision: &Decision)
         }
     }
     Ok(seen)
+}
+
+/// Tells what the database begins with, and those that waited for it.
+async fn tell_of_begin(ctx: &Context, stack: &OdooAiStack, begun: BootstrapStatus) {
+    let BootstrapStatus { restored, message, .. } = begun;
+    let reason = if restored { reasons::RESTORED } else { reasons::DATABASE_NOT_EMPTY };
+    ctx.events.publish(stack, false, &Step::Bootstrap.to_string(), reason, &message).await;
+    for backup in ctx.caches.backups_of(&stack.namespace().unwrap_or_default(), &stack.name_any()) {
+        ctx.backup_bell.ring_for(&ObjectRef::from_obj(&*backup));
+    }
 }
 
 /// Writes what came of it, tells of transitions, and says when to look again.

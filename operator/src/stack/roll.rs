@@ -256,7 +256,7 @@ impl<'a> Scene<'a> {
             back: self.leg.back && status.rollout.as_ref().is_some_and(|rollout| rollout.rollback),
             approval: Approval::of(seen.object.metadata.annotations.as_ref()),
             backup: seen.backup.as_deref(),
-            source: seen.source.as_ref(),
+            source: seen.source.as_deref(),
             changed: self.changed,
             children: &seen.children,
             agents: &seen.agents,

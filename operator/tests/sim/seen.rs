@@ -51,7 +51,7 @@ impl World {
             export: odoo_ai_operator::stack::keys::Export::default(),
             rules: None,
             restore: None,
-            source: self.source.clone(),
+            source: self.source.clone().map(Box::new),
             node_images: Arc::clone(&self.node_images),
             around: self.around.clone(),
             looks: self.looks.clone(),
