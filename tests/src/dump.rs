@@ -20,7 +20,7 @@ const SHOWN_LOG_LINES: usize = 25;
 const SHOWN_EVENTS: usize = 40;
 
 /// Writes the dump of a namespace; a part that cannot be had says why.
-pub(crate) async fn dump(client: &Client, namespace: &str) {
+pub async fn dump(client: &Client, namespace: &str) {
     let folder = run_dir().join("dumps").join(namespace);
     let work = async {
         std::fs::create_dir_all(&folder)?;

@@ -21,6 +21,7 @@ mod wait;
 pub use apiserver::{AUDITED, ApiServer};
 pub use cluster::Cluster;
 pub use docker::{docker, docker_quiet};
+pub use dump::dump;
 pub use helm::helm_upgrade;
 pub use namespace::{with_namespace, with_namespace_in};
 pub use node::free_port;

@@ -87,8 +87,24 @@ impl Run {
     /// The run's container, where there is one.
     pub(crate) async fn container(&self) -> Result<Option<String>> {
         let filter = format!("label={LABEL_LOCK}={}", self.lock_path().display());
-        let names = docker(["ps", "-a", "--filter", &filter, "--format", "{{.Names}}"]).await?;
+        let node = format!("name=odoo-ai-{}-", self.name);
+        let names = docker(["ps", "-a", "--filter", &filter, "--filter", &node, "--format", "{{.Names}}"]).await?;
         Ok(names.lines().next().map(str::to_owned))
+    }
+
+    /// Starts a container beside the run's node, with these options and arguments; it outlives the node and ends with
+    /// the run. Gives its address.
+    ///
+    /// # Errors
+    /// When docker cannot start it.
+    pub async fn beside(&self, image: &str, options: &[&str], arguments: &[&str]) -> Result<String> {
+        let labels: Vec<_> =
+            self.labels().into_iter().map(|(label, value)| format!("--label={label}={value}")).collect();
+        let labels = labels.iter().map(String::as_str);
+        let run = ["run", "-d"].into_iter().chain(labels).chain(options.iter().copied());
+        let container = docker(run.chain([image]).chain(arguments.iter().copied())).await?;
+        let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
+        docker(["inspect", "-f", format, &container]).await
     }
 
     pub(crate) fn is_lasting(&self) -> bool {

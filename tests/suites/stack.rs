@@ -32,6 +32,8 @@ mod poller;
 mod ready;
 #[path = "stack/record.rs"]
 mod record;
+#[path = "stack/recovery.rs"]
+mod recovery;
 #[path = "stack/restores/mod.rs"]
 mod restores;
 #[path = "stack/rollouts/mod.rs"]

@@ -35,18 +35,19 @@ static INSTALLED: OnceCell<()> = OnceCell::const_new();
 /// The cluster with CRDs and operator in it.
 pub(crate) async fn cluster() -> Result<&'static Cluster> {
     let cluster = Cluster::shared().await?;
-    INSTALLED
-        .get_or_try_init(|| async {
-            if cluster.container().is_ok() {
-                let mut images = IMAGES.map(str::to_owned).to_vec();
-                images.push(image()?);
-                cluster.load_images(&images).await?;
-            }
-            helm_upgrade(cluster, "odoo-ai-crds", "charts/odoo-ai-crds", NAMESPACE, &[]).await?;
-            install(cluster).await
-        })
-        .await?;
+    INSTALLED.get_or_try_init(|| into(cluster)).await?;
     Ok(cluster)
+}
+
+/// Brings images, CRDs and operator into a cluster.
+pub(crate) async fn into(cluster: &Cluster) -> Result<()> {
+    if cluster.container().is_ok() {
+        let mut images = IMAGES.map(str::to_owned).to_vec();
+        images.push(image()?);
+        cluster.load_images(&images).await?;
+    }
+    helm_upgrade(cluster, "odoo-ai-crds", "charts/odoo-ai-crds", NAMESPACE, &[]).await?;
+    install(cluster).await
 }
 
 /// Installs the operator's chart, or brings it back.

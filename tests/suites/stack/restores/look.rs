@@ -65,7 +65,7 @@ pub(super) async fn ask(room: &Room, database: &str, query: &str) -> Result<Stri
 }
 
 /// Every table with the number of its rows and a digest of them.
-pub(super) async fn contents(room: &Room, database: &str) -> Result<String> {
+pub(crate) async fn contents(room: &Room, database: &str) -> Result<String> {
     const DIGESTS: &str = "
         SELECT format('SELECT %L || count(*) || '' '' || coalesce(md5(string_agg(t::text, '','' ORDER BY t::text)), '''') FROM %I.%I t;',
             relname || ' ', nspname, relname)

@@ -5,7 +5,7 @@ pub(crate) mod core;
 mod faults;
 pub(crate) mod in_place;
 mod in_place_faults;
-mod look;
+pub(crate) mod look;
 mod tables;
 
 use anyhow::Result;
