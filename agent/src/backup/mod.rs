@@ -140,8 +140,7 @@ impl<'a> Run<'a> {
             return Err(BackupError::refused("PostgresVersionMismatch", message));
         }
         let place = settings.storage.open().map_err(BackupError::storage("open the catalogue"))?;
-        let system = incarnation.split('/').next().unwrap_or_default();
-        let owner = Owner { database: format!("{system}/{}", reader.database) };
+        let owner = Owner::of(&incarnation, &reader.database);
         let mut run = Self {
             tools,
             login: reader,

@@ -9,6 +9,14 @@ pub(crate) struct Owner {
     pub(crate) database: String,
 }
 
+impl Owner {
+    /// The database of this name; `incarnation`: its own.
+    pub(crate) fn of(incarnation: &str, database: &str) -> Self {
+        let system = incarnation.split('/').next().unwrap_or_default();
+        Self { database: format!("{system}/{database}") }
+    }
+}
+
 /// What to do about the catalogue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Claim {

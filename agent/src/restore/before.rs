@@ -15,6 +15,12 @@ pub(crate) enum Before {
     Done(Note),
 }
 
+/// The live one, where that is what this restore brought.
+pub(crate) fn in_place<'a>(live: &str, noted: &'a [(String, Note)]) -> Option<&'a Note> {
+    let is_live = |(name, note): &&(String, Note)| name == live && note.state == State::Live && !note.original;
+    noted.iter().find(is_live).map(|(_, note)| note)
+}
+
 /// Decides. `found`: the database that is asked for; `noted`: all databases of this restore.
 ///
 /// # Errors
@@ -28,8 +34,7 @@ pub(crate) fn before(
     noted: &[(String, Note)],
 ) -> Result<Before, BackupError> {
     let Target { owner, database, .. } = target;
-    let is_live = |(name, note): &&(String, Note)| name == live && note.state == State::Live && !note.original;
-    if let Some((_, note)) = noted.iter().find(is_live) {
+    if let Some(note) = in_place(live, noted) {
         return Ok(Before::Done(note.clone()));
     }
     if noted.iter().any(|(_, note)| matches!(note.state, State::Live | State::Replaced)) {

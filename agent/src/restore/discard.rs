@@ -15,7 +15,7 @@ use crate::restore::settings::Target;
 
 /// What is to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Which {
+pub(crate) enum Which {
     /// What was made and took no place.
     Begun,
     /// What was set aside.
@@ -67,7 +67,7 @@ async fn discard(env: &Env, redactor: &Redactor, target: &Target) -> Result<Succ
 }
 
 /// Why it is not this restore's to drop; `None`: it is.
-fn kept(which: Which, found: &Found, owner: &str) -> Option<&'static str> {
+pub(crate) fn kept(which: Which, found: &Found, owner: &str) -> Option<&'static str> {
     let Some(note) = &found.note else {
         let begun = which == Which::Begun && found.begun == Some(note::mark(owner));
         return (!begun).then_some("was not made by this restore");

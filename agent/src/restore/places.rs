@@ -72,8 +72,7 @@ pub(crate) fn judge(names: &Names, there: &There, owner: &str, sequence: u64) ->
         return Err(BackupError::refused("DatabaseMissing", format!("there is no database {live} to be replaced")));
     }
     if there.replaced.is_some() {
-        let message = format!("there is a database {replaced} already: the replaced one can't be kept under that name");
-        return Err(BackupError::refused("DatabaseExists", message));
+        return Err(taken(replaced));
     }
     // What was replaced, and what replaced it, may change places again.
     let new = new.filter(|note| !matches!(note.state, State::Loading | State::Copied)).ok_or_else(|| {
@@ -85,6 +84,12 @@ pub(crate) fn judge(names: &Names, there: &There, owner: &str, sequence: u64) ->
         live: Note { state: State::Live, sequence, ..new },
         replaced: Note { state: State::Replaced, sequence, ..before },
     }))
+}
+
+/// What was live can't have this name.
+pub(crate) fn taken(replaced: &str) -> BackupError {
+    let message = format!("there is a database {replaced} already: the replaced one can't be kept under that name");
+    BackupError::refused("DatabaseExists", message)
 }
 
 #[cfg(test)]

@@ -45,6 +45,11 @@ impl Target {
             limit: Duration::from_secs(env.parsed("ODOOAI_RESTORE_TIMEOUT_SECONDS", 3600)?),
         })
     }
+
+    /// The limit is over.
+    pub(crate) fn late(&self) -> BackupError {
+        BackupError::failed("TimedOut", format!("not restored within {} s", self.limit.as_secs()))
+    }
 }
 
 /// What is brought.

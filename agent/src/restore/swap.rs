@@ -13,6 +13,7 @@ use postgres_protocol::escape::escape_identifier;
 use crate::config::{Database, Env};
 use crate::dump::error::{BackupError, Step as _};
 use crate::job::{self, PATIENCE, Success};
+use crate::migrate::lock::Lock;
 use crate::migrate::logins::Logins;
 use crate::postgres::{DatabaseError, Session, bounded};
 use crate::redact::Redactor;
@@ -52,51 +53,73 @@ async fn swap(env: &Env, redactor: &Redactor, target: Target, facts: &mut Facts)
     let sequence = env.parsed("ODOOAI_RESTORE_SEQUENCE", NonZeroU64::MIN)?;
     let names =
         Names { restored: target.database, live: database.name, replaced: name(env, "ODOOAI_RESTORE_REPLACED")? };
-    if logins.locker.database == names.live {
-        let message = "a database can't be renamed by who is logged in to it: give a lock database that is another one";
-        return Err(BackupError::refused("RenameNotPossible", message));
-    }
+    can_rename(&logins, &names.live)?;
     // Nobody migrates the one, and nobody dumps the other.
     let held = logins.lock_of(&names.restored, Some(PATIENCE)).await?;
     let lock = logins.lock_of(&names.live, Some(PATIENCE)).await?;
-    let message = |millis| {
+    let message = |swapped| {
         let Names { restored, live, replaced } = &names;
         let told = format!("{restored} is {live} now, and what was {live} is kept as {replaced}");
-        if millis { told } else { format!("{told}; it was so already") }
+        if swapped { told } else { format!("{told}; it was so already") }
     };
     let report = async |millis| {
         let (replaced, bytes) = (names.replaced.clone(), size(held.session(), &names.replaced).await);
         SwapReport { replaced, millis, bytes }
     };
-    let verdict = async |session| judge(&names, &there(session, &names).await?, &target.owner, sequence.get());
+    let millis = change_places(&held, &lock, &names, &target.owner, sequence).await?;
+    facts.swap = Some(report(millis).await);
+    lock.release().await;
+    held.release().await;
+    Ok(("Swapped", message(millis.is_some())))
+}
+
+/// Whether the session of the lock is where it can rename the live one from.
+///
+/// # Errors
+/// `RenameNotPossible`.
+pub(crate) fn can_rename(logins: &Logins, live: &str) -> Result<(), BackupError> {
+    if logins.locker.database != live {
+        return Ok(());
+    }
+    let message = "a database can't be renamed by who is logged in to it: give a lock database that is another one";
+    Err(BackupError::refused("RenameNotPossible", message))
+}
+
+/// The swap of this number, under the locks of both databases: `held` is that of the restored one, `lock` that of the
+/// live one. Milliseconds that it took; `None`: it was so already.
+///
+/// # Errors
+/// Why they may not, or can't; nothing has changed.
+pub(crate) async fn change_places(
+    held: &Lock,
+    lock: &Lock,
+    names: &Names,
+    owner: &str,
+    sequence: NonZeroU64,
+) -> Result<Option<u64>, BackupError> {
+    let verdict = async |session| judge(names, &there(session, names).await?, owner, sequence.get());
     let notes = match verdict(lock.session()).await? {
         Verdict::Swap(notes) => notes,
-        stands => {
-            if let Verdict::Renumber(notes) = stands {
-                let both = format!("BEGIN; {}; COMMIT", noted(&names, &notes));
-                bounded(LIMIT, lock.session().batch_execute(&both)).await.step("note it on the databases")?;
-            }
-            facts.swap = Some(report(None).await);
-            return Ok(("Swapped", message(false)));
+        Verdict::Renumber(notes) => {
+            let both = format!("BEGIN; {}; COMMIT", noted(names, &notes));
+            bounded(LIMIT, lock.session().batch_execute(&both)).await.step("note it on the databases")?;
+            return Ok(None);
         }
+        Verdict::Done => return Ok(None),
     };
     let began = Instant::now();
     let done = tokio::select! {
         // By the session of the lock: as long as the server works on it, nobody else does.
-        done = rename(lock.session(), &names, &notes) => done,
-        never = log_out(held.session(), &names) => never,
+        done = rename(lock.session(), names, &notes) => done,
+        never = log_out(held.session(), names) => never,
     };
     if let Err(source) = done {
         // The answer may have been lost, not the renames.
         if !matches!(verdict(held.session()).await, Ok(Verdict::Done)) {
-            return Err(why(source, held.session(), &names).await);
+            return Err(why(source, held.session(), names).await);
         }
     }
-    let millis = began.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
-    facts.swap = Some(report(Some(millis)).await);
-    lock.release().await;
-    held.release().await;
-    Ok(("Swapped", message(true)))
+    Ok(Some(began.elapsed().as_millis().try_into().unwrap_or(u64::MAX)))
 }
 
 /// `None`: nobody answers, and it matters to nobody.

@@ -119,8 +119,15 @@ fn a_late_job_changes_nothing() {
     assert!(!exists(&stack, &database));
 }
 
+/// The key of a database's lock.
+pub(crate) fn lock_key(database: &str) -> i64 {
+    use sha2::Digest as _;
+    let digest = sha2::Sha256::digest(format!("odooai:{database}"));
+    i64::from_be_bytes(*digest.first_chunk::<8>().expect("long enough"))
+}
+
 /// While a session of the test's own is open.
-fn apart<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+pub(crate) fn apart<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| scope.spawn(work).join().expect("no panic"))
 }
 
@@ -238,11 +245,7 @@ fn a_discard_that_is_killed_is_run_again_and_a_load_is_waited_for() {
         assert_eq!(is_live(&stack, &stack.database), "1");
     }
     // Whoever loads holds the lock.
-    let key = {
-        use sha2::Digest as _;
-        let digest = sha2::Sha256::digest(format!("odooai:{database}"));
-        i64::from_be_bytes(*digest.first_chunk::<8>().expect("long enough"))
-    };
+    let key = lock_key(&database);
     crate::servers::block_on(async {
         let session = stack.server.client("postgres", crate::servers::PASSWORD, "postgres").await.expect("a session");
         session.query("SELECT pg_advisory_lock($1)", &[&key]).await.expect("locked");

@@ -37,18 +37,18 @@ fn output(stack: &Stack, program: &str, arguments: &[&str]) -> Vec<u8> {
     output.stdout
 }
 
-fn dump(stack: &Stack, arguments: &[&str]) -> Vec<u8> {
+pub(crate) fn dump(stack: &Stack, arguments: &[&str]) -> Vec<u8> {
     output(stack, "pg_dump", &[arguments, &[&stack.database]].concat())
 }
 
-fn zipped(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn zipped(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(bytes).expect("memory");
     encoder.finish().expect("memory")
 }
 
 /// Lays a file on the volume.
-fn lay(stack: &Stack, path: &str, bytes: &[u8]) {
+pub(crate) fn lay(stack: &Stack, path: &str, bytes: &[u8]) {
     let path = stack.volume.path().join(path);
     std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
     std::fs::write(path, bytes).expect("written");

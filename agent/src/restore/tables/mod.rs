@@ -54,10 +54,9 @@ async fn within(env: &Env, redactor: &Redactor, facts: &mut Facts) -> Result<Suc
     let target = Target::from_env(env)?;
     let tables = names::from_env(env)?;
     allowed(&tables)?;
-    let (limit, seconds) = (target.limit, target.limit.as_secs());
-    let done = tokio::time::timeout(limit, Box::pin(restore(env, redactor, &target, &tables)))
+    let done = tokio::time::timeout(target.limit, Box::pin(restore(env, redactor, &target, &tables)))
         .await
-        .unwrap_or_else(|_| Err(BackupError::failed("TimedOut", format!("not restored within {seconds} s"))))?;
+        .unwrap_or_else(|_| Err(target.late()))?;
     let message = told(&done);
     let Done { copied, millis, session, .. } = done;
     facts.tables = Some(TablesReport { copied, millis });
