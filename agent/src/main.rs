@@ -113,6 +113,8 @@ enum Restore {
     Tables,
     /// Drop what was loaded and took no place, or what was set aside; the command of a Job.
     Discard,
+    /// Fill an empty live database of a Managed server; the command of a Job.
+    Bootstrap,
 }
 
 #[derive(Debug, Subcommand)]
@@ -159,6 +161,7 @@ fn main() -> ExitCode {
         Command::Restore(Restore::Swap) => restore::swap(&env, &redactor),
         Command::Restore(Restore::Tables) => restore::tables(&env, &redactor),
         Command::Restore(Restore::Discard) => restore::discard(&env, &redactor),
+        Command::Restore(Restore::Bootstrap) => restore::bootstrap(&env, &redactor),
         Command::Flag(Flag::Disable) => flag::disable(&env, &redactor),
     }
 }

@@ -8,7 +8,7 @@ pub(crate) mod change;
 pub(crate) mod child;
 pub(crate) mod decide;
 mod drift;
-mod ensure;
+pub(crate) mod ensure;
 pub(crate) mod error;
 pub(crate) mod history;
 pub(crate) mod image;

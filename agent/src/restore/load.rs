@@ -150,6 +150,11 @@ impl Loaded {
         Self { told, report: RestoreReport { id, ..RestoreReport::of(manifest.as_ref()) }, left: Vec::new() }
     }
 
+    /// Id of the backup, or the path of the file.
+    pub(crate) fn artifact(&self) -> &str {
+        &self.report.id
+    }
+
     /// One sentence for people; `place`: the database that it is in.
     pub(crate) fn message(&self, place: &str) -> String {
         let Self { told, report, left } = self;

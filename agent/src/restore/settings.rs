@@ -121,6 +121,11 @@ impl Wanted {
         }
     }
 
+    /// Whether this is of the catalogue, and what is meant.
+    pub(crate) fn is_of_catalogue(&self, artifact: &str) -> bool {
+        matches!(self, Self::Artifact(_)) && artifact.parse::<Id>().is_ok() && self.allows(artifact)
+    }
+
     /// Whether what was brought before may be what is meant: a selector would choose another one every day.
     pub(crate) fn allows(&self, artifact: &str) -> bool {
         match self {
