@@ -116,7 +116,7 @@ fn what_keeps_a_login_from_being_tried_is_named() {
     world.settle();
     let (reason, message) = world.words("Ready");
     assert_eq!(reason, "ImagePullFailed");
-    assert!(message.contains("step 3 of 14 (Credentials)") && message.contains("pod p"), "{message}");
+    assert!(message.contains("step 3 of 15 (Credentials)") && message.contains("pod p"), "{message}");
 }
 
 #[test]

@@ -103,7 +103,7 @@ fn a_plan_whose_image_can_not_be_pulled_is_a_failure_too() {
     assert_eq!((world.words("Ready").0.as_str(), status(&world).failure), ("ImagePullFailed", None));
     world.now += SignedDuration::from_secs(61);
     world.settle();
-    is_rolled_back(&world, &old, "step 4 of 14 (Plan): ImagePullFailed");
+    is_rolled_back(&world, &old, "step 5 of 15 (Plan): ImagePullFailed");
     assert!(!world.objects.contains_key(&job), "nobody waits for its Job any more");
 }
 
@@ -140,7 +140,7 @@ fn a_failed_migration_moves_nothing() {
     image(&mut world, "2.0.0");
     let before = world.objects[&key("Deployment", "odoo-ai-ai-service")]["metadata"]["generation"].clone();
     go_on(&mut world, &[]);
-    is_rolled_back(&world, &old, "step 7 of 14 (Migration): MigrationFailed: no such table");
+    is_rolled_back(&world, &old, "step 8 of 15 (Migration): MigrationFailed: no such table");
     assert_eq!(world.objects[&key("Deployment", "odoo-ai-ai-service")]["metadata"]["generation"], before);
 }
 

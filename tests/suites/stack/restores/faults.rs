@@ -131,15 +131,19 @@ pub(super) async fn from_a_storage(room: &Room) -> Result<String> {
     is_whole(room, "elsewhere", &before, &live).await
 }
 
-/// As the old cron wrote it, on the same volume.
-pub(super) async fn from_a_plain_dump(room: &Room) -> Result<String> {
+/// As the old cron wrote it, on the Backup's volume; and one that was cut off.
+pub(super) async fn an_old_dump(room: &Room) -> Result<()> {
     const DUMP: &str = "pg_dump -U odoo_ai odoo_ai --exclude-table=ballast | gzip -9 | base64 -w0";
-    let before = databases(room).await?;
     let dump = room.run("postgresql", &["bash", "-o", "pipefail", "-c", DUMP]).await?;
     let put = format!("mkdir -p /backups/old && echo {} | base64 -d >/backups/old/ai_db.sql.gz", dump.trim());
     on_the_volume(room, &put).await?;
     let cut = "head -c 4000 /backups/old/ai_db.sql.gz >/backups/old/cut.sql.gz";
-    on_the_volume(room, cut).await?;
+    on_the_volume(room, cut).await
+}
+
+pub(super) async fn from_a_plain_dump(room: &Room) -> Result<String> {
+    let before = databases(room).await?;
+    an_old_dump(room).await?;
     let claim = json!({"persistentVolumeClaim": {"claimName": "nightly-backups"}});
     from(room, "cut", json!({"storage": claim, "file": "old/cut.sql.gz"})).await?;
     let cut = wait(room, "cut", "False", "ArtifactDamaged", RUN).await?;

@@ -1,6 +1,7 @@
 //! Restores on a real cluster, with a real PostgreSQL and volume. The tests of the core tier are `core`; the others are
 //! the full tier, `hack/test restores`.
 
+mod begins;
 pub(crate) mod core;
 mod faults;
 pub(crate) mod in_place;
@@ -54,6 +55,27 @@ async fn a_restore_takes_the_place_of_the_live_database() -> Result<()> {
         checks.check("a large one", in_place::size_does_not_matter(room)).await;
         checks.check("chosen tables", tables::come_back(room)).await;
         checks.check("a foreign key is in the way of tables", tables::are_refused(room)).await;
+        checks.finish()
+    })
+    .await
+}
+
+/// A new volume begins with what was saved of the lost one.
+#[tokio::test]
+#[ignore = "full tier"]
+async fn a_new_volume_begins_with_a_backup() -> Result<()> {
+    with_room("begins", |cluster, room, turns| async move {
+        let (room, mut checks) = (&room, Checks::new("begins"));
+        turns.busy().await;
+        checks.need("the first install", policy::installs(room)).await?;
+        let lost = &checks.need("its volume is lost", begins::loses_its_volume(room)).await?.0;
+        checks.check("it waits for what it is to begin with", begins::waits_for_its_source(room, lost)).await;
+        turns.alone().await;
+        let killed = begins::is_killed_again_and_again(room, cluster, lost);
+        checks.need("agent, operator and PostgreSQL are killed meanwhile", killed).await?;
+        turns.busy().await;
+        checks.check("what is there is left", begins::leaves_what_is_there(room, lost)).await;
+        checks.check("from an old dump", begins::from_an_old_dump(room, lost)).await;
         checks.finish()
     })
     .await
