@@ -8,6 +8,8 @@ use odoo_ai_crds::backup::{
     ArtifactStatus, BackupReason, BackupStatus, CatalogueStatus, RunResult, RunTask, VerificationStatus,
 };
 
+use odoo_ai_crds::stack::OdooAiStack;
+
 use super::model::Policy;
 use crate::cluster::intent::hash;
 use crate::rollout::jobs::{CatalogueReport, VerifiedReport};
@@ -46,6 +48,17 @@ pub fn look_for_unseen(status: &mut BackupStatus, scheduled: Option<Timestamp>, 
     let seen = status.runs.iter().any(|run| run.task == RunTask::Backup && is_after(run.started_at.as_ref()));
     if !seen && read.is_some_and(|read| read < scheduled) {
         mark_stale(status, now);
+    }
+}
+
+/// A database that began with a backup may have taken the catalogue over since it was read.
+pub fn look_for_another_owner(status: &mut BackupStatus, stack: Option<&OdooAiStack>) {
+    let database = stack.and_then(|stack| stack.status.as_ref()?.database.as_ref());
+    let begun = database.and_then(|it| it.bootstrap.as_ref()).filter(|it| it.restored);
+    let Some(begun) = begun.and_then(|it| it.completed_at.as_ref()).map(|time| time.0) else { return };
+    let read = status.catalogue.as_ref().and_then(|it| it.read_at.as_ref()).map(|time| time.0);
+    if read.is_some_and(|read| read < begun) {
+        mark_stale(status, begun);
     }
 }
 

@@ -60,6 +60,7 @@ pub fn decide(seen: &Observed, operator: &Operator) -> Decision {
     if let Some(policy) = &accepted {
         let scheduled = scheduled(seen, policy);
         catalogue::look_for_unseen(&mut decision.status, scheduled, seen.now);
+        catalogue::look_for_another_owner(&mut decision.status, seen.stack.as_ref());
         decision.requests(seen, policy);
         decision.read_catalogue(seen, policy);
         decision.slots(seen, policy, scheduled);

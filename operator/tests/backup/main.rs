@@ -282,6 +282,25 @@ fn what_ran_while_nobody_looked_is_read_from_the_catalogue() {
     world.expect("Ready", "True", "BackedUp");
 }
 
+/// The database began with a backup, and took the catalogue over.
+#[test]
+fn a_catalogue_that_was_taken_over_is_read_anew() {
+    let mut world = World::settled();
+    world.later(MINUTE);
+    let begun = |restored: bool, now: String| {
+        let bootstrap = json!({"volumeUID": "x", "restored": restored, "completedAt": now});
+        serde_json::from_value(json!({"database": {"bootstrap": bootstrap}})).expect("a status")
+    };
+    world.seen.stack.as_mut().expect("a stack").status = Some(begun(false, world.seen.now.to_string()));
+    assert!(world.step().start.is_empty(), "it was left as it is");
+    world.seen.stack.as_mut().expect("a stack").status = Some(begun(true, world.seen.now.to_string()));
+    assert_eq!(world.step().start.len(), 1);
+    world.later(MINUTE);
+    world.finish_catalogue(&[artifact(ID, "2026-01-01T03:00:30Z")]);
+    world.step();
+    assert!(world.step().start.is_empty() && world.status().artifacts.len() == 1, "once");
+}
+
 #[test]
 fn of_another_place_nothing_is_known() {
     let mut world = World::settled();

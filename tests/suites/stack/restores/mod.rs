@@ -68,13 +68,14 @@ async fn a_new_volume_begins_with_a_backup() -> Result<()> {
         let (room, mut checks) = (&room, Checks::new("begins"));
         turns.busy().await;
         checks.need("the first install", policy::installs(room)).await?;
-        let lost = &checks.need("its volume is lost", begins::loses_its_volume(room)).await?.0;
+        let lost = &checks.need("a backup and an old dump", begins::is_saved(room)).await?.0;
+        checks.check("what is there is left", begins::leaves_what_is_there(room, lost)).await;
+        checks.need("its volume is lost", begins::loses_its_volume(room)).await?;
         checks.check("it waits for what it is to begin with", begins::waits_for_its_source(room, lost)).await;
         turns.alone().await;
         let killed = begins::is_killed_again_and_again(room, cluster, lost);
         checks.need("agent, operator and PostgreSQL are killed meanwhile", killed).await?;
         turns.busy().await;
-        checks.check("what is there is left", begins::leaves_what_is_there(room, lost)).await;
         checks.check("from an old dump", begins::from_an_old_dump(room, lost)).await;
         checks.finish()
     })
