@@ -2,6 +2,10 @@
 
 mod beside;
 mod in_place;
+mod played;
+mod tables;
+mod trouble;
+mod undo;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
