@@ -141,11 +141,11 @@ async fn a_stack_survives_faults_and_its_own_deletion() -> Result<()> {
     .await
 }
 
-/// Kinds and fields that come later.
+/// Servers of somebody else whose login isn't there yet.
 #[tokio::test]
-async fn what_is_not_built_says_so() -> Result<()> {
-    with_room("later", |_, room, turns| async move {
-        let (room, mut checks) = (&room, Checks::new("later"));
+async fn an_external_stack_waits_for_its_login() -> Result<()> {
+    with_room("login", |_, room, turns| async move {
+        let (room, mut checks) = (&room, Checks::new("login"));
         turns.busy().await;
         checks.check("External", faults::external_needs_a_login(room)).await;
         checks.finish()
