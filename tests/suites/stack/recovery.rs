@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::api::{ListParams, ObjectMeta, PostParams};
 use kube::{Client, ResourceExt};
@@ -18,7 +19,7 @@ use crate::migrations::look::incarnation;
 use crate::operator;
 use crate::ready::{enable_a_rule, send_event};
 use crate::restores::look::contents;
-use crate::room::{Room, STACK, sample};
+use crate::room::{COMPONENT, Room, STACK, sample};
 
 const NAMESPACE: &str = "odoo-ai";
 const IMAGE: &str = "odooai-test/versitygw:1";
@@ -125,11 +126,9 @@ fn manifests(bucket: &str, exported: &str) -> Result<Vec<Value>> {
 /// A stack with rows in it, a verified backup in the bucket, and its keys outside.
 async fn lived(room: &Room, bucket: String) -> Result<Done<(Before, Outside)>> {
     let mut documents = manifests(&bucket, "none yet")?;
-    for document in &mut documents {
-        if document["kind"] == "OdooAiStack" {
-            // Nothing was there to begin with.
-            document["spec"]["database"]["managed"]["bootstrap"] = Value::Null;
-        }
+    for document in documents.iter_mut().filter(|document| document["kind"] == "OdooAiStack") {
+        // There is nothing to begin with yet.
+        document["spec"]["database"]["managed"].as_object_mut().context("it is Managed")?.remove("bootstrap");
     }
     room.apply(&[credentials()]).await?;
     room.apply(&documents).await?;
@@ -156,6 +155,12 @@ async fn lived(room: &Room, bucket: String) -> Result<Done<(Before, Outside)>> {
     room.sql("CREATE TABLE later (id int)").await?;
     let keys = exported(room).await?;
     let exported = digest(&keys);
+    // A stack that runs doesn't care what it would begin with.
+    room.apply(&manifests(&bucket, &exported)?).await?;
+    room.wait("KeysExported", "True", "Exported", 30).await?;
+    room.wait_ready(60).await?;
+    let jobs = ListParams::default().labels(&format!("{COMPONENT}=bootstrap"));
+    ensure!(room.api::<Job>().list(&jobs).await?.items.is_empty(), "a Job looks into the database");
     Ok(Done(format!("backup {id}"), (before, Outside { bucket, keys, exported })))
 }
 
