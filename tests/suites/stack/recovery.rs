@@ -182,7 +182,7 @@ async fn destroyed(old: &Cluster, run: Run) -> Result<Done<(Cluster, Instant, Du
     let told = format!(
         "node {:.1} s, images and operator {:.1} s",
         started.as_secs_f64(),
-        (began.elapsed() - started).as_secs_f64()
+        began.elapsed().saturating_sub(started).as_secs_f64()
     );
     Ok(Done(told, (new, began, began.elapsed())))
 }
