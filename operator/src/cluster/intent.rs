@@ -93,11 +93,14 @@ impl Intent {
     {
         let meta: &ObjectMeta = object.meta();
         let mut json = serde_json::to_value(object).expect("Kubernetes objects serialise to JSON");
-        let mut hashed = json.clone();
-        if K::kind(&()) == "Secret" {
-            hashed["data"].take();
-        }
-        let (hash, digest) = (hash(&hashed), hash(&json));
+        let digest = hash(&json);
+        let hash = if K::kind(&()) == "Secret" {
+            let mut told = json.clone();
+            told["data"].take();
+            hash(&told)
+        } else {
+            digest.clone()
+        };
         json["metadata"]["annotations"][APPLIED_HASH] = Value::String(hash.clone());
         Self {
             resource: ApiResource::erase::<K>(&()),
@@ -145,22 +148,9 @@ pub fn hash(value: &Value) -> String {
 /// JSON with sorted keys and without spaces, whatever map type `serde_json` was built with.
 #[must_use]
 pub fn canonical(value: &Value) -> String {
-    match value {
-        Value::Object(fields) => {
-            let mut fields: Vec<_> = fields.iter().collect();
-            fields.sort_by(|a, b| a.0.cmp(b.0));
-            let fields: Vec<_> = fields
-                .into_iter()
-                .map(|(key, value)| format!("{}:{}", Value::String(key.clone()), canonical(value)))
-                .collect();
-            format!("{{{}}}", fields.join(","))
-        }
-        Value::Array(items) => {
-            let items: Vec<_> = items.iter().map(canonical).collect();
-            format!("[{}]", items.join(","))
-        }
-        scalar => scalar.to_string(),
-    }
+    let mut sorted = value.clone();
+    sorted.sort_all_objects();
+    sorted.to_string()
 }
 
 /// Lower-case hexadecimal.

@@ -158,9 +158,9 @@ impl Cluster {
             Verb::Apply => store.apply(plural, name, manager, body).map(|it| (200, it)),
             Verb::Merge => store.merge(plural, name, manager, body).map(|it| (200, it)),
             Verb::UpdateStatus => store.put_status(plural, name, body).map(|it| (200, it)),
-            _ => store
-                .delete(plural, name, &body["preconditions"])
-                .map(|()| (200, json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}))),
+            _ => store.delete(plural, name, &body["preconditions"]).map(|()| {
+                (200, Arc::new(json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"})))
+            }),
         };
         match done {
             Ok((code, object)) => answer(code, &object),
@@ -220,8 +220,9 @@ impl Cluster {
             if !wanted(&watch.plural) {
                 continue;
             }
-            let news =
-                log.iter().filter(|it| it.id.0 == watch.plural && it.version > watch.seen && it.version <= version);
+            // Versions only grow.
+            let since = log.partition_point(|it| it.version <= watch.seen);
+            let news = log[since..].iter().filter(|it| it.id.0 == watch.plural && it.version <= version);
             let mut news: Vec<Change> = news.cloned().collect();
             if !each {
                 let last: BTreeMap<_, _> = news.iter().map(|it| (it.id.clone(), it.version)).collect();

@@ -12,8 +12,18 @@ pub(crate) enum Step {
     Item(Vec<Key>),
 }
 
-/// A field of an item that names it, and its value as JSON.
-type Key = (String, String);
+/// A field of an item that names it, and its value.
+type Key = (String, Text);
+
+/// A value of a key: a text, or what else there is as JSON.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Text {
+    Plain(String),
+    Json(String),
+}
+
+/// What a path to an item leads to: that it is there.
+static THERE: Value = Value::Bool(true);
 
 /// Where a field is.
 pub(crate) type Path = Vec<Step>;
@@ -25,10 +35,9 @@ pub(crate) struct Owners(BTreeMap<(String, bool), BTreeSet<Path>>);
 impl Owners {
     /// Somebody wrote without applying: what differs from `before` is theirs.
     pub(crate) fn updated(&mut self, manager: &str, before: &Value, after: &Value) {
-        let old: BTreeMap<Path, Option<Value>> =
-            leaves(before).into_iter().map(|p| (p.clone(), at(before, &p))).collect();
-        let changed = leaves(after).into_iter().filter(|path| old.get(path) != Some(&at(after, path)));
-        let changed: BTreeSet<Path> = changed.collect();
+        let mut changed = Vec::new();
+        collect(Some(before), after, "", &mut Vec::new(), &mut changed);
+        let changed: BTreeSet<Path> = changed.into_iter().collect();
         for owned in self.0.values_mut() {
             owned.retain(|path| !changed.contains(path));
         }
@@ -116,28 +125,33 @@ fn item(value: &Value, keys: &[&str]) -> Step {
 
 fn leaves(value: &Value) -> Vec<Path> {
     let mut found = Vec::new();
-    collect(value, "", &mut Vec::new(), &mut found);
+    collect(None, value, "", &mut Vec::new(), &mut found);
     found
 }
 
-fn collect(value: &Value, name: &str, path: &mut Path, found: &mut Vec<Path>) {
-    if is_identity(path) {
+/// The fields of `value` that are not the same in what was there before.
+fn collect(before: Option<&Value>, value: &Value, name: &str, path: &mut Path, found: &mut Vec<Path>) {
+    if before == Some(value) || is_identity(path) {
         return;
     }
     match value {
         Value::Object(fields) if !fields.is_empty() && !is_atomic(name) => {
             for (field, value) in fields {
                 path.push(Step::Field(field.clone()));
-                collect(value, field, path, found);
+                collect(before.and_then(|it| it.get(field)), value, field, path, found);
                 path.pop();
             }
         }
         Value::Array(items) if keys(name, items).is_some() => {
             let keys = keys(name, items).unwrap_or_default();
             for value in items {
-                path.push(item(value, keys));
-                found.push(path.clone());
-                collect(value, "", path, found);
+                let step = item(value, keys);
+                let before = before.and_then(|it| within(it, &step));
+                path.push(step);
+                if before.is_none() {
+                    found.push(path.clone());
+                }
+                collect(before, value, "", path, found);
                 path.pop();
             }
         }
@@ -146,23 +160,32 @@ fn collect(value: &Value, name: &str, path: &mut Path, found: &mut Vec<Path>) {
 }
 
 fn is_at(value: &Value, step: &[Key]) -> bool {
-    step.iter().all(|key| key_of(value, &key.0) == *key)
+    step.iter().all(|(key, text)| match (&value[key], text) {
+        (Value::String(value), Text::Plain(text)) => value == text,
+        (Value::String(_), Text::Json(_)) | (_, Text::Plain(_)) => false,
+        (value, Text::Json(text)) => value.to_string() == *text,
+    })
 }
 
 fn key_of(value: &Value, key: &str) -> Key {
-    (key.to_owned(), value[key].to_string())
+    let text = match &value[key] {
+        Value::String(text) => Text::Plain(text.clone()),
+        other => Text::Json(other.to_string()),
+    };
+    (key.to_owned(), text)
 }
 
-fn at(value: &Value, path: &[Step]) -> Option<Value> {
-    let mut here = value;
-    for step in path {
-        here = match step {
-            Step::Field(name) => here.get(name)?,
-            Step::Item(keys) => here.as_array()?.iter().find(|item| is_at(item, keys))?,
-        };
+fn within<'a>(value: &'a Value, step: &Step) -> Option<&'a Value> {
+    match step {
+        Step::Field(name) => value.get(name),
+        Step::Item(keys) => value.as_array()?.iter().find(|item| is_at(item, keys)),
     }
+}
+
+fn at<'a>(value: &'a Value, path: &[Step]) -> Option<&'a Value> {
+    let here = path.iter().try_fold(value, within)?;
     // An item stands for its being there; what is in it has paths of its own.
-    Some(if matches!(path.last(), Some(Step::Item(_))) { Value::Bool(true) } else { here.clone() })
+    Some(if matches!(path.last(), Some(Step::Item(_))) { &THERE } else { here })
 }
 
 fn remove(value: &mut Value, path: &[Step]) {

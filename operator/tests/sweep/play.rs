@@ -79,6 +79,8 @@ impl Stage {
         sight: Sight,
         fault: Option<Fault>,
     ) -> Result<Course, String> {
+        // A run that goes astray is no place to begin another.
+        let keeps = fault.is_none() && sight == Sight::Clear;
         let cluster = Cluster::new(from.world.moment(), fault);
         self.application.enters(&cluster);
         let mut run = Run {
@@ -86,6 +88,7 @@ impl Stage {
             operator: Operator::start(&cluster, &self.http).await,
             cluster,
             sight,
+            keeps,
             told: Vec::new(),
             moments: Vec::new(),
             failure: None,
@@ -109,6 +112,8 @@ struct Run<'a> {
     cluster: Arc<Cluster>,
     operator: Operator,
     sight: Sight,
+    /// Whether anybody comes back to its moments.
+    keeps: bool,
     /// Version of the store at the end of each turn.
     told: Vec<u64>,
     moments: Vec<Moment>,
@@ -194,6 +199,9 @@ impl Run<'_> {
     }
 
     fn keep(&mut self, act: usize, begun: bool) {
+        if !self.keeps {
+            return;
+        }
         let world = self.cluster.world().moment();
         let faults = self.cluster.faults();
         self.moments.push(Moment { world, act, begun, writes: faults.writes.len(), reads: faults.reads });

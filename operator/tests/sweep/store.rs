@@ -52,6 +52,11 @@ const UNCOUNTED: [&str; 7] =
     ["secrets", "configmaps", "services", "serviceaccounts", "persistentvolumeclaims", "pods", "events"];
 
 impl Store {
+    /// A copy to come back to.
+    pub(crate) fn moment(&self) -> Self {
+        Self { objects: self.objects.clone(), log: Vec::new(), version: self.version, uids: self.uids }
+    }
+
     pub(crate) fn version(&self) -> u64 {
         self.version
     }
@@ -70,7 +75,7 @@ impl Store {
     }
 
     /// POST.
-    pub(crate) fn create(&mut self, plural: &str, manager: &str, mut object: Value) -> Result<Value, Refusal> {
+    pub(crate) fn create(&mut self, plural: &str, manager: &str, mut object: Value) -> Result<Arc<Value>, Refusal> {
         if let (None, Some(prefix)) = (object["metadata"]["name"].as_str(), object["metadata"]["generateName"].as_str())
         {
             object["metadata"]["name"] = json!(format!("{prefix}{:05x}", self.version));
@@ -85,7 +90,13 @@ impl Store {
     }
 
     /// PATCH of the type `application/apply-patch+yaml`.
-    pub(crate) fn apply(&mut self, plural: &str, name: &str, manager: &str, applied: &Value) -> Result<Value, Refusal> {
+    pub(crate) fn apply(
+        &mut self,
+        plural: &str,
+        name: &str,
+        manager: &str,
+        applied: &Value,
+    ) -> Result<Arc<Value>, Refusal> {
         let uid = &applied["metadata"]["uid"];
         let Some(Kept { object, owners }) = self.objects.get(&id(plural, name)).cloned() else {
             if !uid.is_null() {
@@ -102,7 +113,13 @@ impl Store {
     }
 
     /// PATCH of the type `application/merge-patch+json`.
-    pub(crate) fn merge(&mut self, plural: &str, name: &str, manager: &str, patch: &Value) -> Result<Value, Refusal> {
+    pub(crate) fn merge(
+        &mut self,
+        plural: &str,
+        name: &str,
+        manager: &str,
+        patch: &Value,
+    ) -> Result<Arc<Value>, Refusal> {
         let Some(Kept { object, owners }) = self.objects.get(&id(plural, name)).cloned() else {
             return Err(missing(plural, name));
         };
@@ -114,7 +131,7 @@ impl Store {
     }
 
     /// PUT of the subresource `status`, which needs the version that was read.
-    pub(crate) fn put_status(&mut self, plural: &str, name: &str, object: &Value) -> Result<Value, Refusal> {
+    pub(crate) fn put_status(&mut self, plural: &str, name: &str, object: &Value) -> Result<Arc<Value>, Refusal> {
         let Some(old) = self.get(plural, name) else { return Err(missing(plural, name)) };
         if object["metadata"]["resourceVersion"].is_null() {
             return Err(refuse(422, "Invalid", "metadata.resourceVersion: must be specified for an update".to_owned()));
@@ -124,13 +141,13 @@ impl Store {
     }
 
     /// What a controller of the cluster itself does; the object must exist.
-    pub(crate) fn set_status(&mut self, plural: &str, name: &str, status: Value) -> Value {
+    pub(crate) fn set_status(&mut self, plural: &str, name: &str, status: Value) -> Arc<Value> {
         let id = id(plural, name);
         let kept = self.objects.get(&id).expect("an object that has a status");
         let mut object = kept.object.as_ref().clone();
         object["status"] = status;
         if object == *kept.object {
-            return object;
+            return Arc::clone(&kept.object);
         }
         let owners = Arc::clone(&kept.owners);
         self.put(id, object, owners)
@@ -187,7 +204,7 @@ impl Store {
     }
 
     /// A new object.
-    fn keep(&mut self, plural: &str, name: &str, mut object: Value, owners: Owners) -> Value {
+    fn keep(&mut self, plural: &str, name: &str, mut object: Value, owners: Owners) -> Arc<Value> {
         self.uids += 1;
         let metadata = &mut object["metadata"];
         metadata["name"] = json!(name);
@@ -204,7 +221,7 @@ impl Store {
         self.put(id(plural, name), object, Arc::new(owners))
     }
 
-    fn replace(&mut self, plural: &str, name: &str, mut after: Value, owners: Owners) -> Result<Value, Refusal> {
+    fn replace(&mut self, plural: &str, name: &str, mut after: Value, owners: Owners) -> Result<Arc<Value>, Refusal> {
         let before = Arc::clone(&self.objects[&id(plural, name)].object);
         for ours in ["uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp", "name"] {
             after["metadata"][ours] = before["metadata"][ours].clone();
@@ -221,7 +238,7 @@ impl Store {
         stays(plural, name, &before, &after)?;
         if after == *before {
             self.objects.get_mut(&id(plural, name)).expect("it exists").owners = Arc::new(owners);
-            return Ok(after);
+            return Ok(before);
         }
         if !UNCOUNTED.contains(&plural) && after["spec"] != before["spec"] {
             after["metadata"]["generation"] = json!(before["metadata"]["generation"].as_i64().unwrap_or(0) + 1);
@@ -233,12 +250,12 @@ impl Store {
         Ok(after)
     }
 
-    fn put(&mut self, id: Id, mut object: Value, owners: Arc<Owners>) -> Value {
+    fn put(&mut self, id: Id, mut object: Value, owners: Arc<Owners>) -> Arc<Value> {
         self.version += 1;
         object["metadata"]["resourceVersion"] = json!(self.version.to_string());
-        let shared = Arc::new(object.clone());
-        self.log.push(Change { version: self.version, id: id.clone(), object: Arc::clone(&shared), deleted: false });
-        self.objects.insert(id, Kept { object: shared, owners });
+        let object = Arc::new(object);
+        self.log.push(Change { version: self.version, id: id.clone(), object: Arc::clone(&object), deleted: false });
+        self.objects.insert(id, Kept { object: Arc::clone(&object), owners });
         object
     }
 }

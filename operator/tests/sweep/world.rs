@@ -87,9 +87,16 @@ impl World {
 
     /// This moment, for another run: whoever looks at it anew needs no past.
     pub(crate) fn moment(&self) -> Self {
-        let mut copy = self.clone();
-        copy.store.log.clear();
-        copy
+        Self {
+            store: self.store.moment(),
+            rules: self.rules.clone(),
+            endings: self.endings.clone(),
+            volumes: self.volumes.clone(),
+            databases: self.databases.clone(),
+            brought: self.brought,
+            live: self.live.clone(),
+            promises: self.promises.clone(),
+        }
     }
 
     pub(crate) fn stack(&self) -> &Value {
@@ -304,7 +311,8 @@ pub(crate) fn rule(id: i64, body: &Value) -> Value {
 
 /// The version of a workload ends at once.
 pub(crate) fn crashes(object: &Value) -> bool {
-    object["spec"]["template"]["spec"]["containers"].to_string().contains(":crash\"")
+    let containers = object["spec"]["template"]["spec"]["containers"].as_array();
+    containers.into_iter().flatten().any(|it| it["image"].as_str().is_some_and(|image| image.ends_with(":crash")))
 }
 
 fn encoded(text: &str) -> Value {
