@@ -141,10 +141,9 @@ impl Cluster {
             world.store.all(&call.plural).map(|(_, object)| object).filter(|it| selected(call.selector.as_deref(), it));
         let items: Vec<_> = items.map(|object| shown(object, metadata_only)).collect();
         let version = world.store.version().to_string();
-        answer(
-            200,
-            &json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": version}, "items": items}),
-        )
+        let items = items.join(",");
+        let head = format!(r#""kind":"List","apiVersion":"v1","metadata":{{"resourceVersion":"{version}"}}"#);
+        Response::new(Body::from(format!(r#"{{{head},"items":[{items}]}}"#)))
     }
 
     fn write(&self, call: &Call) -> Response<Body> {
@@ -264,8 +263,8 @@ impl Watch {
         } else {
             self.known.remove(name);
         }
-        let event = json!({"type": kind, "object": shown(&change.object, self.metadata_only)});
-        self.line.push_back(Bytes::from(format!("{event}\n")));
+        let object = shown(&change.object, self.metadata_only);
+        self.line.push_back(Bytes::from(format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n")));
     }
 }
 
@@ -278,11 +277,13 @@ fn selected(selector: Option<&str>, object: &Value) -> bool {
     })
 }
 
-fn shown(object: &Value, metadata_only: bool) -> Value {
+/// As JSON.
+fn shown(object: &Value, metadata_only: bool) -> String {
     if !metadata_only {
-        return object.clone();
+        return object.to_string();
     }
-    json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": object["metadata"]})
+    let metadata = &object["metadata"];
+    format!(r#"{{"apiVersion":"meta.k8s.io/v1","kind":"PartialObjectMetadata","metadata":{metadata}}}"#)
 }
 
 fn answer(code: u16, object: &Value) -> Response<Body> {

@@ -162,17 +162,19 @@ fn collect(before: Option<&Value>, value: &Value, name: &str, path: &mut Path, f
 fn is_at(value: &Value, step: &[Key]) -> bool {
     step.iter().all(|(key, text)| match (&value[key], text) {
         (Value::String(value), Text::Plain(text)) => value == text,
-        (Value::String(_), Text::Json(_)) | (_, Text::Plain(_)) => false,
-        (value, Text::Json(text)) => value.to_string() == *text,
+        (value, text) => text_of(value) == *text,
     })
 }
 
 fn key_of(value: &Value, key: &str) -> Key {
-    let text = match &value[key] {
+    (key.to_owned(), text_of(&value[key]))
+}
+
+fn text_of(value: &Value) -> Text {
+    match value {
         Value::String(text) => Text::Plain(text.clone()),
         other => Text::Json(other.to_string()),
-    };
-    (key.to_owned(), text)
+    }
 }
 
 fn within<'a>(value: &'a Value, step: &Step) -> Option<&'a Value> {
