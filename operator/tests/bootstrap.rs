@@ -5,7 +5,9 @@ mod sim;
 
 use k8s_openapi::jiff::SignedDuration;
 use odoo_ai_crds::stack::{BootstrapStatus, OdooAiStackStatus};
+use odoo_ai_operator::backup::model::{Storage, Volume};
 use odoo_ai_operator::restore::source::Source;
+use odoo_ai_operator::stack::decide::Decision;
 use serde_json::{Value, json};
 use sim::{STACK, World, key};
 
@@ -211,15 +213,63 @@ fn nothing_is_made_on_a_volume_that_is_not_known() {
     assert!(jobs(&world, "migrate").is_empty() && jobs(&world, "bootstrap").is_empty(), "nor without a source");
 }
 
+/// A plan Job has looked into it, on a way that knew nothing of a backup.
+#[test]
+fn an_empty_database_that_was_only_looked_into_is_still_to_begin() {
+    let mut world = World::new();
+    world.run_to_the_end();
+    status_of(&mut world, |status| {
+        let database = status.database.as_mut().expect("a database");
+        (database.schema_revision, database.last_migration) = (Some(String::new()), None);
+    });
+    let migrations = jobs(&world, "migrate").len();
+    from(&mut world, &json!({"storage": {"persistentVolumeClaim": {"claimName": "old"}}, "file": "b.sql"}));
+    world.settle();
+    assert_eq!((jobs(&world, "bootstrap").len(), jobs(&world, "migrate").len()), (1, migrations));
+    assert!(world.words("Ready").1.starts_with("step 4 of 15 (Bootstrap)"));
+}
+
+/// It would make the schema while the backup is looked for.
+#[test]
+fn a_migration_that_was_started_before_goes_first() {
+    let mut world = World::new();
+    world.settle();
+    world.everything_becomes_ready();
+    world.settle();
+    assert_eq!(jobs(&world, "migrate").len(), 1);
+    from(&mut world, &json!({"storage": {"persistentVolumeClaim": {"claimName": "old"}}, "file": "b.sql"}));
+    let decision = world.reconcile(false).expect("it lives");
+    let Decision::Roll(roll) = decision else { panic!("{decision:?}") };
+    assert!(roll.bootstrap.is_none() && roll.obsolete.len() == 1, "{:?}", roll.obsolete);
+    world.settle();
+    assert_eq!((jobs(&world, "bootstrap").len(), jobs(&world, "migrate").len()), (1, 0));
+    // One of another volume, too, though nobody begins with a backup.
+    let mut world = World::new();
+    world.settle();
+    world.everything_becomes_ready();
+    world.settle();
+    world.objects.get_mut(&key("PersistentVolumeClaim", "odoo-ai-postgresql")).expect("a claim")["metadata"]["uid"] =
+        json!("another");
+    world.settle();
+    assert_eq!(jobs(&world, "migrate").len(), 1, "the one of the lost volume is gone");
+}
+
 #[rstest::rstest]
-#[case::its_own(json!({}), "true")]
-#[case::its_own_by_name(json!({"catalogue": format!("odoo-ai/{STACK}")}), "true")]
-#[case::of_another_stack(json!({"catalogue": "production/odoo-ai"}), "false")]
-fn the_catalogue_that_the_next_backup_goes_to_is_taken_over(#[case] more: Value, #[case] adopts: &str) {
+#[case::its_own(json!({}), "old", "true")]
+#[case::its_own_by_name(json!({"catalogue": format!("odoo-ai/{STACK}")}), "old", "true")]
+#[case::of_another_stack(json!({"catalogue": "production/odoo-ai"}), "old", "false")]
+#[case::where_no_backup_of_ours_goes(json!({}), "elsewhere", "false")]
+fn the_catalogue_that_the_next_backup_goes_to_is_taken_over(
+    #[case] more: Value,
+    #[case] kept: &str,
+    #[case] adopts: &str,
+) {
     let mut world = World::new();
     let mut source = json!({"storage": {"persistentVolumeClaim": {"claimName": "old"}}, "artifact": {"id": "20260101t030000z-aaaaaa"}});
     source.as_object_mut().expect("an object").extend(more.as_object().cloned().unwrap_or_default());
     from(&mut world, &source);
+    let volume = Some(Volume { claim: kept.to_owned(), made: None });
+    world.source.as_mut().expect("a source").kept = vec![Storage { volume, bucket: None }];
     world.settle();
     world.everything_becomes_ready();
     world.settle();

@@ -7,8 +7,9 @@ use crate::catalogue::owner::Owner;
 use crate::catalogue::place::{Place, Storage};
 use crate::dump::error::BackupError;
 
-/// Adopts it wherever it is; what a message says of that. That it can't be is no failure: the next backup says it again.
-pub(crate) async fn adopt(storage: &Storage, ours: &Owner) -> String {
+/// Adopts it wherever it is; what a message says of that, and whether it was adopted everywhere. That it can't be is no
+/// failure: the next backup says it again.
+pub(crate) async fn adopt(storage: &Storage, ours: &Owner) -> (String, bool) {
     let places = [
         storage.open().map(Some).map_err(BackupError::storage("open the catalogue")),
         storage.open_copy().map_err(BackupError::storage("open the bucket")),
@@ -32,7 +33,7 @@ pub(crate) async fn adopt(storage: &Storage, ours: &Owner) -> String {
     if !failed.is_empty() {
         message.push_str(&not_adopted(&failed.join(", ")));
     }
-    message
+    (message, failed.is_empty())
 }
 
 /// That it isn't, and why.

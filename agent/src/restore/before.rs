@@ -79,6 +79,7 @@ mod tests {
             original,
             sequence: 1,
             tables: Vec::new(),
+            adopted: false,
         }
     }
 

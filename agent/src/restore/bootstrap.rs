@@ -25,7 +25,7 @@ use crate::restore::before::{Before, before, in_place};
 use crate::restore::discard::{Which, kept};
 use crate::restore::load::{Load, Loaded};
 use crate::restore::new;
-use crate::restore::note::{self, State};
+use crate::restore::note::{self, Note, State};
 use crate::restore::places::{Names, taken};
 use crate::restore::settings::{Settings, Target, name};
 use crate::restore::swap::{can_rename, change_places};
@@ -183,8 +183,10 @@ impl Run<'_> {
         let incarnation = self.incarnation().await?;
         facts.restore = Some(loaded.report(self.lock.session(), live).await);
         facts.incarnation = Some(incarnation.clone());
-        let adopted = if self.adopts { self.adopt(loaded, &incarnation).await } else { String::new() };
-        Ok(("Restored", format!("{}{kept}{adopted}", loaded.message(live))))
+        let adopted = if self.adopts { self.adopt(loaded, &incarnation).await? } else { String::new() };
+        let other = self.settings.as_ref().is_ok_and(|it| !it.wanted.allows(loaded.artifact()));
+        let other = if other { "; another one is wished for now, which comes into an empty database only" } else { "" };
+        Ok(("Restored", format!("{}{other}{kept}{adopted}", loaded.message(live))))
     }
 
     /// Drops the empty one; what a message says where it stays.
@@ -202,17 +204,24 @@ impl Run<'_> {
         Ok(String::new())
     }
 
-    /// What a message says of it.
-    async fn adopt(&self, loaded: &Loaded, incarnation: &str) -> String {
+    /// Once; what a message says of it.
+    async fn adopt(&self, loaded: &Loaded, incarnation: &str) -> Result<String, BackupError> {
         let settings = match &self.settings {
             Ok(settings) if settings.wanted.is_of_catalogue(loaded.artifact()) => settings,
-            Ok(_) => return String::new(),
-            Err(error) => return not_adopted(&error.to_string()),
+            Ok(_) => return Ok(String::new()),
+            Err(error) => return Ok(not_adopted(&error.to_string())),
         };
-        let ours = Owner::of(incarnation, &self.names.live);
-        timeout_at(self.until, adopt(&settings.storage, &ours))
-            .await
-            .unwrap_or_else(|_| not_adopted(&format!("no answer within {} s", self.target.limit.as_secs())))
+        let (session, live) = (self.lock.session(), &self.names.live);
+        let note = note::find(session, live).await?.and_then(|found| found.note);
+        let Some(note) = note.filter(|note| !note.adopted) else { return Ok(String::new()) };
+        let ours = Owner::of(incarnation, live);
+        let Ok((message, done)) = timeout_at(self.until, adopt(&settings.storage, &ours)).await else {
+            return Ok(not_adopted(&format!("no answer within {} s", self.target.limit.as_secs())));
+        };
+        if done {
+            note::set(session, live, &Note { adopted: true, ..note }).await?;
+        }
+        Ok(message)
     }
 
     /// Of the live database.

@@ -46,6 +46,9 @@ pub(crate) struct Note {
     /// The tables that were brought back from it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) tables: Vec<String>,
+    /// Its catalogue was adopted: not a second time, another host may have taken it over since.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) adopted: bool,
 }
 
 impl Note {
@@ -58,6 +61,7 @@ impl Note {
             original: false,
             sequence: 0,
             tables: Vec::new(),
+            adopted: false,
         }
     }
 }

@@ -152,6 +152,7 @@ mod tests {
             state,
             original: false,
             sequence: 0,
+            adopted: false,
             tables: Vec::new(),
         };
         Server(vec![

@@ -68,7 +68,12 @@ fn the_next_backup_goes_where_it_came_from() {
     lost.set_owner(THEIRS);
     lost.expect_told(ran(&mut lost.adopting()), " s; its catalogue was adopted from 1/lost");
     assert!(!ran(&mut lost.adopting()).expect("Succeeded", "Restored").message().contains("adopted"));
+    // Another host has taken it over since: who comes back doesn't take it again.
+    lost.set_owner(THEIRS);
+    assert!(!ran(&mut lost.adopting()).expect("Succeeded", "Restored").message().contains("adopted"));
+    assert_eq!(lost.owner(), "1/lost");
     // Nobody's.
+    lost.empty();
     std::fs::remove_file(lost.stack.folder().join("owner.json")).expect("there");
     assert!(!ran(&mut lost.adopting()).expect("Succeeded", "Restored").message().contains("adopted"));
     assert_eq!(lost.owner(), lost.ours());

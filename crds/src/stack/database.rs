@@ -116,8 +116,8 @@ pub struct Storage {
 #[serde(rename_all = "camelCase")]
 pub struct Bootstrap {
     /// A backup to begin with. It acts on an empty database only, which is decided by looking into the database: leave it
-    /// in place, and a volume that was lost begins with the backup again. The catalogue of this namespace and stack is
-    /// taken over with it, so that the next backup goes there.
+    /// in place, and a volume that was lost begins with the backup again. Where a Backup of this stack keeps its backups
+    /// in the same place, that catalogue is taken over, so that the next one goes there.
     pub restore_from: ArtifactSource,
     /// Seconds that one attempt may take, 60 to 86400. Default: 3600.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -165,7 +165,7 @@ fn cron_job(policy: &Policy, task: Task, schedule: &Schedule) -> Intent {
         spec: Some(CronJobSpec {
             schedule: schedule.text().to_owned(),
             time_zone: Some(schedule.zone().to_owned()),
-            suspend: Some(policy.suspended || policy.paused),
+            suspend: Some(policy.suspended || policy.paused || policy.empty),
             concurrency_policy: Some("Forbid".to_owned()),
             starting_deadline_seconds: Some(STARTING_DEADLINE),
             successful_jobs_history_limit: Some(HISTORY),

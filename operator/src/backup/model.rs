@@ -27,6 +27,8 @@ pub struct Policy {
     pub suspended: bool,
     /// Nor while the database is being replaced; what passes meanwhile is caught up.
     pub paused: bool,
+    /// Nor while it waits for its first data, but by request.
+    pub empty: bool,
     /// Where backups are kept.
     pub storage: Storage,
     /// Good ones that are kept.

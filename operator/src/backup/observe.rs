@@ -35,8 +35,10 @@ pub struct Observed {
     pub restoring: bool,
     /// The Restore whose request waits here.
     pub asks: Option<Restore>,
-    /// The database is being replaced, or waits for its first data: nothing is started by the schedules.
+    /// The database is being replaced: nothing is started.
     pub paused: bool,
+    /// It waits for its first data: nothing is started by the schedules.
+    pub empty: bool,
     /// Now.
     pub now: Timestamp,
 }
@@ -86,14 +88,15 @@ pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Optio
         Some(name) => Api::<Restore>::namespaced(ctx.client.clone(), namespace).get_opt(name).await?,
         None => None,
     };
-    let replaced = restoring::of(ctx, namespace, &spec.stack_ref.name).is_some_and(|it| restoring::stops(&it));
+    let paused = restoring::of(ctx, namespace, &spec.stack_ref.name).is_some_and(|it| restoring::stops(&it));
     // A backup of the empty database would be the newest one, which it may be about to begin with.
     let volume = children.volume(namespace, &spec.stack_ref.name);
     let begins = |it: &OdooAiStack| {
         it.spec.database.managed.bootstrap.is_some() && bootstrap::is_awaited(it.status.as_ref(), volume)
     };
-    let paused = replaced || stack.as_ref().is_some_and(begins);
-    Ok(Some(Box::new(Observed { object, stack, children, data, claim_exists, restoring, asks, paused, now })))
+    let empty = stack.as_ref().is_some_and(begins);
+    let seen = Observed { object, stack, children, data, claim_exists, restoring, asks, paused, empty, now };
+    Ok(Some(Box::new(seen)))
 }
 
 /// Whether a claim exists; true where none is named.

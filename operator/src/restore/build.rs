@@ -204,7 +204,7 @@ pub fn pod_spec(plan: &Plan, status: &RestoreStatus, task: Task) -> PodSpec {
     }
     if task == Task::Bootstrap {
         env.push(pod::env("ODOOAI_RESTORE_REPLACED", outgoing.clone()));
-        env.push(pod::env("ODOOAI_RESTORE_ADOPT", adopts(plan).to_string()));
+        env.push(pod::env("ODOOAI_RESTORE_ADOPT", plan.adopts.to_string()));
     }
     if task == Task::Swap {
         env.push(pod::env("ODOOAI_RESTORE_REPLACED", outgoing));
@@ -231,12 +231,6 @@ pub fn pod_spec(plan: &Plan, status: &RestoreStatus, task: Task) -> PodSpec {
         volumes: Some(volumes),
         ..pod::spec(stack, plan.user_id, plan.group_id)
     }
-}
-
-/// The stack's own catalogue, to which its next backup goes.
-fn adopts(plan: &Plan) -> bool {
-    let (namespace, stack) = &plan.catalogue;
-    matches!(plan.wanted, Wanted::Artifact(_)) && (namespace, stack) == (&plan.namespace, &plan.stack.name)
 }
 
 /// Which backup, and where it is.

@@ -42,6 +42,8 @@ pub struct Plan {
     pub group_id: i64,
     /// Longest time of one attempt, seconds.
     pub timeout: i32,
+    /// The catalogue becomes the stack's own.
+    pub adopts: bool,
 }
 
 /// What is restored.

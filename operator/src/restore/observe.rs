@@ -82,7 +82,7 @@ pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Optio
     let stacks: Api<OdooAiStack> = Api::namespaced(ctx.client.clone(), namespace);
     let (stack, source, pending) = tokio::join!(
         stacks.get_opt(&spec.stack_ref.name),
-        Source::read(ctx, namespace, &spec.source),
+        Source::read(ctx, namespace, &spec.stack_ref.name, &spec.source),
         pending::read(&ctx.client, namespace, &children, now),
     );
     children.pending = pending?;

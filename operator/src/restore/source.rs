@@ -10,6 +10,7 @@ use crate::backup::validate::{bucket_is_known, places as places_of_backup};
 use crate::context::Context;
 use crate::stack;
 use crate::stack::error::Error;
+use crate::stack::model::Stack;
 use crate::stack::references::{self, Data, Reference};
 use crate::stack::validate::Problem;
 
@@ -22,14 +23,16 @@ pub struct Source {
     pub data: Data,
     /// The claim that it names exists; true where it names none.
     pub claim_exists: bool,
+    /// Where the Backups of the stack keep theirs.
+    pub kept: Vec<Storage>,
 }
 
 impl Source {
-    /// Reads it.
+    /// Reads it, for this stack.
     ///
     /// # Errors
     /// [`Error::Api`] when the API server can't be asked.
-    pub async fn read(ctx: &Context, namespace: &str, spec: &ArtifactSource) -> Result<Self, Error> {
+    pub async fn read(ctx: &Context, namespace: &str, stack: &str, spec: &ArtifactSource) -> Result<Self, Error> {
         let backup = match &spec.backup_ref {
             Some(reference) => {
                 stack::observe::backup(ctx, namespace, &reference.name).await?.map(|it| Backup::clone(&it))
@@ -42,7 +45,8 @@ impl Source {
         let claim = storage.as_ref().and_then(|it| it.volume.as_ref()).map(|it| it.claim.as_str());
         let (data, claim_exists) =
             tokio::join!(references::read(&ctx.client, namespace, secrets), claim_exists(ctx, namespace, claim));
-        Ok(Self { backup, data: data?, claim_exists: claim_exists? })
+        let kept = ctx.caches.backups_of(namespace, stack).iter().map(|it| places_of_backup(it)).collect();
+        Ok(Self { backup, data: data?, claim_exists: claim_exists?, kept })
     }
 
     /// Where the backup is. `field`: where the source is in the spec, for a message.
@@ -72,6 +76,23 @@ impl Source {
         let (namespace, stack) =
             named.unwrap_or((namespace, self.backup.as_ref().map_or(stack, |it| &it.spec.stack_ref.name)));
         (namespace.to_owned(), stack.to_owned())
+    }
+
+    /// It is the catalogue to which a Backup of this stack adds: its own, in the same place.
+    #[must_use]
+    pub fn is_kept_by(&self, spec: &ArtifactSource, stack: &Stack) -> bool {
+        let own = (stack.namespace.clone(), stack.name.clone());
+        let Some(from) = places(spec, self.backup.as_ref()) else { return false };
+        let same = |kept: &Storage| {
+            let claim = |it: &Storage| it.volume.as_ref().map(|volume| volume.claim.clone());
+            let bucket =
+                |it: &Storage| it.bucket.as_ref().map(|it| (it.endpoint.clone(), it.bucket.clone(), it.prefix.clone()));
+            (claim(kept).is_some() && claim(kept) == claim(&from))
+                || (bucket(kept).is_some() && bucket(kept) == bucket(&from))
+        };
+        spec.artifact.is_some()
+            && self.catalogue(spec, &stack.namespace, &stack.name) == own
+            && self.kept.iter().any(same)
     }
 
     /// The id of what a selector means now, as the Backup knows it.

@@ -68,6 +68,7 @@ pub fn plan(seen: &Observed, operator: &Operator) -> Result<Plan, Problem> {
         user_id,
         group_id: job.security.fs_group.unwrap_or(user_id),
         timeout: spec.timeout_seconds.unwrap_or(3600),
+        adopts: false,
         uid,
         stack,
     })

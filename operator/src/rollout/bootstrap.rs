@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::gates::{Gate, View, Volume};
 use super::jobs::{self, Progress, Report, Work};
+use super::migration;
 use crate::backup::validate::image;
 use crate::cluster::intent::{Key, hash};
 use crate::labels;
@@ -18,6 +19,7 @@ use crate::restore::build::Task;
 use crate::restore::model::{Plan, Wanted};
 use crate::restore::source::Source;
 use crate::restore::validate::database;
+use crate::stack::build::job::SchemaJob;
 use crate::stack::build::pod;
 use crate::stack::model::{Bootstrap, Stack};
 use crate::stack::validate::{Problem, resources};
@@ -49,8 +51,9 @@ pub fn is_awaited(status: Option<&OdooAiStackStatus>, claim: Option<&str>) -> bo
         return true;
     };
     let looked = database.bootstrap.as_ref().is_some_and(|it| it.volume_uid == claim);
-    // A schema was made or found there.
-    let used = database.volume_uid.as_deref().is_some_and(|volume| is_on(volume, claim));
+    // A schema was made or found there; where a plan Job has looked and found nothing, it is still to begin.
+    let on_it = database.volume_uid.as_deref().is_some_and(|volume| is_on(volume, claim));
+    let used = on_it && database.schema_revision.as_ref().is_some_and(|at| !at.is_empty());
     !looked && !used
 }
 
@@ -112,13 +115,18 @@ pub fn learn(view: &View<'_>) -> Option<DatabaseStatus> {
     }
 }
 
-/// Unfinished Jobs for another backup or volume.
+/// Unfinished Jobs for another backup or volume, and while nobody has looked into the database those that would make a
+/// schema in it.
 #[must_use]
 pub fn obsolete(view: &View<'_>) -> Vec<(Key, String)> {
-    let plan = wanted(view).and_then(Result::ok);
-    let none = view.stack.bootstrap.is_none();
-    let wanted = |_: &str, job: &Job| !none && plan.as_ref().is_none_or(|plan| is_about(job, view.stack, plan));
-    jobs::obsolete(view.stack, view.children, Task::Bootstrap.component(), wanted)
+    let View { stack, children, .. } = *view;
+    let wanted = wanted(view);
+    let migrate = SchemaJob::Migrate.component();
+    let early = wanted.as_ref().map(|_| jobs::obsolete(stack, children, migrate, |_, _| false)).unwrap_or_default();
+    let plan = wanted.and_then(Result::ok);
+    let none = stack.bootstrap.is_none();
+    let ours = |_: &str, job: &Job| !none && plan.as_ref().is_none_or(|plan| is_about(job, stack, plan));
+    [early, jobs::obsolete(stack, children, Task::Bootstrap.component(), ours)].concat()
 }
 
 /// What is to be restored, or what stands in the way; `None`: nothing is.
@@ -128,10 +136,15 @@ fn wanted(view: &View<'_>) -> Option<Result<Plan, Gate>> {
     if !is_awaited(Some(view.status), claim) {
         return None;
     }
+    let waits = |message: String| Some(Err(Gate::wait(reasons::RESTORING, message)));
     // Whoever goes on before the volume is known makes an empty schema on it.
     let (Some(claim), Some(source)) = (claim, view.source) else {
-        return Some(Err(Gate::wait(reasons::RESTORING, "the database's volume is looked up")));
+        return waits("the database's volume is looked up".to_owned());
     };
+    // So would one that was started before.
+    if let Some((job, _)) = migration::unfinished(view.children).next() {
+        return waits(format!("the end of Job {job} is waited for"));
+    }
     let refused = |problem: Problem| Gate::blocked(problem.reason, problem.message);
     Some(plan(view.stack, bootstrap, source, claim).map_err(refused))
 }
@@ -159,6 +172,7 @@ fn plan(stack: &Stack, bootstrap: &Bootstrap, source: &Source, claim: &str) -> R
         user_id,
         group_id: job.security.fs_group.unwrap_or(user_id),
         timeout: bootstrap.timeout,
+        adopts: source.is_kept_by(spec, stack),
         stack: stack.clone(),
     })
 }
@@ -192,7 +206,8 @@ fn digest(plan: &Plan) -> String {
         Wanted::File(path) => json!(path),
     };
     let claim = plan.storage.volume.as_ref().map(|volume| &volume.claim);
-    hash(&json!([wanted, claim, plan.storage.bucket, plan.catalogue]))
+    // One that can't start because of its image is replaced by one that can.
+    hash(&json!([wanted, claim, plan.storage.bucket, plan.catalogue, plan.image, plan.user_id]))
 }
 
 fn noted(status: &OdooAiStackStatus, report: Report, volume: &Volume, now: Timestamp) -> DatabaseStatus {

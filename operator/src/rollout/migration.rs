@@ -6,7 +6,7 @@ use k8s_openapi::api::batch::v1::Job;
 use odoo_ai_crds::conditions::{annotations, reasons};
 use odoo_ai_crds::stack::{Mode, RevisionHistory};
 
-use super::gates::{Gate, View};
+use super::gates::{Gate, View, Volume};
 use super::jobs::{self, Progress, Report, Work};
 use super::revision;
 use super::{backup, guard};
@@ -155,10 +155,12 @@ fn schema_job(progress: Progress, routine: &str, failed: &str) -> Gate {
 /// Refusals of the agent that are the image's own fault: another image may do better.
 const FAILED: [&str; 2] = [reasons::MIGRATION_FAILED, "MigrationIncomplete"];
 
-/// Unfinished Jobs of other revisions: they would look at the schema for what nobody wants any more.
+/// Unfinished Jobs of other revisions or volumes: they would look at the schema for what nobody wants any more, or make one
+/// on a volume that they know nothing of.
 #[must_use]
-pub fn obsolete(stack: &Stack, children: &Children, revision: &str) -> Vec<(Key, String)> {
-    let wanted = |_: &str, job: &Job| revision::label(&job.metadata) == Some(revision);
+pub fn obsolete(stack: &Stack, children: &Children, revision: &str, volume: &Volume) -> Vec<(Key, String)> {
+    let here = |job: &Job| volume.uid.as_deref().is_none_or(|uid| about(job) == Some(uid));
+    let wanted = |_: &str, job: &Job| revision::label(&job.metadata) == Some(revision) && here(job);
     SchemaJob::ALL.into_iter().flat_map(|kind| jobs::obsolete(stack, children, kind.component(), wanted)).collect()
 }
 
@@ -173,7 +175,11 @@ fn note<'a>(job: &'a Job, name: &str) -> &'a str {
     annotations.and_then(|all| all.get(name)).map(String::as_str).unwrap_or_default()
 }
 
+/// The database that a Job is about.
+fn about(job: &Job) -> Option<&str> {
+    job.metadata.labels.as_ref()?.get(labels::VOLUME).map(String::as_str)
+}
+
 fn is_about(job: &Job, stack: &Stack, volume: &str) -> bool {
-    let about = job.metadata.labels.as_ref().and_then(|labels| labels.get(labels::VOLUME)).map(String::as_str);
-    jobs::is_owned(job, stack) && about == Some(volume)
+    jobs::is_owned(job, stack) && about(job) == Some(volume)
 }

@@ -34,7 +34,7 @@ pub const TABLE: [Row; 15] = [
         ..row(Step::Redis, "a Managed Redis is ready", |view| gates::server(view, Component::Redis))
     },
     row(Step::Credentials, "changed or External logins were tried and are live", gates::credentials),
-    forward(
+    row(
         Step::Bootstrap,
         "with `database.managed.bootstrap.restoreFrom`: the backup is in the database, or that holds something already",
         bootstrap::gate,

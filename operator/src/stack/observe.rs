@@ -181,7 +181,7 @@ pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Optio
     };
     let source = match &object.spec.database.managed.bootstrap {
         Some(it) if bootstrap::is_awaited(object.status.as_ref(), children.volume(namespace, name)) => {
-            Some(Box::new(Box::pin(Source::read(ctx, namespace, &it.restore_from)).await?))
+            Some(Box::new(Box::pin(Source::read(ctx, namespace, name, &it.restore_from)).await?))
         }
         _ => None,
     };

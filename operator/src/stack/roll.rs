@@ -163,7 +163,7 @@ fn take(
     let passed = position.step.is_none_or(|step| step > Step::Approval);
     let approval = Approval::of(seen.object.metadata.annotations.as_ref());
     approval::count(&mut status, approval, &target, passed && !back, stack.approvers_verified);
-    let mut obsolete = migration::obsolete(&stack, &seen.children, &target);
+    let mut obsolete = migration::obsolete(&stack, &seen.children, &target, volume);
     obsolete.extend(unwanted_jobs);
     obsolete.extend(spent::obsolete(&stack, &seen.children, &standing));
     let login = standing.candidate.clone().filter(|_| position.step == Some(Step::Credentials));

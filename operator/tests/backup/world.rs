@@ -57,6 +57,7 @@ impl World {
             restoring: false,
             asks: None,
             paused: false,
+            empty: false,
             now: at("2026-01-01T12:00:00Z"),
         };
         let operator =

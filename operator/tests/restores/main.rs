@@ -56,7 +56,7 @@ impl World {
         let seen = Observed {
             object,
             stack: Some(stack),
-            source: Source { backup: Some(backup), data: Data::new(), claim_exists: true },
+            source: Source { backup: Some(backup), data: Data::new(), claim_exists: true, kept: Vec::new() },
             children: Children::default(),
             backing_up: None,
             bytes: None,
