@@ -17,7 +17,7 @@ use odoo_ai_crds::conditions::annotations;
 use odoo_ai_crds::source::S3;
 
 use super::catalogue;
-use super::model::{Made, Policy, Storage};
+use super::model::{Made, Pause, Policy, Storage};
 use super::observe::Observed;
 use super::schedule::Schedule;
 use super::validate::{USER, places};
@@ -165,7 +165,7 @@ fn cron_job(policy: &Policy, task: Task, schedule: &Schedule) -> Intent {
         spec: Some(CronJobSpec {
             schedule: schedule.text().to_owned(),
             time_zone: Some(schedule.zone().to_owned()),
-            suspend: Some(policy.suspended || policy.paused || policy.empty),
+            suspend: Some(policy.suspended || policy.paused != Pause::Nothing),
             concurrency_policy: Some("Forbid".to_owned()),
             starting_deadline_seconds: Some(STARTING_DEADLINE),
             successful_jobs_history_limit: Some(HISTORY),

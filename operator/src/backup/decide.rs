@@ -12,7 +12,7 @@ use odoo_ai_crds::conditions::annotations;
 use serde_json::json;
 
 use super::build::{Start, Task};
-use super::model::Policy;
+use super::model::{Pause, Policy};
 use super::observe::Observed;
 use super::{catalogue, runs, validate};
 use crate::cluster::intent::{Key, hash};
@@ -103,7 +103,7 @@ impl Decision {
         let handled = self.status.last_handled.clone().unwrap_or_default();
         let asked = |name| requests::token(&seen.object, name);
         // While its database is replaced the application would wait for it.
-        if let Some(request) = asked(annotations::BACKUP_REQUESTED_AT).filter(|_| !policy.paused)
+        if let Some(request) = asked(annotations::BACKUP_REQUESTED_AT).filter(|_| policy.paused != Pause::All)
             && handled.backup_requested_at.as_ref() != Some(&request)
         {
             let reason = reason(seen, policy, &request);

@@ -26,9 +26,7 @@ pub struct Policy {
     /// Nothing runs by the schedules.
     pub suspended: bool,
     /// Nor while the database is being replaced; what passes meanwhile is caught up.
-    pub paused: bool,
-    /// Nor while it waits for its first data, but by request.
-    pub empty: bool,
+    pub paused: Pause,
     /// Where backups are kept.
     pub storage: Storage,
     /// Good ones that are kept.
@@ -51,6 +49,18 @@ pub struct Policy {
     pub adopt: Option<String>,
     /// Artifacts go with the Backup, and so does the claim that was made for them.
     pub delete_artifacts: bool,
+}
+
+/// What is not started for now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pause {
+    /// Everything is.
+    #[default]
+    Nothing,
+    /// What the schedules say: the database waits for its first data.
+    Schedules,
+    /// Requests neither: the database is being replaced.
+    All,
 }
 
 /// Where backups are kept: at least one of the two.

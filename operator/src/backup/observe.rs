@@ -8,6 +8,7 @@ use odoo_ai_crds::conditions::annotations;
 use odoo_ai_crds::restore::Restore;
 use odoo_ai_crds::stack::OdooAiStack;
 
+use super::model::Pause;
 use super::remove;
 use crate::cluster::children::Children;
 use crate::cluster::pending;
@@ -35,10 +36,8 @@ pub struct Observed {
     pub restoring: bool,
     /// The Restore whose request waits here.
     pub asks: Option<Restore>,
-    /// The database is being replaced: nothing is started.
-    pub paused: bool,
-    /// It waits for its first data: nothing is started by the schedules.
-    pub empty: bool,
+    /// What is not started for now.
+    pub paused: Pause,
     /// Now.
     pub now: Timestamp,
 }
@@ -88,15 +87,18 @@ pub async fn observe(ctx: &Context, name: &str, namespace: &str) -> Result<Optio
         Some(name) => Api::<Restore>::namespaced(ctx.client.clone(), namespace).get_opt(name).await?,
         None => None,
     };
-    let paused = restoring::of(ctx, namespace, &spec.stack_ref.name).is_some_and(|it| restoring::stops(&it));
+    let replaced = restoring::of(ctx, namespace, &spec.stack_ref.name).is_some_and(|it| restoring::stops(&it));
     // A backup of the empty database would be the newest one, which it may be about to begin with.
     let volume = children.volume(namespace, &spec.stack_ref.name);
     let begins = |it: &OdooAiStack| {
         it.spec.database.managed.bootstrap.is_some() && bootstrap::is_awaited(it.status.as_ref(), volume)
     };
-    let empty = stack.as_ref().is_some_and(begins);
-    let seen = Observed { object, stack, children, data, claim_exists, restoring, asks, paused, empty, now };
-    Ok(Some(Box::new(seen)))
+    let paused = match (replaced, stack.as_ref().is_some_and(begins)) {
+        (true, _) => Pause::All,
+        (false, true) => Pause::Schedules,
+        (false, false) => Pause::Nothing,
+    };
+    Ok(Some(Box::new(Observed { object, stack, children, data, claim_exists, restoring, asks, paused, now })))
 }
 
 /// Whether a claim exists; true where none is named.

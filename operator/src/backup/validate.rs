@@ -51,7 +51,6 @@ pub fn policy(seen: &Observed, operator: &Operator) -> Result<Policy, Problem> {
         verification,
         suspended: spec.suspend,
         paused: seen.paused,
-        empty: seen.empty,
         storage: storage(seen)?,
         keep_last: if seen.restoring { KEEP_ALL } else { spec.retention.keep_last.unwrap_or(30) },
         keep_pre_migration: if seen.restoring { KEEP_ALL } else { spec.retention.keep_pre_migration.unwrap_or(5) },

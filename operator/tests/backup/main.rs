@@ -12,6 +12,7 @@ use odoo_ai_crds::conditions::annotations;
 use odoo_ai_crds::stack::PreMigrationBackup;
 use odoo_ai_operator::backup::build;
 use odoo_ai_operator::backup::catalogue;
+use odoo_ai_operator::backup::model::Pause;
 use odoo_ai_operator::backup::remove::{self, Step};
 use odoo_ai_operator::stack::references::{Contents, Reference};
 use serde_json::{Value, json};
@@ -459,4 +460,23 @@ fn nothing_goes_while_a_restore_reads() {
     assert!(!keeps(&world));
     world.seen.restoring = true;
     assert!(keeps(&world), "also what the schedule starts");
+}
+
+/// What a database waits for comes first; who asks gets a backup of it all the same.
+#[test]
+fn nothing_starts_by_itself_while_the_database_waits_for_its_first_data() {
+    let mut world = World::settled();
+    let suspended = |world: &World| {
+        let policy = world.decide().policy.expect("accepted");
+        let all = build::lasting(&policy).into_iter().filter(|it| it.object["kind"] == "CronJob");
+        all.map(|it| it.object["spec"]["suspend"] == true).collect::<Vec<_>>()
+    };
+    for (paused, schedules, asked) in [(Pause::Nothing, false, 1), (Pause::Schedules, true, 1), (Pause::All, true, 0)] {
+        world.seen.paused = paused;
+        assert_eq!(suspended(&world), [schedules; 2], "{paused:?}");
+        let mut asks = World::settled();
+        asks.seen.paused = paused;
+        asks.annotate(annotations::BACKUP_REQUESTED_AT, "x");
+        assert_eq!(asks.decide().start.len(), asked, "{paused:?}");
+    }
 }

@@ -13,6 +13,7 @@ use odoo_ai_crds::stack::OdooAiStack;
 use odoo_ai_operator::backup::build::{self, Start};
 use odoo_ai_operator::backup::conditions;
 use odoo_ai_operator::backup::decide::{Decision, decide};
+use odoo_ai_operator::backup::model::Pause;
 use odoo_ai_operator::backup::observe::Observed;
 use odoo_ai_operator::cluster::children::Children;
 use odoo_ai_operator::cluster::status;
@@ -56,8 +57,7 @@ impl World {
             claim_exists: true,
             restoring: false,
             asks: None,
-            paused: false,
-            empty: false,
+            paused: Pause::Nothing,
             now: at("2026-01-01T12:00:00Z"),
         };
         let operator =
