@@ -7,7 +7,6 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use odoo_ai_crds::backup::{
     ArtifactStatus, BackupReason, BackupStatus, CatalogueStatus, RunResult, RunTask, VerificationStatus,
 };
-
 use odoo_ai_crds::stack::OdooAiStack;
 
 use super::model::Policy;

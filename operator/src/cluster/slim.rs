@@ -62,8 +62,9 @@ impl Slim for StatefulSet {
 
 impl Slim for Backup {
     fn slim_rest(&mut self) {
-        let BackupSpec { stack_ref, storage, .. } = std::mem::take(&mut self.spec);
-        self.spec = BackupSpec { stack_ref, storage, ..BackupSpec::default() };
+        // A restore from it runs in its image.
+        let BackupSpec { stack_ref, storage, job, .. } = std::mem::take(&mut self.spec);
+        self.spec = BackupSpec { stack_ref, storage, job, ..BackupSpec::default() };
     }
 }
 
@@ -157,5 +158,15 @@ mod tests {
         });
         assert_eq!(pod("Pending")["spec"], spec);
         assert_eq!(pod("Failed")["spec"], spec);
+    }
+
+    #[test]
+    fn a_restore_finds_the_image_of_the_backup_that_it_reads() {
+        let backup = json!({"metadata": {"name": "nightly"}, "spec": {
+            "stackRef": {"name": "odoo-ai"}, "storage": {}, "job": {"image": "postgres:16"}, "schedule": "0 3 * * *",
+        }});
+        let mut backup: Backup = serde_json::from_value(backup).expect("a Backup");
+        backup.slim();
+        assert_eq!((backup.spec.job.image.as_deref(), backup.spec.schedule), (Some("postgres:16"), None));
     }
 }
