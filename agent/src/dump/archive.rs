@@ -1,7 +1,7 @@
 //! The stream of a dump: hashed and counted as it is stored, and hashed and counted as it is read back.
 
 use std::fmt::Write as _;
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 
 use sha2::{Digest, Sha256};
 
@@ -50,15 +50,58 @@ pub(crate) fn store(source: &mut impl Read, sink: &mut impl Write, compression: 
 ///
 /// # Errors
 /// Of either. A sink that wants no more is no error of the stream's: whoever reads there says what is wrong.
-pub(crate) fn read_back(source: &mut impl Read, sink: &mut impl Write, compression: Compression) -> io::Result<Stored> {
-    let mut source = Measured::new(source);
-    match compression {
-        Compression::Archive => hand_over(&mut source, sink)?,
-        Compression::Zstd => hand_over(&mut zstd::Decoder::new(&mut source)?, sink)?,
+pub(crate) fn read_back(source: impl Read, sink: &mut impl Write, compression: Compression) -> io::Result<Stored> {
+    let mut archive = Unpacked::new(source, compression)?;
+    hand_over(&mut archive, sink)?;
+    archive.finish()
+}
+
+/// The archive in a stored stream, which is hashed as it is read.
+pub(crate) enum Unpacked<T: Read> {
+    /// It is stored as it is.
+    Archive(Measured<T>),
+    /// It is inside.
+    Zstd(zstd::Decoder<'static, BufReader<Measured<T>>>),
+}
+
+impl<T: Read> Unpacked<T> {
+    /// Nothing is read yet.
+    ///
+    /// # Errors
+    /// There is no memory for a decoder.
+    pub(crate) fn new(source: T, compression: Compression) -> io::Result<Self> {
+        let source = Measured::new(source);
+        Ok(match compression {
+            Compression::Archive => Self::Archive(source),
+            Compression::Zstd => Self::Zstd(zstd::Decoder::new(source)?),
+        })
     }
-    // What nobody asked for belongs to it too.
-    copy(&mut source, &mut io::sink())?;
-    Ok(source.stored())
+
+    /// What the stream was, once the rest of it is read: what nobody asked for belongs to it too.
+    ///
+    /// # Errors
+    /// Of the source.
+    pub(crate) fn finish(self) -> io::Result<Stored> {
+        let mut source = match self {
+            Self::Archive(source) => source,
+            Self::Zstd(decoder) => {
+                let mut rest = decoder.finish();
+                copy(&mut rest, &mut io::sink())?;
+                return Ok(rest.into_inner().stored());
+            }
+        };
+        copy(&mut source, &mut io::sink())?;
+        Ok(source.stored())
+    }
+}
+
+impl<T: Read> Read for Unpacked<T> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Archive(source) => source.read(buffer),
+            Self::Zstd(decoder) => decoder.read(buffer),
+        }
+    }
 }
 
 /// Lets a thread of its own do what reads and writes much.
@@ -79,7 +122,11 @@ pub(crate) fn measure(source: &mut impl Read) -> io::Result<Stored> {
     read_back(source, &mut io::sink(), Compression::Archive)
 }
 
-fn hand_over(source: &mut impl Read, sink: &mut impl Write) -> io::Result<()> {
+/// Hands all of it over.
+///
+/// # Errors
+/// As [`read_back`].
+pub(crate) fn hand_over(source: &mut impl Read, sink: &mut impl Write) -> io::Result<()> {
     match copy(source, sink) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other,

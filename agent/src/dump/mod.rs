@@ -3,4 +3,5 @@
 pub(crate) mod archive;
 pub(crate) mod census;
 pub(crate) mod error;
+mod restore;
 pub(crate) mod tool;

@@ -27,8 +27,6 @@ const RESTORE: &str = "pg_restore";
 const PSQL: &str = "psql";
 /// Of a dump that is SQL: all of it or an error.
 const PLAIN: [&str; 6] = ["-X", "-q", "--no-password", "-v", "ON_ERROR_STOP=1", "--single-transaction"];
-/// Of a restore: all of it or an error, and roles and their rights are those of the server.
-const INTO: [&str; 4] = ["--exit-on-error", "--no-password", "--no-owner", "--no-privileges"];
 /// The first whose `pg_dump` knows zstd, where it was built with it.
 const HAS_ZSTD: i32 = 16;
 /// What it says where it wasn't.
@@ -125,32 +123,8 @@ impl<'a> Tools<'a> {
     /// It can't, or the storage can't.
     pub(crate) async fn read_back(&self, file: Source, compression: Compression) -> Result<Stored, BackupError> {
         // All of it is made SQL again, and thrown away.
-        self.pg_restore(&["--file=/dev/null"], file, compression).await
-    }
-
-    /// Restores a stored archive into the login's database, which is empty: everything, or it stops at the first error.
-    /// Roles and their rights are those of the server.
-    ///
-    /// # Errors
-    /// As [`Tools::read_back`].
-    pub(crate) async fn restore(&self, file: Source, compression: Compression) -> Result<Stored, BackupError> {
-        let database = self.dbname_argument();
-        let arguments: Vec<_> = INTO.into_iter().chain([database.as_str()]).collect();
-        self.pg_restore(&arguments, file, compression).await
-    }
-
-    /// The same from a file, by so many sessions at once: for that `pg_restore` goes back and forth in it. Nobody hashes
-    /// what it reads.
-    ///
-    /// # Errors
-    /// It can't.
-    pub(crate) async fn restore_file(&self, file: &Path, jobs: u32) -> Result<(), BackupError> {
-        let (database, jobs) = (self.dbname_argument(), format!("--jobs={jobs}"));
-        let mut command = self.command(RESTORE, &INTO);
-        command.args([&database, &jobs]).arg(file);
-        let mut child = Self::start(RESTORE, command, Stdio::null(), Stdio::null())?;
-        let (status, tail) = self.finish(RESTORE, &mut child).await?;
-        success(RESTORE, status, tail)
+        let feed = move |sink: &mut File| archive::read_back(file, sink, compression);
+        self.pg_restore(&["--file=/dev/null"], feed).await
     }
 
     /// Whether psql can be told to run no command of its own: since August of 2025.
@@ -185,23 +159,32 @@ impl<'a> Tools<'a> {
         Ok((brought, success(PSQL, status, tail)))
     }
 
-    fn dbname_argument(&self) -> String {
+    pub(super) fn dbname_argument(&self) -> String {
         format!("--dbname={}", self.database)
     }
 
-    async fn pg_restore(
+    /// Lets `pg_restore` read what `feed` writes.
+    pub(super) async fn pg_restore(
         &self,
         arguments: &[&str],
-        mut source: Source,
-        compression: Compression,
+        feed: impl FnOnce(&mut File) -> std::io::Result<Stored> + Send + 'static,
     ) -> Result<Stored, BackupError> {
         let mut child = self.spawn(RESTORE, arguments, Stdio::piped(), Stdio::null())?;
         let mut sink = File::from(pipe(child.stdin.take().expect("stdin is piped").into_owned_fd(), RESTORE)?);
-        let reading = tokio::task::spawn_blocking(move || archive::read_back(&mut source, &mut sink, compression));
-        let (status, tail) = self.finish(RESTORE, &mut child).await?;
-        let read = reading.await.map_err(std::io::Error::other).flatten();
+        let reading = archive::in_thread(move || feed(&mut sink));
+        let (ended, read) = tokio::join!(self.finish(RESTORE, &mut child), reading);
+        let (status, tail) = ended?;
         success(RESTORE, status, tail)?;
         read.map_err(BackupError::storage("read the dump back"))
+    }
+
+    /// Lets `pg_restore` read a file, for which it goes back and forth in it.
+    pub(super) async fn pg_restore_file(&self, arguments: &[&str], file: &Path) -> Result<(), BackupError> {
+        let mut command = self.command(RESTORE, arguments);
+        command.arg(file);
+        let mut child = Self::start(RESTORE, command, Stdio::null(), Stdio::null())?;
+        let (status, tail) = self.finish(RESTORE, &mut child).await?;
+        success(RESTORE, status, tail)
     }
 
     fn command(&self, program: &str, arguments: &[&str]) -> Command {

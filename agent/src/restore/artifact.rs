@@ -74,14 +74,14 @@ impl Artifact {
         Err(BackupError::refused("VerificationFailed", message))
     }
 
-    /// Lets the dump be read into the database, by several sessions where it is a file that nothing must be undone of:
-    /// then its hash is known before, and another one isn't read in. What the dump was.
+    /// Lets the dump be read into the database. A file that needs no unpacking is read by several sessions at once; then
+    /// its hash is known before, and another one isn't read in. What the dump was.
     async fn read(&self, tools: &Tools<'_>, jobs: u32) -> Result<Stored, BackupError> {
         let Self { place, manifest } = self;
         let mut source = place.source(&manifest.id).map_err(BackupError::storage("open the dump"))?;
         let path = place.path(&manifest.id).filter(|_| jobs > 1 && manifest.compression == Compression::Archive);
         let Some(path) = path else {
-            return tools.restore(source, manifest.compression).await.map_err(BackupError::while_restoring);
+            return tools.restore(source, manifest.compression, jobs).await.map_err(BackupError::while_restoring);
         };
         let measured = archive::in_thread(move || archive::measure(&mut source)).await;
         let measured = measured.map_err(BackupError::storage("read the dump"))?;

@@ -7,8 +7,11 @@ use anyhow::{Context, Result};
 use odoo_ai_tests::{docker, docker_quiet, wait_for};
 
 /// Agents of a company's platform: texts, JSON, indexes. About 500 bytes a row, a third of them indexes and overhead.
-const FILL: &str = "
+const TABLE: &str = "
 CREATE TABLE documents (id bigint PRIMARY KEY, kind text, author text, body text, facts jsonb, made timestamptz);
+CREATE TABLE alembic_version (version_num text); INSERT INTO alembic_version VALUES ('003');
+";
+const FILL: &str = "
 INSERT INTO documents
 SELECT g, (ARRAY['invoice','order','ticket','lead'])[1 + g % 4], 'user' || g % 500,
   repeat((ARRAY['The customer asks for a delivery date. ','Payment is late by days. ','Please see the order. '])[1 + g % 3], 2)
@@ -19,7 +22,19 @@ FROM generate_series(FROM_ROW, TO_ROW) g;
 ";
 const INDEXES: &str = "
 CREATE INDEX ON documents (author, made); CREATE INDEX ON documents (kind, made); CREATE INDEX ON documents USING gin (facts);
-CREATE TABLE alembic_version (version_num text); INSERT INTO alembic_version VALUES ('003'); VACUUM ANALYZE;
+VACUUM ANALYZE;
+";
+/// The same rows in four tables, each with b-trees only.
+const SEVERAL: &str = "
+DO $$ BEGIN FOR part IN 0..3 LOOP
+EXECUTE format('CREATE TABLE documents_%s AS SELECT * FROM documents WHERE id %% 4 = %s', part, part);
+EXECUTE format('ALTER TABLE documents_%s ADD PRIMARY KEY (id)', part);
+EXECUTE format('CREATE INDEX ON documents_%s (author, made)', part);
+EXECUTE format('CREATE INDEX ON documents_%s (kind, made)', part);
+EXECUTE format('CREATE INDEX ON documents_%s (md5(body))', part);
+END LOOP; END $$;
+DROP TABLE documents;
+VACUUM ANALYZE;
 ";
 /// Rows that are made at a time.
 const BATCH: u64 = 200_000;
@@ -59,21 +74,34 @@ impl Filled {
         self.sh(&format!("psql -h 127.0.0.1 -U postgres -d {database} -v ON_ERROR_STOP=1 -Atqc \"{sql}\"")).await
     }
 
+    async fn script(&self, sql: &str) -> Result<()> {
+        let psql = format!("psql -h 127.0.0.1 -U postgres -d app -v ON_ERROR_STOP=1 -q <<'END'\n{sql}\nEND");
+        self.sh(&psql).await.map(drop)
+    }
+
+    /// Makes four tables of the one, and what they take.
+    pub(crate) async fn divide(&self) -> Result<u64> {
+        self.script(SEVERAL).await?;
+        self.size().await
+    }
+
+    async fn size(&self) -> Result<u64> {
+        self.sql("app", "SELECT pg_database_size('app')").await?.trim().parse().context("a size")
+    }
+
     /// Rows until the database is as large as is asked for.
     pub(crate) async fn fill(&self, gigabytes: u64) -> Result<(u64, u64)> {
         self.sql("postgres", "CREATE DATABASE app").await?;
-        let size = async || self.sql("app", "SELECT pg_database_size('app')").await?.parse::<u64>().context("a size");
+        self.sql("app", TABLE).await?;
         let mut rows = 0;
         // The indexes take another fifth.
-        while size().await? < gigabytes * 1_000_000_000 * 4 / 5 {
+        while self.size().await? < gigabytes * 1_000_000_000 * 4 / 5 {
             let fill = FILL.replace("FROM_ROW", &(rows + 1).to_string()).replace("TO_ROW", &(rows + BATCH).to_string());
-            let fill =
-                if rows == 0 { fill } else { fill.split_once(";\n").map(|it| it.1.to_owned()).unwrap_or_default() };
             self.sql("app", &fill).await?;
             rows += BATCH;
         }
-        self.sh(&format!("psql -h 127.0.0.1 -U postgres -d app -v ON_ERROR_STOP=1 -q <<'END'\n{INDEXES}\nEND")).await?;
+        self.script(INDEXES).await?;
         self.sh("mkdir -p /tmp/out && printf bench >/tmp/password").await?;
-        Ok((rows, size().await?))
+        Ok((rows, self.size().await?))
     }
 }
