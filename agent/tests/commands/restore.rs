@@ -25,6 +25,11 @@ pub(crate) fn owner(stack: &Stack) -> String {
     format!("uid-of-{}", stack.database)
 }
 
+/// UID of another Restore: databases of one server are told apart by it, and tests share a server.
+pub(crate) fn another(stack: &Stack) -> String {
+    format!("uid-2-of-{}", stack.database)
+}
+
 /// `agent restore …` for that Restore.
 pub(crate) fn restorer(stack: &Stack, command: &str, database: &str) -> Agent {
     let mut agent = stack.agent();
@@ -106,7 +111,7 @@ fn somebody_elses_database_is_neither_written_nor_dropped() {
     // Nor that of another Restore, nor the live one.
     ran(&mut loader(&stack, &id, &stack.database)).expect("Refused", "DatabaseExists");
     let other = format!("{database}-2");
-    ran(&mut loader(&stack, &id, &other).env("ODOOAI_RESTORE_OWNER", "uid-2")).expect("Succeeded", "Restored");
+    ran(&mut loader(&stack, &id, &other).env("ODOOAI_RESTORE_OWNER", another(&stack))).expect("Succeeded", "Restored");
     ran(&mut loader(&stack, &id, &other)).expect("Refused", "DatabaseExists");
     assert_eq!(stack.server.execute(&database, "SELECT count(*) FROM theirs"), ["1"]);
 }
@@ -301,7 +306,7 @@ fn only_what_was_loaded_takes_the_place() {
         ran(agent).expect("Refused", reason);
         assert_eq!((is_live(&stack, &stack.database), is_live(&stack, &database)), ("1".to_owned(), "0".to_owned()));
     };
-    refused(&mut swapper(&stack, &database, &kept).env("ODOOAI_RESTORE_OWNER", "uid-2"), "DatabaseNotLoaded");
+    refused(&mut swapper(&stack, &database, &kept).env("ODOOAI_RESTORE_OWNER", another(&stack)), "DatabaseNotLoaded");
     refused(&mut swapper(&stack, "nowhere", &kept), "DatabaseNotLoaded");
     refused(&mut swapper(&stack, &database, "postgres"), "DatabaseExists");
     let long = "x".repeat(64);

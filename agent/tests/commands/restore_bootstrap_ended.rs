@@ -6,8 +6,9 @@ use serde_json::json;
 
 use crate::agent::exit_code;
 use crate::catalogue::ran;
-use crate::restore::{exists, loader, mark, note, owner, swapper};
+use crate::restore::{another, exists, loader, mark, note, owner, swapper};
 use crate::restore_bootstrap::{Lost, nowhere};
+use crate::servers::eventually;
 
 #[test]
 fn what_was_begun_is_begun_anew_and_what_was_loaded_is_used() {
@@ -40,7 +41,7 @@ fn what_was_begun_is_begun_anew_and_what_was_loaded_is_used() {
     // Not of another owner's, though.
     lost.empty();
     lost.beside("Loaded");
-    lost.note(&lost.beside, "uid-2", "Loaded");
+    lost.note(&lost.beside, &another(&lost.stack), "Loaded");
     ran(&mut lost.agent()).expect("Refused", "DatabaseExists");
     let other = lost.agent().env("ODOOAI_RESTORE_ID", "20260101t000000z-aaaaaa");
     ran(&mut { other }).expect("Refused", "DatabaseExists");
@@ -65,6 +66,7 @@ impl Lost {
         std::thread::sleep(Duration::from_millis(millis));
         child.kill().expect("ours");
         let (code, _) = exit_code(&mut child);
+        eventually("what the server still does for it is done", Duration::from_secs(20), || self.is_quiet());
         if self.oid() == oid {
             assert_eq!(self.tables(), "0", "after {millis} ms");
         } else {
@@ -74,6 +76,13 @@ impl Lost {
             self.empty();
         }
         code == Some(0)
+    }
+
+    /// Nobody changes names.
+    fn is_quiet(&self) -> bool {
+        let renames = format!("query LIKE '%RENAME%{}%' AND state <> 'idle'", self.stack.database);
+        let sql = format!("SELECT FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND {renames}");
+        self.run(&sql).is_empty()
     }
 
     /// As somebody leaves it who is killed between swap and drop.
@@ -99,7 +108,7 @@ fn the_empty_one_goes_and_no_other() {
     };
     lost.run(&format!("CREATE DATABASE \"{}\"", lost.replaced));
     kept("was not made by this restore");
-    lost.note(&lost.replaced, "uid-2", "Replaced");
+    lost.note(&lost.replaced, &another(&lost.stack), "Replaced");
     kept("is of another restore");
     lost.note(&lost.replaced, &owner(&lost.stack), "Loaded");
     kept("was never the live database");

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::agent::{Agent, exit_code};
 use crate::catalogue::{Stack, ran};
-use crate::restore::{backed_up, exists, is_live, loaded, loader, mark, note, owner, restorer, swapper};
+use crate::restore::{another, backed_up, exists, is_live, loaded, loader, mark, note, owner, restorer, swapper};
 
 /// `agent restore load` of what a selector chooses.
 fn selecting(stack: &Stack, selector: &str, database: &str) -> Agent {
@@ -111,9 +111,9 @@ fn a_late_job_changes_nothing() {
     assert_eq!((live(), &note(&stack, &kept)["odooaiRestore"]["sequence"]), ("0".to_owned(), &json!(1)));
     // Another Restore took the place since: the one that was live must not come again.
     let other = format!("{database}-2");
-    let mut agent = loader(&stack, &id, &other).env("ODOOAI_RESTORE_OWNER", "uid-late");
+    let mut agent = loader(&stack, &id, &other).env("ODOOAI_RESTORE_OWNER", another(&stack));
     ran(&mut agent).expect("Succeeded", "Restored");
-    let mut agent = swapper(&stack, &other, &format!("{kept}-2")).env("ODOOAI_RESTORE_OWNER", "uid-late");
+    let mut agent = swapper(&stack, &other, &format!("{kept}-2")).env("ODOOAI_RESTORE_OWNER", another(&stack));
     ran(&mut agent).expect("Succeeded", "Swapped");
     load().expect("Refused", "NoLongerLive");
     assert!(!exists(&stack, &database));
@@ -152,7 +152,7 @@ fn what_was_loaded_goes_and_nothing_else() {
     // One that nobody noted anything on, that of another Restore, and the live one.
     run(format!("CREATE DATABASE \"{kept}\""));
     stays(&kept, "not made by this restore");
-    run(format!("ALTER DATABASE \"{kept}\" ALLOW_CONNECTIONS false CONNECTION LIMIT {}", mark("uid-2")));
+    run(format!("ALTER DATABASE \"{kept}\" ALLOW_CONNECTIONS false CONNECTION LIMIT {}", mark(&another(&stack))));
     stays(&kept, "not made by this restore");
     run(format!("DROP DATABASE \"{kept}\""));
     stays(&stack.database, "is the live database");

@@ -4,7 +4,7 @@ use rstest::rstest;
 use serde_json::json;
 
 use crate::catalogue::{Ran, Stack, ran};
-use crate::restore::loader;
+use crate::restore::{another, loader};
 use crate::restore_tables::{as_application, beside, external, rows, shop, state, tables};
 use crate::restore_tables_ended::{everything, key};
 use crate::servers::{PASSWORD, block_on};
@@ -157,12 +157,12 @@ fn only_from_what_this_restore_has_loaded() {
         ran(agent).expect("Refused", "DatabaseNotLoaded");
         assert_eq!(everything(&stack), before);
     };
-    refused(&mut tables(&stack, &database, "parent").env("ODOOAI_RESTORE_OWNER", "uid-2"));
+    refused(&mut tables(&stack, &database, "parent").env("ODOOAI_RESTORE_OWNER", another(&stack)));
     refused(&mut tables(&stack, "nowhere", "parent"));
     refused(&mut tables(&stack, "postgres", "parent"));
     refused(&mut tables(&stack, &stack.database, "parent"));
     let other = format!("{database}-2");
-    ran(&mut loader(&stack, &id, &other).env("ODOOAI_RESTORE_OWNER", "uid-2")).expect("Succeeded", "Restored");
+    ran(&mut loader(&stack, &id, &other).env("ODOOAI_RESTORE_OWNER", another(&stack))).expect("Succeeded", "Restored");
     refused(&mut tables(&stack, &other, "parent"));
     let noted = crate::restore::note(&stack, &database).to_string();
     for word in ["Loading", "Live", "Replaced"] {
@@ -178,7 +178,7 @@ fn only_from_what_this_restore_has_loaded() {
     // Two Restores, one after the other.
     ran(&mut tables(&stack, &database, "parent")).expect("Succeeded", "TablesRestored");
     as_application(&stack, "DELETE FROM parent");
-    ran(&mut tables(&stack, &other, "parent").env("ODOOAI_RESTORE_OWNER", "uid-2"))
+    ran(&mut tables(&stack, &other, "parent").env("ODOOAI_RESTORE_OWNER", another(&stack)))
         .expect("Succeeded", "TablesRestored");
     assert_eq!(rows(&stack, &stack.database, "parent"), ["(1)"]);
 }
