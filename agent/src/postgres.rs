@@ -101,6 +101,8 @@ impl From<tokio_postgres::Error> for DatabaseError {
                 Self::Rejected(message)
             }
             c if *c == SqlState::INVALID_CATALOG_NAME => Self::Missing(message),
+            // Of the class of resources, and no matter of waiting: who wants to write must know that it is the disk.
+            c if *c == SqlState::DISK_FULL => Self::Statement { code: c.code().to_owned(), message },
             // 08 connection, 53 resources, 57P0x shutdown or start.
             c if ["08", "53", "57P0"].iter().any(|class| c.code().starts_with(class)) => Self::Unreachable(message),
             c => Self::Statement { code: c.code().to_owned(), message },

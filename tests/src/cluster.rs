@@ -198,9 +198,24 @@ impl Cluster {
     /// # Errors
     /// When it does not come back.
     pub async fn reboot(&self) -> Result<Duration> {
-        let started = Instant::now();
-        let since = Timestamp::now();
-        docker(["restart", "-t", "15", &self.container()?]).await?;
+        self.boot(&[&["restart", "-t", "15"]]).await
+    }
+
+    /// The node loses its power, and gets it back: every process ends at once, and nobody is asked to. Returns when
+    /// [`Cluster::reboot`] does.
+    ///
+    /// # Errors
+    /// When it does not come back.
+    pub async fn crash(&self) -> Result<Duration> {
+        self.boot(&[&["kill", "--signal", "KILL"], &["start"]]).await
+    }
+
+    async fn boot(&self, commands: &[&[&str]]) -> Result<Duration> {
+        let (started, since) = (Instant::now(), Timestamp::now());
+        let container = self.container()?;
+        for command in commands {
+            docker(command.iter().copied().chain([container.as_str()])).await?;
+        }
         self.fetch_kubeconfig().await?;
         ready::after_boot(&self.client().await?, since).await?;
         Ok(started.elapsed())

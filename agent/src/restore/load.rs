@@ -22,6 +22,7 @@ use crate::restore::before::{Before, before};
 use crate::restore::like::make_alike;
 use crate::restore::new::{self, New};
 use crate::restore::note::{self, Note, State};
+use crate::restore::rights;
 use crate::restore::room;
 use crate::restore::settings::Settings;
 use crate::restore::source::Source;
@@ -87,6 +88,9 @@ impl Load<'_> {
         let Self { settings, live, logins, lock, redactor } = self;
         let (database, maker) = (settings.target.database.as_str(), lock.session());
         let late = || settings.target.late();
+        if logins.admin.is_none() {
+            rights::look(maker, &live.name, settings.renames).await?;
+        }
         let source = tokio::time::timeout_at(until, Source::find(settings)).await.unwrap_or_else(|_| Err(late()))?;
         let application = logins.application.to(database);
         let tools = Tools::new(&application, LOCK_SECONDS, redactor);

@@ -13,6 +13,7 @@ mod new;
 pub(crate) mod note;
 mod places;
 mod plain;
+mod rights;
 mod room;
 mod settings;
 mod source;

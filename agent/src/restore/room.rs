@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::dump::error::{BackupError, Step as _};
+use crate::dump::error::{BackupError, DISK_FULL, Step as _};
 use crate::postgres::{Session, bounded};
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -10,9 +10,6 @@ const LIMIT: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_secs(2);
 /// What is left alone at least: the application goes on writing meanwhile.
 const RESERVE: u64 = 1 << 30;
-
-/// PostgreSQL's `disk_full`.
-const DISK_FULL: &str = "53100";
 
 /// The server's disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

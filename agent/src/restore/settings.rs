@@ -166,6 +166,8 @@ pub(crate) struct Settings {
     pub(crate) reserve: Option<u64>,
     /// Sessions at once, where the dump lets more than one read it.
     pub(crate) jobs: u32,
+    /// It is to take the place of the live database, which gets another name then.
+    pub(crate) renames: bool,
 }
 
 impl Settings {
@@ -180,6 +182,7 @@ impl Settings {
             storage: Storage::from_env(env, redactor)?,
             reserve: reserve(env)?,
             jobs: env.parsed("ODOOAI_RESTORE_JOBS", 1)?,
+            renames: env.get("ODOOAI_RESTORE_REPLACED").is_some(),
         })
     }
 }

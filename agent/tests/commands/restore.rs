@@ -341,3 +341,27 @@ fn what_the_role_may_not_do_is_told_and_nothing_has_changed() {
     ran(&mut external()).expect("Succeeded", "Swapped");
     assert_eq!(is_live(&stack, &stack.database), "0");
 }
+
+/// Before a database is made, and long before the application would be stopped for it.
+#[test]
+fn rights_that_are_missing_are_told_before_anything_is_made() {
+    let Some((stack, id, database)) = backed_up("an external load") else { return };
+    let external = || {
+        loader(&stack, &id, &database)
+            .env("ODOOAI_DATABASE_ADMIN_USER", "")
+            .env("ODOOAI_DATABASE_ADMIN_PASSWORD_FILE", "")
+            .env("ODOOAI_LOCK_DATABASE", "postgres")
+    };
+    let in_place = || external().env("ODOOAI_RESTORE_REPLACED", format!("{database}-kept"));
+    let run = |sql: &str| stack.server.execute("postgres", &sql.replace("ROLE", &format!("\"{}\"", stack.database)));
+    let told = ran(&mut external()).expect("Refused", "RightsMissing");
+    assert!(told.message().contains("CREATEDB"), "{}", told.message());
+    ran(&mut in_place()).expect("Refused", "RenameNotPossible");
+    run("ALTER USER ROLE CREATEDB");
+    run("ALTER DATABASE ROLE OWNER TO postgres");
+    let told = ran(&mut in_place()).expect("Refused", "RenameNotPossible");
+    assert!(told.message().contains("OWNER TO") && !told.message().contains("CREATEDB"), "{}", told.message());
+    assert!(!exists(&stack, &database));
+    run("ALTER DATABASE ROLE OWNER TO ROLE");
+    ran(&mut in_place()).expect("Succeeded", "Restored");
+}

@@ -206,6 +206,10 @@ pub fn pod_spec(plan: &Plan, status: &RestoreStatus, task: Task) -> PodSpec {
         env.push(pod::env("ODOOAI_RESTORE_REPLACED", outgoing.clone()));
         env.push(pod::env("ODOOAI_RESTORE_ADOPT", plan.adopts.to_string()));
     }
+    if task == Task::Load && plan.replaced.is_some() && plan.tables.is_empty() {
+        // So that what can't be renamed is told before anything is stopped.
+        env.push(pod::env("ODOOAI_RESTORE_REPLACED", outgoing.clone()));
+    }
     if task == Task::Swap {
         env.push(pod::env("ODOOAI_RESTORE_REPLACED", outgoing));
         env.push(pod::env("ODOOAI_RESTORE_SEQUENCE", status.round.unwrap_or(1).to_string()));

@@ -68,6 +68,9 @@ fn it_is_backed_up_loaded_migrated_and_swapped_while_the_application_is_stopped(
     assert_eq!(told["ODOOAI_RESTORE_DATABASE"], plan.database);
     assert_eq!(Some(&told["ODOOAI_RESTORE_REPLACED"]), plan.replaced.as_ref());
     assert_eq!(told["ODOOAI_RESTORE_SEQUENCE"], "1");
+    // Its load looks whether it may be renamed.
+    let job = serde_json::to_value(&*world.seen.children.jobs["look-load-1"]).expect("JSON");
+    assert_eq!(Some(&env(&job)["ODOOAI_RESTORE_REPLACED"]), plan.replaced.as_ref());
     let mut world = World::restored_in_place();
     world.expect("True", "Restored");
     let status = world.seen.status();

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use odoo_ai_crds::backup::{Backup, BackupReason};
-use odoo_ai_tests::{apply_yaml, exec, wait_for};
+use odoo_ai_tests::{apply_yaml, wait_for};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use serde_json::{Value, json};
 
@@ -18,9 +18,11 @@ use crate::room::{Room, condition, sample, summary};
 
 const READY: u64 = 240;
 const SOON: u64 = 60;
-const PASSWORD: &str = "outside p%w:/@";
+/// Of its superuser `app`.
+pub(crate) const PASSWORD: &str = "outside p%w:/@";
 const NEXT: &str = "the next p%w";
 
+/// The label of a component and the container's name let [`Room::run`] and [`Room::sql`] find the database, as one of ours.
 const SERVERS: &str = r"
 apiVersion: v1
 kind: Service
@@ -34,14 +36,14 @@ spec: {selector: {app: cache}, ports: [{port: 6380}]}
 ---
 apiVersion: v1
 kind: Pod
-metadata: {name: db, labels: {app: db}}
+metadata: {name: db, labels: {app: db, app.kubernetes.io/component: postgresql}}
 spec:
   terminationGracePeriodSeconds: 5
   automountServiceAccountToken: false
   enableServiceLinks: false
   securityContext: {runAsNonRoot: true, runAsUser: 999, runAsGroup: 999, fsGroup: 999, seccompProfile: {type: RuntimeDefault}}
   containers:
-    - name: db
+    - name: postgresql
       image: postgres:17
       imagePullPolicy: IfNotPresent
       args: [postgres, -c, ssl=on, -c, ssl_cert_file=/tls/server.crt, -c, ssl_key_file=/tls/server.key]
@@ -112,13 +114,13 @@ async fn secret(room: &Room, name: &str, values: &Value) -> Result<()> {
 /// The two servers run, before there is a stack.
 pub(crate) async fn servers_run(room: &Room) -> Result<String> {
     let mut values = certificates()?;
-    let ca = values["ca.crt"].clone();
     values["password"] = json!(PASSWORD);
     values["redis.conf"] = json!(REDIS);
     secret(room, "outside", &values).await?;
     apply_yaml(&room.client, &room.ns, SERVERS).await?;
-    secret(room, "database", &json!({"password": "wrong", "ca.crt": ca})).await?;
-    secret(room, "redis", &json!({"url": "rediss://:redis-secret@cache:6380/2", "ca.crt": ca})).await?;
+    give_password(room, "wrong").await?;
+    let url = "rediss://:redis-secret@cache:6380/2";
+    secret(room, "redis", &json!({"url": url, "ca.crt": ca(room).await?})).await?;
     wait_for("PostgreSQL outside", Duration::from_mins(1), || async {
         Ok((sql(room, "SELECT 1").await.unwrap_or_default() == "1").then_some(()))
     })
@@ -127,25 +129,50 @@ pub(crate) async fn servers_run(room: &Room) -> Result<String> {
 }
 
 /// By the socket, where the image trusts everybody.
-async fn sql(room: &Room, query: &str) -> Result<String> {
+pub(crate) async fn sql(room: &Room, query: &str) -> Result<String> {
     let command = ["psql", "-U", "app", "-d", "odoo", "-Atqc", query];
-    Ok(exec(&room.client, &room.ns, "db", Some("db"), &command).await?.ok()?.trim().to_owned())
+    Ok(room.run("postgresql", &command).await?.trim().to_owned())
 }
 
-/// A wrong password is named before anything is made.
-pub(crate) async fn wrong_password_is_named(room: &Room) -> Result<String> {
+/// The stack is told this password.
+pub(crate) async fn give_password(room: &Room, password: &str) -> Result<()> {
+    secret(room, "database", &json!({"password": password, "ca.crt": ca(room).await?})).await
+}
+
+/// Applies the stack of the sample, on these servers; `login`: its database, as whom it logs in, and what else is said.
+pub(crate) async fn apply_stack(room: &Room, login: Value) -> Result<()> {
+    let mut external = json!({
+        "host": "db", "sslMode": "VerifyFull",
+        "passwordSecretRef": {"name": "database", "key": "password"},
+        "caSecretRef": {"name": "database", "key": "ca.crt"},
+    });
+    for (field, value) in login.as_object().into_iter().flatten() {
+        external[field] = value.clone();
+    }
     let mut documents = sample("local.yaml")?;
     for document in documents.iter_mut().filter(|document| document["kind"] == "OdooAiStack") {
-        document["spec"]["database"] = json!({"type": "External", "external": {
-            "host": "db", "database": "odoo", "username": "app", "sslMode": "VerifyFull",
-            "passwordSecretRef": {"name": "database", "key": "password"},
-            "caSecretRef": {"name": "database", "key": "ca.crt"},
-        }});
+        document["spec"]["database"] = json!({"type": "External", "external": external});
         document["spec"]["redis"] = json!({"type": "External", "external": {
             "urlSecretRef": {"name": "redis", "key": "url"}, "caSecretRef": {"name": "redis", "key": "ca.crt"},
         }});
     }
-    room.apply(&documents).await?;
+    room.apply(&documents).await
+}
+
+/// The Backup of the sample, on a volume only.
+pub(crate) async fn make_backup(room: &Room) -> Result<()> {
+    let mut documents = sample("backup.yaml")?;
+    for document in &mut documents {
+        document["spec"]["storage"] = json!({"persistentVolumeClaim": {"size": "1Gi"}});
+        // The server is somebody else's: nobody knows its version but who asks.
+        document["spec"]["job"] = json!({"image": "postgres:17"});
+    }
+    room.apply(&documents).await
+}
+
+/// A wrong password is named before anything is made.
+pub(crate) async fn wrong_password_is_named(room: &Room) -> Result<String> {
+    apply_stack(room, json!({"database": "odoo", "username": "app"})).await?;
     let ready = room.wait("Ready", "False", "CredentialsRejected", SOON).await?;
     ensure!(ready.message.contains("db:5432"), "which server? {}", ready.message);
     ensure!(room.list::<StatefulSet>().await?.is_empty(), "something was made");
@@ -155,7 +182,7 @@ pub(crate) async fn wrong_password_is_named(room: &Room) -> Result<String> {
 /// The right one: Ready, with nothing of a server of our own.
 pub(crate) async fn comes_up(room: &Room) -> Result<String> {
     let began = Instant::now();
-    secret(room, "database", &json!({"password": PASSWORD, "ca.crt": ca(room).await?})).await?;
+    give_password(room, PASSWORD).await?;
     room.wait_ready(READY).await?;
     for kind in ["DatabaseReady", "RedisReady", "Migrated"] {
         let stack = room.stack().await?;
@@ -189,13 +216,7 @@ async fn application(room: &Room) -> Result<Vec<Option<String>>> {
 
 /// Plan, backup and migration go through TLS, with the same awkward password.
 pub(crate) async fn migrates(room: &Room) -> Result<String> {
-    let mut documents = sample("backup.yaml")?;
-    for document in &mut documents {
-        document["spec"]["storage"] = json!({"persistentVolumeClaim": {"size": "1Gi"}});
-        // The server is somebody else's: nobody knows its version but who asks.
-        document["spec"]["job"] = json!({"image": "postgres:17"});
-    }
-    room.apply(&documents).await?;
+    make_backup(room).await?;
     let migrations = json!({"backup": "Required", "backupRef": {"name": "nightly"}});
     let image = "odoo-ai-platform/ai-service:1.1.0";
     room.change(json!({"images": {"aiService": image}, "migrations": migrations})).await?;
@@ -216,7 +237,7 @@ pub(crate) async fn migrates(room: &Room) -> Result<String> {
 /// A wrong password restarts nothing; the right one is taken up.
 pub(crate) async fn password_changes(room: &Room) -> Result<String> {
     let before = application(room).await?;
-    secret(room, "database", &json!({"password": "wrong again", "ca.crt": ca(room).await?})).await?;
+    give_password(room, "wrong again").await?;
     let stalled = room.wait("Stalled", "True", "CredentialsRejected", SOON).await?;
     let stack = room.stack().await?;
     ensure!(condition(&stack, "Available").is_some_and(|it| it.status == "True"), "{}", summary(&stack));
@@ -224,7 +245,7 @@ pub(crate) async fn password_changes(room: &Room) -> Result<String> {
     ensure!(!room.rules().await?.is_empty(), "the API serves no more");
     let began = Instant::now();
     sql(room, &format!("ALTER ROLE app PASSWORD '{NEXT}'")).await?;
-    secret(room, "database", &json!({"password": NEXT, "ca.crt": ca(room).await?})).await?;
+    give_password(room, NEXT).await?;
     wait_for("the new password to be taken up", Duration::from_mins(2), || async {
         let now = application(room).await?;
         Ok((now.len() == before.len() && now[..3].iter().all(|uid| !before.contains(uid))).then_some(()))

@@ -19,7 +19,7 @@ use crate::operator::{self, End};
 use crate::room::{COMPONENT, Room, STACK, condition};
 
 /// A backup, and a row that it has not.
-async fn changed(room: &Room) -> Result<(Value, String)> {
+pub(super) async fn changed(room: &Room) -> Result<(Value, String)> {
     room.sql("DROP TABLE IF EXISTS later").await?;
     let id = make(room).await?;
     let backup = contents(room, "odoo_ai").await?;
@@ -28,11 +28,18 @@ async fn changed(room: &Room) -> Result<(Value, String)> {
 }
 
 /// The live one is the backup; what it replaced goes.
-async fn is_replaced(room: &Room, name: &str, backup: &str) -> Result<String> {
+pub(super) async fn is_replaced(room: &Room, name: &str, backup: &str) -> Result<String> {
+    let told = is_live(room, name, backup).await?;
+    leaves(room, name, 1).await?;
+    Ok(told)
+}
+
+/// The live one is the backup, and the application runs with it.
+pub(super) async fn is_live(room: &Room, name: &str, backup: &str) -> Result<String> {
     let told = ends(room, name).await?;
     room.wait_ready(180).await?;
+    writers_are_back(room).await?;
     ensure!(contents(room, "odoo_ai").await? == backup, "the live database is not the backup");
-    leaves(room, name, 1).await?;
     Ok(told)
 }
 
@@ -58,7 +65,7 @@ async fn ends(room: &Room, name: &str) -> Result<String> {
 }
 
 /// Beside the two that every server has there are so many that it left; they are dropped.
-async fn leaves(room: &Room, name: &str, count: usize) -> Result<()> {
+pub(super) async fn leaves(room: &Room, name: &str, count: usize) -> Result<()> {
     let all = databases(room).await?;
     let left: Vec<_> = all.iter().filter(|it| !["odoo_ai", "postgres"].contains(&it.as_str())).collect();
     ensure!(left.len() == count, "there is {all:?}");
@@ -92,9 +99,7 @@ pub(super) async fn operator_killed(room: &Room, cluster: &Cluster) -> Result<St
         at(room, "orphan", step).await?;
         operator::replace(cluster, &room.client, End::Forced).await?;
     }
-    let told = ends(room, "orphan").await?;
-    room.wait_ready(180).await?;
-    ensure!(contents(room, "odoo_ai").await? == backup, "the live database is not the backup");
+    let told = is_live(room, "orphan", &backup).await?;
     annotate(room, "orphan", "undo-requested-at").await?;
     for step in [RestoreStep::Migrate, RestoreStep::Drain, RestoreStep::Swap] {
         at(room, "orphan", step).await?;

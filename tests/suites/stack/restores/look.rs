@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::ListParams;
 use odoo_ai_crds::restore::{Restore, RestoreStatus};
 use odoo_ai_tests::wait_for;
 use serde_json::{Value, json};
 
 use crate::migrations::look::BACKUP;
-use crate::room::Room;
+use crate::room::{COMPONENT, Room};
 
 /// A restore of the small database, its pod's start included.
 pub(super) const RUN: Duration = Duration::from_mins(2);
@@ -84,4 +87,25 @@ pub(super) async fn at_work(room: &Room) -> Result<()> {
         Ok((at_work != "0").then_some(()))
     })
     .await
+}
+
+/// From now on a backup has a table that takes half a minute to come back, row by row; the live database has it at once.
+pub(super) async fn takes_long(room: &Room) -> Result<()> {
+    room.sql(
+        "CREATE FUNCTION slowly(int) RETURNS bool LANGUAGE plpgsql IMMUTABLE AS
+             $$BEGIN PERFORM pg_sleep(0.5) WHERE current_database() <> 'odoo_ai'; RETURN true; END$$;
+         CREATE TABLE slow (id int CHECK (slowly(id))); INSERT INTO slow SELECT generate_series(1, 60)",
+    )
+    .await
+    .map(drop)
+}
+
+/// What the agents that loaded it told at their end.
+pub(super) async fn reports(room: &Room, name: &str) -> Result<Vec<Value>> {
+    let pods = ListParams::default().labels(&format!("{COMPONENT}=restore-load"));
+    let pods = room.api::<Pod>().list(&pods).await?.items;
+    let ours = pods.iter().filter(|pod| pod.name_any().starts_with(&format!("{name}-load-")));
+    let states = ours.filter_map(|pod| pod.status.as_ref()?.container_statuses.as_ref()?.first()?.state.as_ref());
+    let told = states.filter_map(|state| state.terminated.as_ref()?.message.as_deref());
+    told.map(|text| serde_json::from_str(text).with_context(|| format!("an agent told {text}"))).collect()
 }

@@ -3,16 +3,20 @@
 
 mod begins;
 pub(crate) mod core;
+mod elsewhere;
 mod faults;
+mod hard_faults;
 pub(crate) mod in_place;
 mod in_place_faults;
 pub(crate) mod look;
 mod tables;
+mod untouched;
 
 use anyhow::Result;
 
 use crate::backups::policy;
-use crate::checks::Checks;
+use crate::checks::{Checks, say};
+use crate::outside;
 use crate::turns::with_room;
 
 /// What goes wrong, and that it costs neither the live database nor a row.
@@ -99,6 +103,47 @@ async fn the_live_database_is_replaced_whole_or_left() -> Result<()> {
         checks.check("during a rollout", in_place_faults::during_a_rollout(room)).await;
         turns.alone().await;
         checks.check("the operator is killed", in_place_faults::operator_killed(room, cluster)).await;
+        if cluster.container().is_ok() {
+            checks.check("the node is killed", hard_faults::node_killed(room, cluster)).await;
+        }
+        checks.finish()
+    })
+    .await
+}
+
+/// What the live database needs of its volume is left to it.
+#[tokio::test]
+#[ignore = "full tier"]
+async fn a_restore_does_not_fill_the_volume() -> Result<()> {
+    with_room("full", |cluster, room, turns| async move {
+        let (room, mut checks) = (&room, Checks::new("full"));
+        let Ok(node) = cluster.container() else {
+            say("skipped: on somebody else's cluster no volume is made");
+            return Ok(());
+        };
+        let disk = &hard_faults::Disk::of(node, room);
+        turns.busy().await;
+        checks.need("the first install on a small volume", disk.installs(room)).await?;
+        checks.check("too little room before", hard_faults::too_little_room(room, disk)).await;
+        checks.check("room runs out meanwhile", hard_faults::room_runs_out(room, disk)).await;
+        checks.finish()?;
+        disk.goes(room).await
+    })
+    .await
+}
+
+/// On a server of somebody else, where the application's login may only what it needs.
+#[tokio::test]
+#[ignore = "full tier"]
+async fn a_login_without_the_rights_is_told_before_anything_stops() -> Result<()> {
+    with_room("elsewhere", |_, room, turns| async move {
+        let (room, mut checks) = (&room, Checks::new("elsewhere"));
+        turns.busy().await;
+        checks.need("the servers run", outside::servers_run(room)).await?;
+        checks.need("the first install with a poor login", elsewhere::installs(room)).await?;
+        checks.need("it is refused, until it may", elsewhere::is_refused_first(room)).await?;
+        checks.check("it is undone", in_place::is_undone(room)).await;
+        checks.check("no secret is shown", crate::safety::no_secret_is_shown(room)).await;
         checks.finish()
     })
     .await
