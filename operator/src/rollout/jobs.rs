@@ -315,7 +315,7 @@ pub fn progress(
         (Some((false, at)), report) => {
             let failure = match report {
                 _ if late => format!("Job {name} took longer than it may ({}) and was ended", work.limit),
-                Some(report) => report.message,
+                Some(report) => format!("{} (Job {name})", report.message),
                 None => format!("Job {name} failed; see kubectl logs job/{name}"),
             };
             if at.duration_until(now) >= pause(attempt) { next(Some(failure)) } else { Progress::Pause { failure } }

@@ -106,16 +106,17 @@ pub(crate) async fn a_user_by_name_bites_others_only(room: &Room) -> Result<Stri
 }
 
 /// A task that runs.
-struct Task {
+pub(crate) struct Task {
     event: i64,
     record: u32,
-    worker: String,
+    /// Name of the pod that it runs in.
+    pub(crate) worker: String,
 }
 
-/// Sends events until one is being worked on.
-async fn a_running_task(room: &Room) -> Result<Task> {
+/// Sends events until one is being worked on, for so many seconds.
+pub(crate) async fn a_running_task(room: &Room, seconds: u64) -> Result<Task> {
     for record in 4711..4711 + ATTEMPTS {
-        let values = json!({"sleep": TASK_SECONDS, "confidence": 0.9});
+        let values = json!({"sleep": seconds, "confidence": 0.9});
         let event = json!({"event_type": "write", "model": "crm.lead", "record_id": record, "values": values});
         let event = ready::send(room, &event).await?;
         // A task holds its transaction open while it works; requests don't for that long.
@@ -141,7 +142,7 @@ async fn rows(room: &Room, record: u32) -> Result<String> {
 
 /// The old worker ends only when its task is done, and the task is done once.
 pub(crate) async fn a_running_task_survives_a_rollout(room: &Room) -> Result<String> {
-    let Task { event, record, worker } = a_running_task(room).await?;
+    let Task { event, record, worker } = a_running_task(room, TASK_SECONDS).await?;
     let began = Instant::now();
     room.change(json!({"logLevel": "Debug"})).await?;
     let limit = Duration::from_secs(TASK_SECONDS);

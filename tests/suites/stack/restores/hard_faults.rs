@@ -2,7 +2,9 @@
 //! database is as it was; and the writers come back.
 
 use anyhow::{Context, Result, ensure};
-use kube::api::DeleteParams;
+use k8s_openapi::api::storage::v1::StorageClass;
+use kube::api::{DeleteParams, ListParams};
+use kube::{Api, ResourceExt};
 use odoo_ai_crds::restore::{Restore, RestoreStep};
 use odoo_ai_tests::{Cluster, apply_yaml, delete_yaml, docker, wait_for};
 use serde_json::{Value, json};
@@ -50,8 +52,8 @@ async fn strike(room: &mut Room, cluster: &Cluster) -> Result<String> {
 const SIZE: u64 = 2048;
 /// So much is left where it is full: less than the agent leaves alone, and enough for the live database.
 const LEFT: u64 = 600;
-/// There is no such class: only the one volume is of it.
-const CLASS: &str = "small";
+/// What marks a class as the default one.
+const DEFAULT: &str = "storageclass.kubernetes.io/is-default-class";
 
 /// The volume of the live database: a tmpfs of fixed size on the node, because local-path's folders have no size of their
 /// own, and a file system in a file wants programs and devices that not every node image has. Memory of a tmpfs counts to
@@ -64,18 +66,22 @@ pub(super) struct Disk {
 
 impl Disk {
     /// On this node, for this room.
-    pub(super) fn of(node: String, room: &Room) -> Self {
+    pub(super) async fn of(node: String, room: &Room) -> Result<Self> {
+        // The claim names none, and gets the default one; the volume that names the claim comes before a new one is made.
+        let classes = Api::<StorageClass>::all(room.client.clone()).list(&ListParams::default()).await?.items;
+        let default = |class: &&StorageClass| class.annotations().get(DEFAULT).is_some_and(|it| it == "true");
+        let class = classes.iter().find(default).context("no default StorageClass")?.name_any();
         let path = format!("/var/lib/small-{}", room.ns);
         let volume = json!({
             "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": format!("small-{}", room.ns)},
             "spec": {
                 "capacity": {"storage": format!("{SIZE}Mi")}, "accessModes": ["ReadWriteOnce"],
-                "persistentVolumeReclaimPolicy": "Retain", "storageClassName": CLASS,
+                "persistentVolumeReclaimPolicy": "Retain", "storageClassName": class,
                 "hostPath": {"path": path, "type": "Directory"},
                 "claimRef": {"namespace": room.ns, "name": format!("{STACK}-postgresql")},
             },
         });
-        Self { node, path, volume }
+        Ok(Self { node, path, volume })
     }
 
     /// A stack whose PostgreSQL has it, and a Backup that has not.
@@ -85,7 +91,6 @@ impl Disk {
         let mut documents = sample("local.yaml")?;
         for document in documents.iter_mut().filter(|document| document["kind"] == "OdooAiStack") {
             let managed = &mut document["spec"]["database"]["managed"];
-            managed["storage"]["storageClassName"] = json!(CLASS);
             managed["resources"] = json!({"limits": {"memory": "2Gi"}});
         }
         room.apply(&documents).await?;

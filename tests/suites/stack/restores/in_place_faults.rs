@@ -17,6 +17,10 @@ use crate::backups::look::make;
 use crate::migrations::look::incarnation;
 use crate::operator::{self, End};
 use crate::room::{COMPONENT, Room, STACK, condition};
+use crate::traps;
+
+/// Of a task that goes on until long after the worker was told to end.
+const TASK_SECONDS: u64 = 120;
 
 /// A backup, and a row that it has not.
 pub(super) async fn changed(room: &Room) -> Result<(Value, String)> {
@@ -162,16 +166,7 @@ pub(super) async fn somebody_stays(room: &Room) -> Result<String> {
 pub(super) async fn is_given_up(room: &Room) -> Result<String> {
     let (id, _) = changed(room).await?;
     let (live, before) = (incarnation(room).await?, databases(room).await?);
-    let pod = room.pods_of("worker").await?.first().context("no worker")?.name_any();
-    let hold = |finalizers: Value| {
-        let pods = room.api::<Pod>();
-        let pod = pod.clone();
-        async move {
-            let patch = Patch::Merge(json!({"metadata": {"finalizers": finalizers}}));
-            pods.patch(&pod, &PatchParams::default(), &patch).await
-        }
-    };
-    hold(json!(["example.com/busy"])).await?;
+    let pod = traps::a_running_task(room, TASK_SECONDS).await?.worker;
     replace(room, "nevermind", id).await?;
     at(room, "nevermind", RestoreStep::Drain).await?;
     wait_for("the worker to be told", RUN, || async {
@@ -190,7 +185,7 @@ pub(super) async fn is_given_up(room: &Room) -> Result<String> {
     ensure!(condition(&room.stack().await?, "Ready").is_some_and(|it| it.reason == "Restoring"), "it doesn't say why");
     room.api::<Restore>().delete("nevermind", &DeleteParams::default()).await?;
     gone(room, "nevermind").await?;
-    hold(json!(null)).await?;
+    ensure!(room.api::<Pod>().get_opt(&pod).await?.is_some(), "the task has ended meanwhile: nothing is shown");
     room.wait_ready(240).await?;
     writers_are_back(room).await?;
     ensure!(incarnation(room).await? == live && databases(room).await? == before, "something is left");

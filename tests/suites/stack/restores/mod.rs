@@ -121,7 +121,7 @@ async fn a_restore_does_not_fill_the_volume() -> Result<()> {
             say("skipped: on somebody else's cluster no volume is made");
             return Ok(());
         };
-        let disk = &hard_faults::Disk::of(node, room);
+        let disk = &hard_faults::Disk::of(node, room).await?;
         turns.busy().await;
         checks.need("the first install on a small volume", disk.installs(room)).await?;
         checks.check("too little room before", hard_faults::too_little_room(room, disk)).await;
