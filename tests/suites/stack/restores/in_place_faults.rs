@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams};
 use odoo_ai_crds::restore::{Restore, RestoreStep};
 use odoo_ai_tests::{Cluster, wait_for};
 use serde_json::{Value, json};
