@@ -14,6 +14,13 @@ pub struct GeneratedFile {
     pub content: String,
 }
 
+/// A deleted CRD takes every object of its kind with it, so Helm, Argo CD and Flux keep it when it is theirs no more.
+const KEPT: [(&str, &str); 3] = [
+    ("argocd.argoproj.io/sync-options", "Prune=false,Delete=false"),
+    ("helm.sh/resource-policy", "keep"),
+    ("kustomize.toolkit.fluxcd.io/prune", "disabled"),
+];
+
 /// All CRDs.
 ///
 /// # Panics
@@ -42,11 +49,8 @@ pub fn files() -> Vec<GeneratedFile> {
         .flat_map(|crd| {
             let name = &crd.spec.names.plural;
             let mut chart = crd.clone();
-            chart
-                .metadata
-                .annotations
-                .get_or_insert_default()
-                .insert("helm.sh/resource-policy".to_owned(), "keep".to_owned());
+            let kept = KEPT.map(|(tool, what)| (tool.to_owned(), what.to_owned()));
+            chart.metadata.annotations.get_or_insert_default().extend(kept);
             [
                 GeneratedFile { path: format!("crds/generated/{name}.yaml"), content: yaml(crd) },
                 GeneratedFile {

@@ -25,7 +25,7 @@ pub use dump::dump;
 pub use helm::helm_upgrade;
 pub use namespace::{with_namespace, with_namespace_in};
 pub use node::free_port;
-pub use objects::{apply_file, apply_yaml, delete_yaml};
+pub use objects::{apply_file, apply_yaml, delete_yaml, kustomize};
 pub use paths::{kubectl, repository, run_dir};
 pub use pods::{ExecOutput, exec, logs, service_get, wait_pod_ready};
 pub use run::{Run, sweep};

@@ -1,13 +1,16 @@
 //! Objects of any kind from YAML, as `kubectl apply --server-side` does it.
 
 use std::path::Path;
+use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use kube::discovery::{Scope, pinned_kind};
 use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
+
+use crate::paths::kubectl;
 
 /// Applies each document; an object without a namespace goes to `namespace`.
 ///
@@ -44,6 +47,18 @@ pub async fn delete_yaml(client: &Client, namespace: &str, yaml: &str) -> Result
         }
     }
     Ok(())
+}
+
+/// What the kustomize in kubectl makes of a folder.
+///
+/// # Errors
+/// When it can't; the message holds what it said.
+pub fn kustomize(folder: &Path) -> Result<String> {
+    let output = Command::new(kubectl()?).arg("kustomize").arg(folder).output().context("running kubectl")?;
+    if !output.status.success() {
+        bail!("{}: {}", folder.display(), String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 fn parse(yaml: &str) -> Result<Vec<DynamicObject>> {

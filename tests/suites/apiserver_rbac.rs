@@ -42,7 +42,7 @@ use odoo_ai_crds::restore::Restore;
 use odoo_ai_crds::stack::OdooAiStack;
 use odoo_ai_operator::labels;
 use odoo_ai_operator::leader::Leader;
-use odoo_ai_tests::{apply_file, apply_yaml, kubectl, repository, wait_for};
+use odoo_ai_tests::{apply_file, apply_yaml, kubectl, kustomize, repository, wait_for};
 use requests::Requests;
 use rights::{CLUSTER, NEEDED, NEVER, NOT_USED};
 use serde_json::json;
@@ -158,6 +158,27 @@ async fn a_cluster_wide_operator_may_the_same_everywhere_and_nothing_more() -> R
         check(&client, "wide", anywhere, NEVER, false).await?;
     }
     check(&client, "wide", "", CLUSTER, false).await
+}
+
+#[tokio::test]
+async fn the_plain_operator_of_one_namespace_may_what_it_needs_and_nothing_elsewhere() -> Result<()> {
+    let client = server().await?.client().await?;
+    for namespace in ["odoo-ai", "odoo-ai-system", "plain"] {
+        restricted_namespace(&client, namespace).await?;
+    }
+    let made = kustomize(&repository().join("manifests/operator-namespaced"))?;
+    // The CRDs are there, and in use.
+    let made: Vec<_> = made.split("\n---\n").filter(|it| !it.contains("kind: CustomResourceDefinition")).collect();
+    apply_yaml(&client, "odoo-ai-system", &made.join("\n---\n")).await?;
+    check(&client, "odoo-ai-system", "odoo-ai", NEEDED, true).await?;
+    check(&client, "odoo-ai-system", "odoo-ai", NEVER, false).await?;
+    check(&client, "odoo-ai-system", "odoo-ai-system", &[("get create patch", "coordination.k8s.io:leases")], true)
+        .await?;
+    check(&client, "odoo-ai-system", "", CLUSTER, false).await?;
+    for elsewhere in ["plain", "kube-system", ""] {
+        check(&client, "odoo-ai-system", elsewhere, NEEDED, false).await?;
+    }
+    Ok(())
 }
 
 fn flat(rules: Vec<PolicyRule>) -> BTreeSet<String> {

@@ -21,6 +21,22 @@ fn unspoken(spec: &Value) -> Value {
     spec
 }
 
+/// Checks an object of ours; says its kind.
+fn check(name: &str, object: &Value) -> Option<String> {
+    let kind = object["kind"].as_str().unwrap_or_else(|| panic!("{name}: an object without kind"));
+    let written = match kind {
+        "OdooAiStack" => round_trip::<OdooAiStack>(object),
+        "Backup" => round_trip::<Backup>(object),
+        "Restore" => round_trip::<Restore>(object),
+        "FeatureFlag" => round_trip::<FeatureFlag>(object),
+        _ => return None,
+    };
+    let schema = schema(kind).expect("a known kind");
+    assert_eq!(refusals(&schema, object, None), Vec::<String>::new(), "{name}: {kind}");
+    assert_eq!(written["spec"], unspoken(&object["spec"]), "{name}: {kind}");
+    Some(kind.to_owned())
+}
+
 #[test]
 fn samples_are_accepted_and_unset_fields_stay_unset() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/samples");
@@ -28,19 +44,35 @@ fn samples_are_accepted_and_unset_fields_stay_unset() {
     for entry in std::fs::read_dir(folder).expect("there are samples") {
         let name = entry.expect("an entry").file_name().into_string().expect("a plain name");
         for object in read::<Value>(&format!("../manifests/samples/{name}")) {
-            let kind = object["kind"].as_str().unwrap_or_else(|| panic!("{name}: an object without kind")).to_owned();
-            let written = match kind.as_str() {
-                "OdooAiStack" => round_trip::<OdooAiStack>(&object),
-                "Backup" => round_trip::<Backup>(&object),
-                "Restore" => round_trip::<Restore>(&object),
-                "FeatureFlag" => round_trip::<FeatureFlag>(&object),
-                _ => continue,
-            };
-            let schema = schema(&kind).expect("a known kind");
-            assert_eq!(refusals(&schema, &object, None), Vec::<String>::new(), "{name}: {kind}");
-            assert_eq!(written["spec"], unspoken(&object["spec"]), "{name}: {kind}");
-            kinds.insert(kind);
+            kinds.extend(check(&name, &object));
         }
     }
     assert_eq!(kinds.len(), 4, "a sample for every kind, found {kinds:?}");
+}
+
+/// As kustomize patches kinds that it doesn't know: a list replaces a list.
+fn patch(base: &mut Value, by: &Value) {
+    match (base, by) {
+        (Value::Object(base), Value::Object(by)) => {
+            for (name, value) in by {
+                patch(base.entry(name.clone()).or_insert(Value::Null), value);
+            }
+        }
+        (base, by) => *base = by.clone(),
+    }
+}
+
+/// The real thing, rendered, is tried on an API server by the suite `admission`.
+#[test]
+fn what_the_overlays_make_of_the_base_is_accepted() {
+    for overlay in ["staging", "production"] {
+        for file in ["stack.yaml", "backup.yaml"] {
+            let mut object = read::<Value>(&format!("../manifests/base/{file}")).remove(0);
+            let by = format!("../manifests/overlays/{overlay}/{file}");
+            if std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(&by).is_file() {
+                patch(&mut object, &read::<Value>(&by)[0]);
+            }
+            assert!(check(&format!("{overlay}/{file}"), &object).is_some(), "{overlay}/{file}: one of ours");
+        }
+    }
 }
