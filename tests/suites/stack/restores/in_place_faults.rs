@@ -17,7 +17,7 @@ use crate::backups::look::make;
 use crate::migrations::look::incarnation;
 use crate::operator::{self, End};
 use crate::room::{COMPONENT, Room, STACK, condition};
-use crate::traps;
+use crate::{ready, traps};
 
 /// Of a task that goes on until long after the worker was told to end.
 const TASK_SECONDS: u64 = 120;
@@ -164,6 +164,8 @@ pub(super) async fn somebody_stays(room: &Room) -> Result<String> {
 
 /// The worker takes long to finish; meanwhile the Restore is given up.
 pub(super) async fn is_given_up(room: &Room) -> Result<String> {
+    // Without one the worker has nothing to do for an event.
+    ready::enable_a_rule(room).await?;
     let (id, _) = changed(room).await?;
     let (live, before) = (incarnation(room).await?, databases(room).await?);
     let pod = traps::a_running_task(room, TASK_SECONDS).await?.worker;
