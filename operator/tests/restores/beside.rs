@@ -54,7 +54,7 @@ fn what_failed_is_tried_again_and_what_is_refused_stalls() {
     world.end("look-load-1", "Failed", &json!({"result": "Failed", "reason": "StorageFull", "message": "no room"}));
     assert_eq!(world.step().start, None, "after a pause");
     world.expect("Unknown", "RestoreFailed");
-    assert_eq!(world.says("Complete").2, "no room; it is tried again");
+    assert_eq!(world.says("Complete").2, "no room (Job look-load-1); it is tried again");
     world.later(31);
     assert_eq!(world.step().start, Some((Task::Load, 2)));
     world.end(
