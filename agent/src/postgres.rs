@@ -29,6 +29,9 @@ pub(crate) enum DatabaseError {
     /// No server, or one that is starting, stopping or full: it may help to wait.
     #[error("database unreachable: {0}")]
     Unreachable(String),
+    /// The server's disk is full: as good as away, until somebody makes room.
+    #[error("the database's disk is full: {0}")]
+    DiskFull(String),
     /// The server refused the role or its password.
     #[error("database login rejected: {0}")]
     Rejected(String),
@@ -54,13 +57,13 @@ pub(crate) enum DatabaseError {
 impl DatabaseError {
     /// Whether the same call may work later without anybody changing anything.
     pub(crate) fn is_transient(&self) -> bool {
-        matches!(self, Self::Unreachable(_) | Self::TimedOut(_))
+        matches!(self, Self::Unreachable(_) | Self::DiskFull(_) | Self::TimedOut(_))
     }
 
     /// One word for programs, as reports have it.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
-            Self::Unreachable(_) | Self::TimedOut(_) => "DatabaseUnreachable",
+            Self::Unreachable(_) | Self::DiskFull(_) | Self::TimedOut(_) => "DatabaseUnreachable",
             Self::Rejected(_) => "CredentialsRejected",
             Self::Missing(_) => "DatabaseMissing",
             Self::Tls(error) => error.reason(),
@@ -101,8 +104,7 @@ impl From<tokio_postgres::Error> for DatabaseError {
                 Self::Rejected(message)
             }
             c if *c == SqlState::INVALID_CATALOG_NAME => Self::Missing(message),
-            // Of the class of resources, and no matter of waiting: who wants to write must know that it is the disk.
-            c if *c == SqlState::DISK_FULL => Self::Statement { code: c.code().to_owned(), message },
+            c if *c == SqlState::DISK_FULL => Self::DiskFull(message),
             // 08 connection, 53 resources, 57P0x shutdown or start.
             c if ["08", "53", "57P0"].iter().any(|class| c.code().starts_with(class)) => Self::Unreachable(message),
             c => Self::Statement { code: c.code().to_owned(), message },

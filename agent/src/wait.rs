@@ -50,7 +50,9 @@ pub(crate) struct Unmet {
 impl From<DatabaseError> for Unmet {
     fn from(error: DatabaseError) -> Self {
         let state = match error {
-            DatabaseError::Unreachable(_) | DatabaseError::TimedOut(_) => "DatabaseUnreachable",
+            DatabaseError::Unreachable(_) | DatabaseError::DiskFull(_) | DatabaseError::TimedOut(_) => {
+                "DatabaseUnreachable"
+            }
             DatabaseError::Rejected(_) => "DatabaseLoginRejected",
             DatabaseError::Missing(_) => "DatabaseMissing",
             DatabaseError::Tls(_) => "DatabaseTlsFailed",

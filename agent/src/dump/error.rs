@@ -14,8 +14,6 @@ use crate::report::Outcome;
 
 /// PostgreSQL's `lock_not_available`.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
-/// PostgreSQL's `disk_full`.
-pub(crate) const DISK_FULL: &str = "53100";
 
 /// Somebody held a table for too long.
 pub(crate) const TABLE_LOCKED: &str = "TableLocked";
@@ -122,7 +120,7 @@ impl Failure for BackupError {
             Self::Place(_) => "StorageCredentialsMissing",
             Self::Shared(error) => error.reason(),
             Self::Database { source, .. } if source.code() == Some(LOCK_NOT_AVAILABLE) => TABLE_LOCKED,
-            Self::Database { source, .. } if source.code() == Some(DISK_FULL) => "StorageFull",
+            Self::Database { source: DatabaseError::DiskFull(_), .. } => "StorageFull",
             Self::Database { source, .. } => source.reason(),
             Self::Storage { source, .. } if source.kind() == io::ErrorKind::StorageFull => "StorageFull",
             Self::Storage { source, .. } if source.kind() == io::ErrorKind::QuotaExceeded => "StorageFull",

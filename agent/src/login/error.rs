@@ -111,6 +111,7 @@ const CA_HINT: &str = "give the certificate of the CA that signed it";
 fn database_hint(error: &DatabaseError) -> &'static str {
     match error {
         DatabaseError::Unreachable(_) | DatabaseError::TimedOut(_) => "check host, port and network policies",
+        DatabaseError::DiskFull(_) => "make room on its volume",
         DatabaseError::Rejected(_) => "correct user and password here or on the server",
         DatabaseError::Missing(_) => "create the database, or correct its name",
         DatabaseError::Tls(error) => match error {

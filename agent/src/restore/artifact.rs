@@ -81,7 +81,7 @@ impl Artifact {
         let mut source = place.source(&manifest.id).map_err(BackupError::storage("open the dump"))?;
         let path = place.path(&manifest.id).filter(|_| jobs > 1 && manifest.compression == Compression::Archive);
         let Some(path) = path else {
-            return tools.restore(source, manifest.compression, jobs).await.map_err(BackupError::while_restoring);
+            return tools.restore(source, manifest, jobs).await.map_err(BackupError::while_restoring);
         };
         let measured = archive::in_thread(move || archive::measure(&mut source)).await;
         let measured = measured.map_err(BackupError::storage("read the dump"))?;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::dump::error::{BackupError, DISK_FULL, Step as _};
-use crate::postgres::{Session, bounded};
+use crate::dump::error::{BackupError, Step as _};
+use crate::postgres::{DatabaseError, Session, bounded};
 
 const LIMIT: Duration = Duration::from_secs(20);
 /// How often it is looked while rows come in.
@@ -31,7 +31,7 @@ async fn space(admin: &Session, reserve: Option<u64>) -> Option<Space> {
     match asked.await {
         Ok(row) => read(row.get(0), reserve),
         // Not even a line can be written.
-        Err(BackupError::Database { source, .. }) if source.code() == Some(DISK_FULL) => {
+        Err(BackupError::Database { source: DatabaseError::DiskFull(_), .. }) => {
             Some(Space { free: 0, reserve: reserve.unwrap_or(RESERVE) })
         }
         Err(error) => {

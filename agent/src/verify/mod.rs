@@ -152,7 +152,7 @@ async fn restore(
     let began = Instant::now();
     let tools = Tools::new(&server.login(DATABASE), LOCK_SECONDS, redactor);
     // By one: nobody waits for it, and the application runs beside it.
-    tools.restore(open(place, manifest)?, manifest.compression, 1).await?;
+    tools.restore(open(place, manifest)?, manifest, 1).await?;
     // Rounded up: it is a promise.
     let seconds = began.elapsed().as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX);
     let session = async || server.session(DATABASE).await;

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::agent::{Agent, exit_code};
@@ -147,14 +148,15 @@ fn what_was_begun_and_killed_is_begun_anew() {
 }
 
 /// Nothing is left of what is not what it should be.
-#[test]
-fn a_damaged_backup_becomes_nothing() {
+#[rstest]
+fn a_damaged_backup_becomes_nothing(#[values("1", "2")] jobs: &str) {
     let Some((stack, id, database)) = backed_up("a damaged backup") else { return };
     let folder = stack.folder().join(&id);
     let (dump, manifest) =
         (std::fs::read(folder.join("dump")).expect("there"), std::fs::read(folder.join("manifest")).expect("there"));
+    let load = || loader(&stack, &id, &database).env("ODOOAI_RESTORE_JOBS", jobs);
     let attempt = |result: &str, reason: &str| {
-        let told = ran(&mut loader(&stack, &id, &database)).expect(result, reason);
+        let told = ran(&mut load()).expect(result, reason);
         assert!(!exists(&stack, &database), "{}", told.message());
         told.message().to_owned()
     };
@@ -162,7 +164,7 @@ fn a_damaged_backup_becomes_nothing() {
         let mut flipped = dump.clone();
         flipped[place] ^= 0x10;
         std::fs::write(folder.join("dump"), &flipped).expect("written");
-        let done = ran(&mut loader(&stack, &id, &database));
+        let done = ran(&mut load());
         assert_ne!(done.report["result"], "Succeeded", "a byte at {place}: {}", done.report);
         assert!(!exists(&stack, &database), "{}", done.report);
     }

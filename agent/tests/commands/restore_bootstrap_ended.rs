@@ -81,7 +81,7 @@ impl Lost {
     /// Nobody changes names.
     fn is_quiet(&self) -> bool {
         let renames = format!("query LIKE '%RENAME%{}%' AND state <> 'idle'", self.stack.database);
-        let sql = format!("SELECT FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND {renames}");
+        let sql = format!("SELECT 1 FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND {renames}");
         self.run(&sql).is_empty()
     }
 

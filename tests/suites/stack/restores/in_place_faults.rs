@@ -20,7 +20,7 @@ use crate::room::{COMPONENT, Room, STACK, condition};
 use crate::{ready, traps};
 
 /// Of a task that goes on until long after the worker was told to end.
-const TASK_SECONDS: u64 = 120;
+const TASK_SECONDS: u64 = 180;
 
 /// A backup, and a row that it has not.
 pub(super) async fn changed(room: &Room) -> Result<(Value, String)> {
