@@ -193,6 +193,8 @@ pub(super) async fn is_given_up(room: &Room) -> Result<String> {
     ensure!(incarnation(room).await? == live && databases(room).await? == before, "something is left");
     let rolled = room.stack().await?.status.and_then(|status| status.current_revision);
     ensure!(rolled != revision, "the rollout never came");
+    // Nobody waits for its task any more; it may have ended by itself.
+    let _ended = room.api::<Pod>().delete(&pod, &DeleteParams::default().grace_period(0)).await;
     Ok(String::new())
 }
 
